@@ -1,0 +1,80 @@
+# Two environments, because vLLM's pins and Prefect's exclude each other. Each comes from a lock file; a stamp makes
+# the second set-up instant. GPU=1 takes the CUDA builds.
+#
+#   make demo     set up, then run the product's story on the embedded default
+#   make test     set up, then lint, types, import rules, fast tests, live tests
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := .venv-uv/bin/uv
+BUILD := $(if $(GPU),cuda,cpu)
+
+# A folder of wheels that pip is told about holds for uv too. Without one, uv finds PyTorch's CPU builds by itself.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+TORCH_BACKEND := $(if $(GPU),,$(if $(UV_FIND_LINKS),,--torch-backend cpu))
+
+# Nothing that runs here reports home, nor looks for models that were not asked for.
+export DO_NOT_TRACK := 1
+export HF_HUB_OFFLINE ?= 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+export VLLM_NO_USAGE_STATS := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export TOKENIZERS_PARALLELISM ?= false
+export PYTHONUNBUFFERED := 1
+
+.PHONY: setup demo test lint test-fast test-live lock clean
+
+setup: .venv/.$(BUILD) .venv-vllm/.$(BUILD)
+
+demo: setup
+	.venv/bin/slipway demo
+
+test: setup
+	@$(MAKE) --no-print-directory lint test-fast
+	@$(MAKE) --no-print-directory test-live
+
+lint:
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+test-fast:
+	.venv/bin/python -m pytest -q -m "not live" --durations=5
+
+test-live:
+	.venv/bin/python -m pytest -v -m live --timeout 1500 --durations=0
+
+$(UV):
+	@echo "set-up: a bootstrap environment for uv $(UV_VERSION)"
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install --quiet uv==$(UV_VERSION)
+
+.venv/.$(BUILD): locks/pipeline-$(BUILD).txt pyproject.toml | $(UV)
+	@echo "set-up: .venv, for the pipeline ($(BUILD))"
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+	$(UV) pip sync --python .venv $(TORCH_BACKEND) $<
+	$(UV) pip install --quiet --python .venv --no-deps --editable .
+	rm -f .venv/.cpu .venv/.cuda && touch $@
+
+.venv-vllm/.$(BUILD): locks/vllm-$(BUILD).txt | $(UV)
+	@echo "set-up: .venv-vllm, for vLLM ($(BUILD))"
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-vllm
+	$(UV) pip sync --python .venv-vllm $(TORCH_BACKEND) $<
+	rm -f .venv-vllm/.cpu .venv-vllm/.cuda && touch $@
+
+# The lock files name versions and nothing about where they were found.
+COMPILE = $(UV) pip compile --quiet --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links
+lock: $(UV)
+	@mkdir -p build
+	echo 'torch==2.13.0+cpu' > build/cpu.txt && echo 'torch==2.13.0' > build/cuda.txt
+	@# torchvision and its like break transformers beside a CPU build of torch
+	for name in vision audio codec; do echo "torch$$name; python_version < '3'"; done > build/without.txt
+	$(COMPILE) pyproject.toml --group dev --constraint build/cpu.txt --override build/without.txt -o locks/pipeline-cpu.txt
+	$(COMPILE) --group vllm --constraint build/cpu.txt --override build/without.txt -o locks/vllm-cpu.txt
+	UV_FIND_LINKS= $(COMPILE) pyproject.toml --group dev --constraint build/cuda.txt -o locks/pipeline-cuda.txt
+	UV_FIND_LINKS= $(COMPILE) --group vllm-gpu --python-platform x86_64-manylinux_2_28 -o locks/vllm-cuda.txt
+
+clean:
+	rm -rf .venv .venv-vllm .venv-uv .slipway

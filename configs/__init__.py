@@ -1,0 +1,1 @@
+"""What users may say: typed, frozen configuration models, and the YAML folders that fill them."""

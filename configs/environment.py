@@ -1,0 +1,47 @@
+"""Where vLLM and the gateway run, and where the ledger is."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from configs.strict import Strict
+
+
+class VllmConfig(Strict):
+    """The local vLLM process, in an environment of its own."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8100, ge=1, le=65535)
+    python: Path = Field(Path(".venv-vllm/bin/python"), description="the interpreter that has vLLM")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    cpu_kv_cache_gib: int = Field(1, ge=1, description="CPU builds only")
+    max_loras: int = Field(2, ge=2, description="adapters per batch: stable and candidate need 2")
+    max_cpu_loras: int = Field(8, ge=2, description="adapters kept in memory")
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 16
+    max_concurrent_sequences: int = Field(16, ge=1)
+    start_timeout_s: float = Field(300.0, gt=0)
+    extra_args: tuple[str, ...] = ()
+
+
+class GatewayConfig(Strict):
+    """The gateway process: one listener for users, one for the controller."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    admin_host: str = "127.0.0.1"
+    admin_port: int = Field(8001, ge=1, le=65535)
+    connect_timeout_s: float = Field(2.0, gt=0)
+    first_byte_timeout_s: float = Field(60.0, gt=0)
+    idle_timeout_s: float = Field(60.0, gt=0, description="between two chunks of a stream")
+    mirror_queue: int = Field(64, ge=1, description="mirrored requests waiting; more are dropped and counted")
+    records_kept: int = Field(100_000, ge=1000)
+
+
+class Environment(Strict):
+    """One place where releases happen. Secrets (tokens) come from the environment, never from here."""
+
+    name: str = Field("local", pattern=r"^[a-z0-9][a-z0-9-]*$")
+    ledger_url: str | None = Field(None, description="SQLAlchemy URL; by default SQLite below the state folder")
+    vllm: VllmConfig = VllmConfig()
+    gateway: GatewayConfig = GatewayConfig()

@@ -1,0 +1,55 @@
+"""Which suites judge a candidate, and what the gate asks of them."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from configs.strict import Strict
+
+
+class Gate(Strict):
+    """What one suite must show. A limit counts as met only when the interval, not the point, meets it if `strict`."""
+
+    suite: str
+    min_score: float | None = Field(None, ge=0, le=1, description="the candidate's score must reach this")
+    max_drop: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="non-inferiority margin of the paired difference, candidate minus production",
+    )
+    min_gain: float | None = Field(
+        None, ge=0, le=1, description="superiority: the paired difference must be above this"
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if self.min_score is None and self.max_drop is None and self.min_gain is None:
+            raise ValueError("a gate asks nothing -> give min_score, max_drop or min_gain")
+        return self
+
+
+class Capability(Strict):
+    """lm-eval tasks by name: shipped under evals/, or any that lm-eval knows when there is a network."""
+
+    task: str
+    metric: str = "acc"
+    limit: int | None = Field(None, ge=1)
+
+
+class EvalsConfig(Strict):
+    """Behavioural suites by folder name under evals/, capability tasks, and the gate over both."""
+
+    behaviour: tuple[str, ...] = ()
+    capability: tuple[Capability, ...] = ()
+    concurrency: int = Field(8, ge=1)
+    gates: tuple[Gate, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _gates_name_suites(self) -> Self:
+        known = {*self.behaviour, *(c.task for c in self.capability)}
+        for gate in self.gates:
+            if gate.suite not in known:
+                raise ValueError(f"gate names suite {gate.suite!r}, which is not run -> one of {sorted(known)}")
+        return self

@@ -1,0 +1,100 @@
+"""YAML into typed models, with every problem of every file reported at once."""
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from configs.errors import ConfigError, Problem
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def load(path: Path, model: type[M]) -> M:
+    """One YAML file as a model. Raises ConfigError that lists all of the file's problems."""
+    value, problems = check(path, model)
+    if value is None:
+        raise ConfigError(f"{path} cannot be used", problems=problems)
+    return value
+
+
+def check(path: Path, model: type[M]) -> tuple[M | None, list[Problem]]:
+    """The model, or None and all that is wrong with the file."""
+    data, problem = _read(path)
+    if problem is not None:
+        return None, [problem]
+    try:
+        return model.model_validate(data), []
+    except ValidationError as error:
+        return None, [_explain(path, model, item) for item in error.errors()]
+
+
+def _read(path: Path) -> tuple[Any, Problem | None]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        hint = f"the folder holds: {', '.join(near)}" if near else f"there is no folder {path.parent}"
+        return None, Problem(str(path), "the file does not exist", hint)
+    except UnicodeDecodeError as error:
+        return None, Problem(str(path), f"not UTF-8 at byte {error.start}", "save the file as UTF-8")
+    except OSError as error:
+        return None, Problem(str(path), f"cannot be read: {error.strerror}")
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}: line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+        return None, Problem(where, f"not valid YAML: {getattr(error, 'problem', None) or error}")
+    if not isinstance(data, dict):
+        return None, Problem(str(path), f"expected a mapping, found {type(data).__name__}")
+    return data, None
+
+
+def _explain(path: Path, model: type[BaseModel], item: Any) -> Problem:
+    location = ".".join(str(part) for part in item["loc"])
+    where = f"{path}: {location}" if location else str(path)
+    found = repr(item.get("input"))
+    found = found if len(found) <= 80 else found[:77] + "..."
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(model, item["loc"][:-1])
+        near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+        cure = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return Problem(where, "unknown key", cure)
+    if item["type"] == "missing":
+        return Problem(where, "required, but missing")
+    message = item["msg"].removeprefix("Value error, ")
+    message, _, cure = message.partition(" -> ")  # validators may name the cure behind an arrow
+    return Problem(where, f"{message}, found {found}", cure)
+
+
+def _known_keys(model: type[BaseModel], parents: tuple[int | str, ...]) -> list[str]:
+    """The keys that the model at this place knows, found by walking its JSON schema."""
+    schema: dict[str, Any] = model.model_json_schema()
+    definitions = schema.get("$defs", {})
+    candidates = [schema]
+    for part in parents:
+        following: list[dict[str, Any]] = []
+        for node in candidates:
+            for option in _options(node, definitions):
+                if isinstance(part, int) and "items" in option:
+                    following.append(option["items"])
+                elif str(part) in option.get("properties", {}):
+                    following.append(option["properties"][str(part)])
+                elif isinstance(option.get("additionalProperties"), dict):
+                    following.append(option["additionalProperties"])
+        candidates = following or candidates
+    keys = [key for node in candidates for o in _options(node, definitions) for key in o.get("properties", {})]
+    return sorted(set(keys))
+
+
+def _options(node: dict[str, Any], definitions: dict[str, Any]) -> list[dict[str, Any]]:
+    if "$ref" in node:
+        return _options(definitions[node["$ref"].rsplit("/", 1)[-1]], definitions)
+    found = [node]
+    for key in ("anyOf", "oneOf", "allOf"):
+        for option in node.get(key, ()):
+            found += _options(option, definitions)
+    return found

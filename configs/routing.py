@@ -1,0 +1,72 @@
+"""The routing table: everything that the gateway knows. It never learns what a release is."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from configs.strict import Strict
+
+FULL_BP = 10_000  # basis points: 10,000 = all requests
+
+
+class Variant(Strict):
+    """One bundle as served: a model name at some upstreams, with the prompt put in front."""
+
+    model: str = Field(description="what vLLM calls it: the base model, or an adapter's name with its digest")
+    upstreams: tuple[str, ...] = Field(
+        min_length=1, description="base URLs of vLLM replicas, e.g. http://127.0.0.1:8100"
+    )
+    bundle: str = Field("", description="the bundle's digest; only reported, never interpreted")
+    system_prompt: str | None = None
+    temperature: float | None = Field(None, ge=0, le=2, description="used when the request has none")
+    max_tokens: int | None = Field(None, ge=1, description="used when the request has none")
+
+
+class Candidate(Strict):
+    """A second variant with a leased share of the users, or of mirrored requests."""
+
+    variant: str
+    share_bp: int = Field(0, ge=0, le=FULL_BP, description="users in buckets [0, share_bp)")
+    mirror_bp: int = Field(0, ge=0, le=FULL_BP, description="share of stable's requests copied to the candidate")
+
+
+class Holdback(Strict):
+    """A small share of users who stay on the previous variant after a commit, for comparison."""
+
+    variant: str
+    share_bp: int = Field(ge=0, le=FULL_BP, description="users in buckets [10000 - share_bp, 10000)")
+
+
+class Route(Strict):
+    """One model name that clients ask for."""
+
+    salt: str = Field(min_length=1, description="key of the hash that puts users into buckets")
+    epoch: str = Field("", description="label on every record of a request that starts under this table")
+    variants: dict[str, Variant] = Field(min_length=1)
+    stable: str
+    candidate: Candidate | None = None
+    holdback: Holdback | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        named = {"stable": self.stable}
+        if self.candidate:
+            named["candidate"] = self.candidate.variant
+        if self.holdback:
+            named["holdback"] = self.holdback.variant
+        for role, name in named.items():
+            if name not in self.variants:
+                raise ValueError(f"{role} names variant {name!r}, which is not in variants -> add it there")
+        if len(set(named.values())) != len(named):
+            raise ValueError(f"stable, candidate and holdback must be different variants: {named}")
+        if self.candidate and self.holdback and self.candidate.share_bp + self.holdback.share_bp > FULL_BP:
+            raise ValueError("candidate and holdback shares exceed 10000 basis points together")
+        return self
+
+
+class RoutingTable(Strict):
+    """What the gateway serves, until a higher revision replaces it as a whole."""
+
+    revision: int = Field(ge=0, description="only ever grows; a lower one is refused")
+    lease_s: float = Field(15.0, gt=0, le=3600, description="candidates' and holdbacks' shares end after this silence")
+    routes: dict[str, Route] = Field(default_factory=dict)

@@ -1,0 +1,35 @@
+"""How an adapter is trained; every field is part of the bundle's identity."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from configs.strict import Strict
+
+
+class LoraSettings(Strict):
+    """peft's LoRA. What vLLM cannot serve (DoRA, bias, modules_to_save) has no field here."""
+
+    rank: int = Field(16, ge=1, le=512)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    rslora: bool = False
+
+
+class TrainingConfig(Strict):
+    """One run of TRL's SFTTrainer on the training part of a dataset version."""
+
+    lora: LoraSettings = LoraSettings()
+    epochs: float = Field(1.0, gt=0)
+    max_steps: int | None = Field(None, ge=1, description="stops earlier than `epochs` would")
+    learning_rate: float = Field(5e-4, gt=0, lt=1)
+    warmup_ratio: float = Field(0.05, ge=0, lt=1)
+    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    batch_size: int = Field(8, ge=1, description="sequences per optimizer step and device")
+    gradient_accumulation_steps: int = Field(1, ge=1)
+    max_sequence_tokens: int = Field(512, ge=16, description="a longer row is an error, never cut")
+    weight_decay: float = Field(0.0, ge=0)
+    max_gradient_norm: float = Field(1.0, gt=0)
+    checkpoint_every_steps: int = Field(25, ge=1)
+    seed: int = Field(17, ge=0)

@@ -1,0 +1,1 @@
+"""Clients of external systems: effects live here, decisions do not."""

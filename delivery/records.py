@@ -1,0 +1,62 @@
+"""What the gateway measured about one attempt to answer one request: the raw material of every decision.
+
+A logical request gives one record per attempt: `served` by the variant it was assigned to, `failover` by stable
+after its own variant failed before the first content byte, `mirror` by a candidate whose answer nobody sees.
+Only `served` and `mirror` attempts were assigned at random; comparisons leave `failover` out.
+"""
+
+from typing import Literal
+
+from configs.strict import Strict
+
+Role = Literal["served", "failover", "mirror"]
+
+
+class Record(Strict):
+    """One attempt. Times are UNIX seconds of the gateway's clock, durations seconds."""
+
+    seq: int  # grows by one per record of this gateway process
+    request_id: str
+    route: str
+    epoch: str  # the route's epoch when the request started
+    variant: str
+    role: Role
+    user: str  # keyed hash of the user's key, or "" when there was none
+    started_at: float
+    duration_s: float
+    ttft_s: float | None  # to the first content byte; None when there was none
+    status: int  # upstream's HTTP status; 0 when there was none
+    ok: bool
+    error: str = ""  # connect, status, first_frame, empty, first_byte_timeout, idle_timeout, midstream, ...
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    streamed: bool = False
+    user_ok: bool = True  # whether the user got a complete answer in the end (true for mirrors)
+
+
+class InFlight(Strict):
+    """An attempt that has not ended: a hung candidate shows here before it shows anywhere else."""
+
+    route: str
+    epoch: str
+    variant: str
+    role: Role
+    user: str
+    started_at: float
+
+
+class RecordPage(Strict):
+    """An answer to `GET /admin/records?after=SEQ&limit=N`.
+
+    `boot_id` changes when the gateway restarts and `seq` starts again at 1. `dropped` counts records after `after` that
+    had left the ring before they were asked for.
+    """
+
+    boot_id: str
+    now: float
+    revision: int
+    lease_remaining_s: float | None  # None when no share is leased
+    records: tuple[Record, ...]
+    in_flight: tuple[InFlight, ...]
+    dropped: int
+    last_seq: int

@@ -1,0 +1,1 @@
+"""Suites as data, and the pure functions that score and summarise them."""

@@ -1,0 +1,1 @@
+"""When things happen: short flows, and the command line."""

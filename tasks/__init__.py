@@ -1,0 +1,1 @@
+"""One verb per Prefect task; the only place that imports torch, peft, trl and lm_eval."""
