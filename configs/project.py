@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from configs.dataset import DatasetRecipe
 from configs.environment import Environment
 from configs.errors import ConfigError, Problem
@@ -12,7 +14,20 @@ from configs.loading import check
 from configs.model import ModelConfig
 from configs.prompts import Prompts
 from configs.rollout import RolloutPlan
+from configs.strict import Strict
 from configs.training import TrainingConfig
+
+
+class ProjectFile(Strict):
+    """`project.yaml`, which a folder may leave out: what ties it to a route and to another folder."""
+
+    route: str | None = Field(
+        None, pattern=r"^[a-z0-9][a-z0-9._-]*$", description="the name that clients ask for; by default the folder's"
+    )
+    extends: Path | None = Field(
+        None, description="a folder, relative to this one, whose files stand in for missing ones"
+    )
+
 
 FILES: dict[str, type[Any]] = {
     "model": ModelConfig,
@@ -27,10 +42,11 @@ FILES: dict[str, type[Any]] = {
 
 @dataclass(frozen=True)
 class Project:
-    """The parsed folder; its name is the route that clients ask for."""
+    """The parsed folder."""
 
     folder: Path
     route: str
+    dataset_folder: Path  # what the sources' paths are relative to
     model: ModelConfig
     dataset: DatasetRecipe
     training: TrainingConfig
@@ -41,30 +57,49 @@ class Project:
 
 
 def load_project(folder: Path) -> Project:
-    """All seven files of a folder. Raises one ConfigError with the problems of all of them."""
+    """All files of a folder. Raises one ConfigError with the problems of all of them."""
     if not folder.is_dir():
         near = sorted(p.parent.name for p in Path("configs").glob("*/rollout.yaml"))
         raise ConfigError(f"there is no folder {folder}", cure=f"known here: {', '.join(near) or 'none'}")
+    head, problems = _head(folder)
     parts: dict[str, Any] = {}
-    problems: list[Problem] = []
+    files = {name: _file(folder, name, head) for name in FILES}
     for name, model in FILES.items():
-        parts[name], found = check(folder / f"{name}.yaml", model)
+        parts[name], found = check(files[name], model)
         problems += found
     if not problems:
-        problems = _disagreements(folder, parts)
+        problems = _disagreements(files, parts)
     if problems:
         raise ConfigError(f"{folder} cannot be used: {len(problems)} problem(s)", problems=problems)
-    return Project(folder=folder, route=folder.name, **parts)
+    route = head.route or folder.resolve().name
+    return Project(folder=folder, route=route, dataset_folder=files["dataset"].parent, **parts)
 
 
-def _disagreements(folder: Path, parts: dict[str, Any]) -> list[Problem]:
+def _head(folder: Path) -> tuple[ProjectFile, list[Problem]]:
+    path = folder / "project.yaml"
+    if not path.exists():
+        return ProjectFile(route=None, extends=None), []
+    head, problems = check(path, ProjectFile)
+    if head is not None and head.extends is not None and not (folder / head.extends).is_dir():
+        problems.append(Problem(f"{path}: extends", f"there is no folder {folder / head.extends}"))
+    return head or ProjectFile(route=None, extends=None), problems
+
+
+def _file(folder: Path, name: str, head: ProjectFile) -> Path:
+    own = folder / f"{name}.yaml"
+    if own.exists() or head.extends is None:
+        return own
+    return folder / head.extends / f"{name}.yaml"
+
+
+def _disagreements(files: dict[str, Path], parts: dict[str, Any]) -> list[Problem]:
     """What is right in each file alone, and wrong together; found before a GPU is spent."""
     found = []
     rank, served = parts["training"].lora.rank, parts["environment"].vllm.max_lora_rank
     if rank > served:
         found.append(
             Problem(
-                f"{folder}/training.yaml: lora.rank",
+                f"{files['training']}: lora.rank",
                 f"rank {rank} is above vLLM's max_lora_rank {served}",
                 "lower the rank, or raise vllm.max_lora_rank in environment.yaml",
             )
@@ -73,7 +108,7 @@ def _disagreements(folder: Path, parts: dict[str, Any]) -> list[Problem]:
     if row > context:
         found.append(
             Problem(
-                f"{folder}/training.yaml: max_sequence_tokens",
+                f"{files['training']}: max_sequence_tokens",
                 f"{row} is above the model's max_context_tokens {context}",
                 "lower it, or raise max_context_tokens in model.yaml",
             )
@@ -82,7 +117,7 @@ def _disagreements(folder: Path, parts: dict[str, Any]) -> list[Problem]:
     if longest > row:
         found.append(
             Problem(
-                f"{folder}/dataset.yaml: filters.max_row_tokens",
+                f"{files['dataset']}: filters.max_row_tokens",
                 f"{longest} lets rows in that training (max_sequence_tokens {row}) refuses",
                 "make both the same",
             )
