@@ -1,0 +1,138 @@
+"""Reads the files that a dataset is made from, so that one bad row costs one row and a wrong file is named."""
+
+import codecs
+import hashlib
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.canonical import canonical_json
+from configs.dataset import Source
+from configs.errors import SlipwayError
+from delivery.dataset import RawRow
+
+_OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def locate(source: Source, folder: Path, index: int) -> Path:
+    """Where a source lies: ${NAME} filled from the environment, relative paths from the recipe's folder."""
+    where = f"{folder / 'dataset.yaml'}: sources.{index}.path"
+    text = str(source.path)
+    for name in _VARIABLE.findall(text):
+        if not os.environ.get(name):
+            raise SlipwayError(
+                f"the environment variable {name} is not set",
+                where=f"{where}: {text}",
+                cure=f"export {name}=<the folder that holds {text.partition('}/')[2] or 'the data'}>",
+            )
+    path = folder / _VARIABLE.sub(lambda match: os.environ[match[1]], text)
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        near = sorted(p.name for p in path.parent.iterdir() if p.is_file())[:10] if path.parent.is_dir() else []
+        holds = f"{path.parent} holds: {', '.join(near) or 'no files'}" if near else f"there is no folder {path.parent}"
+        raise SlipwayError(f"the dataset file {path} {what}", where=where, cure=f"correct the path; {holds}")
+    if path.suffix not in (".jsonl", ".parquet"):
+        raise SlipwayError(
+            f"cannot tell how to read {path}: its suffix is {path.suffix!r}",
+            where=where,
+            cure="use .jsonl (one JSON object a line) or .parquet",
+        )
+    return path
+
+
+def file_digest(path: Path) -> str:
+    """`sha256:...` of a file's content."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """The files' names without their folders, numbered where two are the same."""
+    names = [path.name for path in paths]
+    return [name if names.count(name) == 1 else f"{index}:{name}" for index, name in enumerate(names)]
+
+
+def read_rows(path: Path, reader: str, name: str) -> list[RawRow]:
+    """All rows of one file. Rows that cannot be read carry their fault; a file without a readable row is refused."""
+    try:
+        start = path.open("rb").read(4)
+        rows = list(_parquet(path, reader, name) if path.suffix == ".parquet" else _jsonl(path, reader, name))
+    except OSError as error:
+        raise SlipwayError(f"cannot read {path}: {error.strerror or error}", cure="check the file") from error
+    if not rows:
+        raise SlipwayError(
+            f"{path} has no rows ({path.stat().st_size} bytes)", cure="write the data again, or drop this source"
+        )
+    first = rows[0]
+    readable = [row for row in rows if row.fault is None or row.fault[0] != "not-utf8"]
+    if path.suffix == ".jsonl" and (not readable or start.startswith(_OTHER_ENCODINGS)):
+        raise SlipwayError(
+            f"{path} is not UTF-8: {len(rows) - len(readable)} of {len(rows)} lines cannot be decoded",
+            where=f"{path}: row {first.number}: {first.fault[1] if first.fault else ''}",
+            cure=f"convert it, e.g. iconv -f UTF-16 -t UTF-8 {path.name}; unpack it first if it is compressed",
+        )
+    return rows
+
+
+def _jsonl(path: Path, reader: str, name: str) -> Iterator[RawRow]:
+    """Line by line: the `datasets` library's own JSON reader gives a whole file up at its first bad line."""
+    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield _parsed(line, RawRow(name, number, reader, None), unfinished=number == len(lines))
+
+
+def _parsed(line: bytes, row: RawRow, *, unfinished: bool) -> RawRow:
+    fault = None
+    try:
+        text = line.decode("utf-8").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        data: Any = line.decode("utf-8", "backslashreplace")
+        return RawRow(
+            row.source, row.number, row.reader, data, ("not-utf8", f"byte {error.start} is {line[error.start]:#04x}")
+        )
+    try:
+        data = json.loads(text)
+        canonical_json(data)  # refuses NaN and halves of surrogate pairs, which could not be written again
+    except (ValueError, RecursionError) as error:
+        data = text
+        if unfinished:
+            fault = ("truncated", f"the file ends in the middle of this row: {error}")
+        else:
+            fault = ("not-json", str(error))
+    return RawRow(row.source, row.number, row.reader, data, fault)
+
+
+def _parquet(path: Path, reader: str, name: str) -> Iterator[RawRow]:
+    import datasets
+
+    with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
+        link = Path(folder, "rows.parquet")  # the library takes [ ] * ? in a path for a pattern
+        link.symlink_to(path.resolve())
+        try:
+            table = datasets.load_dataset("parquet", data_files=[str(link)], split="train", streaming=True)
+            for number, data in enumerate(table, start=1):
+                yield RawRow(name, number, reader, _plain(data))
+        except (ValueError, TypeError) as error:  # pyarrow's errors are ValueErrors
+            cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise SlipwayError(
+                f"{path} cannot be read as parquet: {cause}", cure="write the file again, it may be truncated"
+            ) from error
+
+
+def _plain(value: Any) -> Any:
+    """A parquet value as JSON knows it; what JSON has no word for becomes text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | None) else str(value)

@@ -1,0 +1,296 @@
+"""Dataset versions as files: what goes in, what is kept, and what happens when something is wrong."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs.dataset import DatasetRecipe
+from configs.errors import SlipwayError
+from tasks.dataset import build_dataset, load_part, read_version
+
+TEMPLATE = "{% for m in messages %}<s> {{ m['role'] }} {{ m['content'] }} </s> {% endfor %}"
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory) -> Path:
+    """One word, one token."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, "<s>": 1, "</s>": 2}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", bos_token="<s>", eos_token="</s>")
+    tokenizer.chat_template = TEMPLATE
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def chat(prompt: str, answer: str) -> dict:
+    return {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]}
+
+
+def lines(*rows) -> bytes:
+    return b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows)
+
+
+ROWS = [chat(f"What is {n} + {n}?", "What do you get when you double it?") for n in range(20)]
+
+
+@pytest.fixture
+def build(tmp_path, tokenizer_folder):
+    """Writes files, builds a version of them in tmp_path/home."""
+
+    def _build(
+        content: bytes | None = None, name="rows.jsonl", folder="data", prompt="Be brief.", home="home", **recipe
+    ):
+        place = tmp_path / folder
+        place.mkdir(exist_ok=True)
+        if content is not None:
+            (place / name).write_bytes(content)
+        settings = {"name": "sums", "sources": [{"path": name}], "split": {"holdout_prompts": 5}} | recipe
+        parsed = DatasetRecipe.model_validate(settings)
+        return build_dataset(parsed, place, tokenizer_folder, prompt, tmp_path / home)
+
+    return _build
+
+
+def rejected(version) -> list[dict]:
+    return [json.loads(line) for line in (version.folder / "rejected.jsonl").read_text().splitlines()]
+
+
+def left_behind(tmp_path: Path) -> list[str]:
+    return sorted(p.name for p in (tmp_path / "home").rglob("*")) if (tmp_path / "home").exists() else []
+
+
+def test_a_version_holds_both_parts_and_says_how_it_came_about(build, tmp_path):
+    version = build(lines(*ROWS, ROWS[3], chat("", "x")))
+    manifest = version.manifest
+    assert version.folder == tmp_path / "home" / "datasets" / version.digest.removeprefix("sha256:")[:12]
+    assert (manifest.read, manifest.kept, manifest.duplicates, manifest.rejected) == (22, 20, 1, {"empty-content": 1})
+    assert (manifest.parts["train"].rows, manifest.parts["holdout"].rows) == (15, 5)
+    assert manifest.parts["train"].tokens_max == 24  # words, and three more a message: 5 + 8 + 11
+    assert manifest.sources[0].name == "rows.jsonl"
+    rows = [json.loads(line) for line in (version.folder / "train.jsonl").read_text().splitlines()]
+    assert set(rows[0]) == {"id", "messages", "fields"}
+    assert len({row["id"] for row in rows}) == 15
+
+
+def test_rejected_rows_keep_their_number_source_reason_and_content(build):
+    version = build(lines(*ROWS[:4], ROWS[0], b"{broken", b'{"messages": "\xff"}', *ROWS[4:], chat("q", "w " * 900)))
+    assert [(r["row"], r["source"], r["reason"]) for r in rejected(version)] == [
+        (5, "rows.jsonl", "duplicate"),
+        (6, "rows.jsonl", "not-json"),
+        (7, "rows.jsonl", "not-utf8"),
+        (24, "rows.jsonl", "too-long"),
+    ]
+    assert rejected(version)[0]["data"] == ROWS[0]
+    assert rejected(version)[1]["data"] == "{broken"
+    assert "0xff" in rejected(version)[2]["detail"]
+    assert "912 tokens" in rejected(version)[3]["detail"]
+
+
+def test_a_truncated_last_line_costs_one_row_and_says_so(build):
+    version = build(lines(*ROWS) + b'{"messages": [{"role": "us')
+    assert [(r["row"], r["reason"]) for r in rejected(version)] == [(21, "truncated")]
+
+
+def test_a_last_line_without_newline_a_byte_order_mark_and_blank_lines_are_fine(build):
+    version = build(b"\xef\xbb\xbf" + lines(*ROWS).replace(b"\n", b"\r\n\r\n").rstrip())
+    assert version.manifest.kept == 20
+    assert not version.manifest.rejected
+
+
+@pytest.mark.parametrize("row", [b'{"messages": [], "x": NaN}', b'{"messages": [], "x": "\\ud800"}', b"[" * 5000])
+def test_what_json_cannot_express_again_is_rejected_and_still_readable(build, row):
+    [found] = rejected(build(lines(*ROWS, row)))
+    assert found["reason"] == "not-json"
+    assert found["data"] == row.decode()
+
+
+def test_parquet_and_jsonl_give_the_same_rows(build, tmp_path):
+    import datasets
+
+    (tmp_path / "data").mkdir()
+    datasets.Dataset.from_list(ROWS).to_parquet(tmp_path / "data" / "rows[1].parquet")
+    from_table, from_lines = build(name="rows[1].parquet"), build(lines(*ROWS))
+    assert from_table.manifest.files == from_lines.manifest.files
+    assert from_table.digest != from_lines.digest  # other source bytes
+
+
+def test_a_part_loads_as_a_dataset(build):
+    part = load_part(build(lines(*ROWS)), "holdout")
+    assert part.num_rows == 5
+    assert part.column_names == ["id", "messages"]
+    assert [m["role"] for m in part[0]["messages"]] == ["user", "assistant"]
+
+
+def test_the_same_rows_and_recipe_are_the_same_version_wherever_they_lie(build):
+    first = build(lines(*ROWS))
+    assert build(lines(*ROWS)) == first  # found again
+    assert build(lines(*ROWS), folder="elsewhere", home="another").digest == first.digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"content": lines(*ROWS[:-1], chat("What is 19 + 19?", "Why?"))},
+        {"content": lines(*reversed(ROWS))},
+        {"prompt": "Be long."},
+        {"name": "other.jsonl"},
+        {"split": {"holdout_prompts": 6}},
+        {"split": {"holdout_prompts": 5, "salt": "other"}},
+        {"filters": {"max_row_tokens": 511}},
+        {"max_rejected_share": 0.3},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_any_change_makes_another_version(build, change):
+    assert build(**{"content": lines(*ROWS)} | change).digest != build(lines(*ROWS)).digest
+
+
+def test_a_version_is_read_only_and_an_edited_one_is_refused(build, tmp_path):
+    version = build(lines(*ROWS))
+    for path in version.folder.iterdir():
+        assert not path.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
+    assert read_version(tmp_path / "home", version.digest) == version
+    assert read_version(tmp_path / "home", version.digest.removeprefix("sha256:")[:12]) == version
+    train = version.folder / "train.jsonl"
+    train.chmod(0o644)
+    train.write_bytes(train.read_bytes().replace(b"double", b"triple"))
+    with pytest.raises(SlipwayError, match=r"changed after it was built(?s:.)*train.jsonl: its digest is sha256:"):
+        read_version(tmp_path / "home", version.digest)
+    with pytest.raises(SlipwayError, match=r"changed after it was built"):
+        build(lines(*ROWS))
+
+
+@pytest.mark.parametrize("edit", [lambda text: text.replace('"read": 20', '"read": 21'), lambda text: text[:50]])
+def test_an_edited_manifest_is_refused(build, tmp_path, edit):
+    version = build(lines(*ROWS))
+    manifest = version.folder / "manifest.json"
+    manifest.chmod(0o644)
+    manifest.write_text(edit(manifest.read_text()))
+    with pytest.raises(SlipwayError, match=r"manifest.json: "):
+        read_version(tmp_path / "home", version.digest)
+
+
+def test_a_version_that_is_not_there_names_those_that_are(build, tmp_path):
+    version = build(lines(*ROWS))
+    with pytest.raises(SlipwayError, match=version.folder.name):
+        read_version(tmp_path / "home", "sha256:" + "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"rows.jsonl has no rows \(0 bytes\)"),
+        (b"\n \n", r"has no rows"),
+        (lines(*ROWS).decode().encode("utf-16"), r"is not UTF-8(?s:.)*row 1: byte 0 is 0xff(?s:.)*iconv"),
+        (lines(*ROWS[:6], b"{", b"{"), r"2 of 8 rows(?s:.)*25.0%(?s:.)*20.0%(?s:.)*rows.jsonl: row 7: not-json"),
+        (lines({"text": "a"}), r"1 of 1 rows(?s:.)*row 1: wrong-shape(?s:.)*text(?s:.)*reader"),
+        (lines(*ROWS[:5]), r"the split leaves no rows for train: 5 different prompts(?s:.)*dataset.yaml: split"),
+    ],
+    ids=["empty", "blank", "utf-16", "mostly bad", "wrong reader", "all held out"],
+)
+def test_bad_input_names_the_place_the_values_and_the_cure_and_leaves_nothing(build, tmp_path, content, message):
+    with pytest.raises(SlipwayError, match=message) as caught:
+        build(content)
+    assert "cure: " in str(caught.value)
+    assert left_behind(tmp_path) == []
+
+
+def test_many_bad_rows_are_counted_and_a_few_are_shown(build):
+    with pytest.raises(SlipwayError) as caught:
+        build(lines(*ROWS, *[b"{"] * 30))
+    assert str(caught.value).count("not-json: ") == 5
+    assert "... and 25 more; in all: 30 not-json" in str(caught.value)
+
+
+def test_a_missing_file_names_its_neighbours(build):
+    build(lines(*ROWS))
+    with pytest.raises(SlipwayError, match=r"row.jsonl does not exist(?s:.)*sources.0.path(?s:.)*holds: rows.jsonl"):
+        build(name="row.jsonl")
+
+
+def test_a_file_of_another_kind_is_refused_by_its_suffix(build):
+    with pytest.raises(SlipwayError, match=r"suffix is '.csv'"):
+        build(b"a,b", name="rows.csv")
+
+
+def test_a_broken_parquet_file_is_named(build):
+    with pytest.raises(SlipwayError, match=r"rows.parquet cannot be read as parquet"):
+        build(b"hello", name="rows.parquet")
+
+
+def test_a_path_may_come_from_the_environment(build, tmp_path, monkeypatch):
+    source = [{"path": "${SLIPWAY_TEST_ROWS}/rows.jsonl"}]
+    monkeypatch.delenv("SLIPWAY_TEST_ROWS", raising=False)
+    with pytest.raises(SlipwayError, match=r"SLIPWAY_TEST_ROWS is not set(?s:.)*export SLIPWAY_TEST_ROWS="):
+        build(lines(*ROWS), sources=source)
+    monkeypatch.setenv("SLIPWAY_TEST_ROWS", str(tmp_path / "data"))
+    assert build(lines(*ROWS), sources=source).digest == build(lines(*ROWS)).digest
+
+
+SCRIPT = """
+import resource, sys, time
+from pathlib import Path
+from configs.errors import SlipwayError
+from delivery.dataset import Manifest
+from tasks.dataset_store import keep_version
+home, manifest, how = Path(sys.argv[1]), Manifest.model_validate_json(sys.argv[2]), sys.argv[3]
+def report(done, total, text):
+    if how == "full" and done == 1:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # no file may grow beyond this: a disk that fills up
+    if how == "wait" and done == 1:
+        print("ready", flush=True)
+        time.sleep(60)
+try:
+    keep_version(manifest, {name: b"x" * 2000 for name in manifest.files}, home, report)
+except SlipwayError as error:
+    print(error)
+    sys.exit(2)
+"""
+
+
+@pytest.fixture
+def start(tmp_path, build):
+    """Another process that writes a version, and runs into `how`."""
+    manifest = build(lines(*ROWS), home="elsewhere").manifest.model_dump_json()
+
+    def _start(how: str) -> subprocess.Popen:
+        command = [sys.executable, "-c", SCRIPT, str(tmp_path / "home"), manifest, how]
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+        )
+
+    return _start
+
+
+def test_a_disk_that_is_full_is_a_clear_error_and_leaves_nothing_half_done(start, tmp_path):
+    process = start("full")
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 2
+    assert "cannot write dataset version" in output
+    assert "File too large" in output
+    assert "holdout.jsonl" in output
+    assert "bytes are free" in output
+    assert left_behind(tmp_path) == ["datasets"]
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+def test_a_build_that_is_stopped_in_the_middle_is_no_version_and_can_be_repeated(start, build, tmp_path, by):
+    process = start("wait")
+    assert process.stdout.readline() == "ready\n"
+    assert any(name.startswith(".building-") for name in left_behind(tmp_path))
+    process.send_signal(by)
+    process.communicate(timeout=60)
+    if by is signal.SIGINT:
+        assert left_behind(tmp_path) == ["datasets"]
+    version = build(lines(*ROWS))
+    assert os.listdir(tmp_path / "home" / "datasets") == [version.folder.name]
