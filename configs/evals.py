@@ -8,7 +8,10 @@ from configs.strict import Strict
 
 
 class Gate(Strict):
-    """What one suite must show. A limit counts as met only when the interval, not the point, meets it if `strict`."""
+    """What one suite must show.
+
+    A difference from production counts only when its interval shows it: few samples can show no small margin.
+    """
 
     suite: str
     min_score: float | None = Field(None, ge=0, le=1, description="the candidate's score must reach this")
@@ -21,7 +24,8 @@ class Gate(Strict):
     min_gain: float | None = Field(
         None, ge=0, le=1, description="superiority: the paired difference must be above this"
     )
-    confidence: float = Field(0.95, gt=0.5, lt=1)
+    strict: bool = Field(False, description="the whole interval of the score, not the point, must reach min_score")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the two-sided intervals")
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
