@@ -20,8 +20,10 @@ from configs.strict import Strict
 from configs.training import TrainingConfig
 from delivery.bundle import Adapter
 from delivery.clients import adapter_store
+from delivery.clients.safetensors_header import read_model_shapes, read_shapes
 from delivery.dataset import DatasetVersion
 from delivery.progress import Progress, silent
+from delivery.servable import linear_modules, problems_with, problems_with_settings
 from tasks import child, loss_curve
 from tasks.model import model_revision
 
@@ -72,6 +74,10 @@ def train(
     dies; logs and curve stay in home/trainings/<key12>/.
     """
     revision = model_revision(model)
+    modules = linear_modules(read_model_shapes(model))
+    problems = problems_with_settings(config, modules)
+    if problems:
+        raise SlipwayError("these settings cannot be trained and served", problems=problems)
     folder = home.absolute() / "trainings" / short(training_key(dataset, revision, config, system_prompt))
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
@@ -90,6 +96,7 @@ def train(
         (folder / "run.json").write_text(json.dumps(run, indent=1), encoding="utf-8")
         if not (folder / "adapter").is_dir():  # it is renamed into place as the worker's last act
             _work(folder, on_progress)
+        _check_servable(folder / "adapter", config, modules)
         return _finish(folder, home)
 
 
@@ -163,6 +170,16 @@ def _describe(recent: list[dict[str, Any]]) -> str:
     speed = (last["tokens"] - first["tokens"]) / elapsed
     left = elapsed / (last["step"] - first["step"]) * (last["steps"] - last["step"])
     return f"{text}, {speed:.0f} tokens/s, {left:.0f} s left"
+
+
+def _check_servable(folder: Path, config: TrainingConfig, modules: set[str]) -> None:
+    """By the files themselves: a new peft may write something else than its settings say."""
+    adapter_config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    problems = problems_with(
+        adapter_config, read_shapes(folder / "adapter_model.safetensors"), config.lora.rank, modules
+    )
+    if problems:
+        raise SlipwayError("vLLM would refuse what was trained", where=str(folder), problems=problems)
 
 
 def _finish(folder: Path, home: Path) -> TrainedAdapter:

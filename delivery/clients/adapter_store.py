@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from configs.canonical import digest_of, short
@@ -20,6 +21,11 @@ def file_digest(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def digest_of_files(files: Mapping[str, str]) -> str:
+    """An adapter's digest from the digests of its files."""
+    return digest_of(dict(files))
+
+
 def describe(folder: Path) -> Adapter:
     """The adapter that a folder holds. Raises SlipwayError when one of the two files is missing or not readable."""
     missing = [name for name in FILES if not (folder / name).is_file()]
@@ -28,7 +34,7 @@ def describe(folder: Path) -> Adapter:
             f"{folder} is no adapter", problems=[Problem(name, "the file is missing") for name in missing]
         )
     files = {name: file_digest(folder / name) for name in FILES}
-    return Adapter(digest=digest_of(files), rank=_rank(folder / FILES[0]), files=files)
+    return Adapter(digest=digest_of_files(files), rank=_rank(folder / FILES[0]), files=files)
 
 
 def _rank(path: Path) -> int:
@@ -50,7 +56,7 @@ def problems_of(adapter: Adapter, folder: Path) -> list[Problem]:
             problems.append(Problem(str(folder / name), "the file is missing"))
         elif (actual := file_digest(folder / name)) != digest:
             problems.append(Problem(str(folder / name), f"its digest is {actual}, and should be {digest}"))
-    if digest_of(adapter.files) != adapter.digest:
+    if digest_of_files(adapter.files) != adapter.digest:
         problems.append(Problem(str(folder), f"the files' digests do not give {adapter.digest}"))
     return problems
 
