@@ -1,0 +1,189 @@
+"""`python -m delivery.gateway`: the gateway as a process of its own."""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from configs.errors import SlipwayError
+from delivery.gateway.server import Settings, serving
+from delivery.gateway.upstreams import Timeouts
+
+TOKEN = "SLIPWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
+UPSTREAM_KEY = "SLIPWAY_UPSTREAM_API_KEY"
+EXAMPLE = """
+alone, from a file that is watched for changes:
+  python -m delivery.gateway --table table.yaml --port 8000
+
+  # table.yaml
+  revision: 1
+  routes:
+    tutor:
+      salt: any-text-that-stays
+      stable: long-prompt
+      candidate: {variant: adapter, share_bp: 500, mirror_bp: 0}    # 5 % of the users
+      variants:
+        long-prompt: {model: base, upstreams: ["http://127.0.0.1:8100"], system_prompt: "You are a patient tutor."}
+        adapter: {model: tutor-1a2b3c, upstreams: ["http://127.0.0.1:8100"]}
+
+under a controller, which puts tables and renews their lease through the admin API:
+  SLIPWAY_ADMIN_TOKEN=... python -m delivery.gateway --port 8000 --admin-port 8001 --table-state table.json
+"""
+RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"at": round(record.created, 3), "level": record.levelname.lower(), "message": record.getMessage()}
+        line |= {key: value for key, value in vars(record).items() if key not in RESERVED}
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serves until SIGTERM or SIGINT; the exit status is 2 if it cannot be started."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    arguments = _parser().parse_args(argv)
+    try:
+        settings = _settings(arguments)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings))
+    except SlipwayError as error:
+        print(error.render(), file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    stopped = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stopped.set)
+    log = logging.getLogger("slipway.gateway")
+    async with serving(settings) as gateway:
+        said = {"port": gateway.port, "admin_port": gateway.admin_port, "revision": gateway.tables.revision}
+        log.info("the gateway serves", extra=said)
+        await stopped.wait()
+        log.info("the gateway drains", extra={"in_flight": len(gateway.attempts.in_flight)})
+    log.info("the gateway has stopped")
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    token = os.environ.get(TOKEN, "").strip()
+    if arguments.table is None and not token:
+        raise SlipwayError(
+            f"there is no admin token in the environment variable {TOKEN}, and no --table",
+            cure=f"set {TOKEN} to a long random text, or serve a file alone with --table FILE",
+        )
+    if arguments.table is not None and arguments.table_state is not None:
+        raise SlipwayError(
+            "--table and --table-state exclude each other",
+            cure="--table FILE is yours to edit, --table-state FILE is written by the gateway itself",
+        )
+    return Settings(
+        host=arguments.host,
+        port=arguments.port,
+        admin_host=arguments.admin_host,
+        admin_port=arguments.admin_port,
+        table=arguments.table,
+        state=arguments.table_state,
+        admin_token=token,
+        upstream_api_key=os.environ.get(UPSTREAM_KEY, "").strip(),
+        timeouts=Timeouts(
+            connect_s=arguments.connect_timeout_s,
+            first_byte_s=arguments.first_byte_timeout_s,
+            idle_s=arguments.idle_timeout_s,
+            answer_s=arguments.answer_timeout_s,
+        ),
+        mirror_queue=arguments.mirror_queue,
+        records_kept=arguments.records_kept,
+        max_body_bytes=arguments.max_body_bytes,
+        trip_after=arguments.trip_after,
+        drain_s=arguments.drain_s,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m delivery.gateway",
+        description="An OpenAI-compatible gateway in front of vLLM: sticky shares, mirror, failover, metrics.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    standing, seconds = Settings(), Timeouts()
+    add = parser.add_argument
+    add("--host", default=standing.host, help="users' listener (%(default)s)")
+    add("--port", type=_port, default=standing.port, help="users' listener (%(default)s); 0 is any free port")
+    add("--admin-host", default=standing.admin_host, help="admin listener (%(default)s)")
+    add("--admin-port", type=_port, default=standing.admin_port, help="admin listener (%(default)s)")
+    add("--table", type=Path, metavar="FILE", help="serve this routing table (YAML), and watch it for changes")
+    add("--table-state", type=Path, metavar="FILE", help="keep the table from the admin API here across restarts")
+    add("--connect-timeout-s", type=_above_zero, default=seconds.connect_s, help="to a replica (%(default)s)")
+    add(
+        "--first-byte-timeout-s",
+        type=_above_zero,
+        default=seconds.first_byte_s,
+        help="to a stream's first content (%(default)s)",
+    )
+    add(
+        "--idle-timeout-s",
+        type=_above_zero,
+        default=seconds.idle_s,
+        help="between two chunks of a stream (%(default)s)",
+    )
+    add(
+        "--answer-timeout-s",
+        type=_above_zero,
+        default=seconds.answer_s,
+        help="to a plain request's whole answer (%(default)s)",
+    )
+    add(
+        "--mirror-queue",
+        type=_count,
+        default=standing.mirror_queue,
+        help="copies waiting; more are dropped (%(default)s)",
+    )
+    add("--records-kept", type=_count, default=standing.records_kept, help="attempts remembered (%(default)s)")
+    add("--max-body-bytes", type=_count, default=standing.max_body_bytes, help="of a request (%(default)s)")
+    add(
+        "--trip-after",
+        type=_count,
+        default=standing.trip_after,
+        help="failures in a row until a candidate gets no users (%(default)s)",
+    )
+    add("--drain-s", type=_above_zero, default=standing.drain_s, help="for answers under way at SIGTERM (%(default)s)")
+    return parser
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port")
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _above_zero(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError("must be a number of seconds above 0")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""The controller's listener: replaces the table, renews its lease, reads the records. Everything needs the token."""
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from pydantic import ValidationError
+
+from configs.errors import ConfigError, Problem
+from configs.strict import Strict
+from delivery.gateway.attempts import Attempts
+from delivery.gateway.exposition import Exposition
+from delivery.gateway.table_files import StateFile, parse_table
+from delivery.gateway.tables import ConflictError, Tables
+
+RECORDS_AT_ONCE = 20_000
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Renewal(Strict):
+    """The body of `POST /admin/lease`."""
+
+    revision: int
+
+
+@dataclass
+class Admin:
+    """`state`: where the table is kept for a restart. `is_file_served`: the table is a file's, and only shown here."""
+
+    tables: Tables
+    attempts: Attempts
+    exposition: Exposition
+    state: StateFile | None
+    token: str
+    is_file_served: bool = False
+
+    def app(self) -> web.Application:
+        """The listener's application."""
+        app = web.Application(middlewares=[self._guard], client_max_size=4 * 1024 * 1024)
+        app.router.add_get("/healthz", self._alive)
+        app.router.add_get("/admin/table", self._show)
+        app.router.add_put("/admin/table", self._put)
+        app.router.add_post("/admin/lease", self._renew)
+        app.router.add_get("/admin/records", self._records)
+        app.router.add_get("/metrics", self._metrics)
+        return app
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        sent = token.strip().encode("utf-8", "surrogatepass")
+        is_known = scheme.lower() == "bearer" and hmac.compare_digest(sent, self.token.encode())
+        if not is_known and request.path != "/healthz":
+            return _error(401, "the admin API needs the header Authorization: Bearer <admin token>")
+        try:
+            return await handler(request)
+        except ConflictError as conflict:
+            return _error(409, str(conflict))
+        except ConfigError as error:
+            return _error(422, error.what, error.problems)
+        except web.HTTPException as error:
+            return _error(error.status, error.reason)
+
+    async def _alive(self, _: web.Request) -> web.Response:
+        return _json({"status": "ok"})
+
+    async def _show(self, _: web.Request) -> web.Response:
+        if self.tables.table is None:
+            return _error(404, "no table has been put yet")
+        return _json(self.tables.table.model_dump(mode="json"))
+
+    async def _put(self, http: web.Request) -> web.Response:
+        table = parse_table(await http.read())
+        self._must_be_ours()
+        self.tables.put(table)
+        return await self._taken()
+
+    async def _renew(self, http: web.Request) -> web.Response:
+        try:
+            renewal = Renewal.model_validate_json(await http.read())
+        except ValidationError as error:
+            found = [Problem(".".join(map(str, item["loc"])), item["msg"]) for item in error.errors()]
+            raise ConfigError('the body must be like {"revision": 7}', problems=found) from None
+        self._must_be_ours()
+        self.tables.renew(renewal.revision)
+        return await self._taken()
+
+    async def _records(self, http: web.Request) -> web.Response:
+        after, limit = _number(http, "after", 0), _number(http, "limit", 5000)
+        page = self.attempts.page(after, min(limit, RECORDS_AT_ONCE))
+        page["revision"] = self.tables.revision
+        page["lease_remaining_s"] = self.tables.lease_remaining_s()
+        return _json(page)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self.exposition.render(), headers={"Content-Type": METRICS_TYPE})
+
+    def _must_be_ours(self) -> None:
+        if self.is_file_served:
+            raise ConflictError("this gateway serves a table from a file: edit the file, or start it without --table")
+
+    async def _taken(self) -> web.Response:
+        is_kept = await self.state.write(self.tables) if self.state else False
+        lease = self.tables.lease_remaining_s()
+        return _json({"revision": self.tables.revision, "lease_remaining_s": lease, "kept": is_kept})
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(value), headers={"Content-Type": "application/json"})
+
+
+def _error(status: int, message: str, problems: Sequence[Problem] = ()) -> web.Response:
+    listed = [{"where": problem.where, "what": problem.what, "cure": problem.cure} for problem in problems]
+    return _json({"error": {"message": message, "problems": listed}}, status)
+
+
+def _number(http: web.Request, name: str, default: int) -> int:
+    text = http.query.get(name, str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise ConfigError(f"`{name}` must be a whole number from 0 up", problems=[Problem(name, f"found {text!r}")])
+    return int(text)

@@ -1,0 +1,108 @@
+"""What an upstream's answer says, as far as the gateway must know: content, an end, token counts, or an error."""
+
+from typing import Any
+
+import orjson
+
+from delivery.gateway.api_errors import ApiError
+
+CLIENTS_FAULT = frozenset((400, 413, 422))
+CONTENT = ("content", "tool_calls", "reasoning", "reasoning_content", "refusal", "function_call", "audio")
+FRAME_LIMIT = 16 * 1024 * 1024  # bytes of one server-sent event
+
+
+class UpstreamError(Exception):
+    """The variant failed. `answer` is what it said all the same, where that is an answer (an empty one)."""
+
+    def __init__(self, kind: str, status: int = 0, answer: bytes = b""):
+        super().__init__(kind)
+        self.kind = kind
+        self.status = status
+        self.answer = answer
+
+
+class Frames:
+    """Bytes of an event stream in any cut, to the data of its complete events."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._lines: list[bytes] = []
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The data of the events that these bytes complete. Raises UpstreamError on an event beyond all measure."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > FRAME_LIMIT or len(self._lines) > FRAME_LIMIT // 16:
+            raise UpstreamError("malformed")
+        events = []
+        for line in lines:
+            line = line.removesuffix(b"\r")
+            if line.startswith(b"data:"):
+                self._lines.append(line[5:].removeprefix(b" "))
+            elif not line and self._lines:
+                events.append(b"\n".join(self._lines))
+                self._lines.clear()
+        return events
+
+
+def parse_object(data: bytes, status: int) -> dict[str, Any]:
+    """A JSON object. Raises UpstreamError `malformed` on anything else."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise UpstreamError("malformed", status) from None
+    if not isinstance(value, dict):
+        raise UpstreamError("malformed", status)
+    return value
+
+
+def error_in(answer: dict[str, Any]) -> dict[str, Any] | None:
+    """The error that an answer or a chunk carries, in vLLM's present shape or its former one."""
+    error = answer.get("error")
+    if error:
+        return error if isinstance(error, dict) else {"message": str(error)}
+    return answer if answer.get("object") == "error" else None
+
+
+def has_content(answer: dict[str, Any], part: str) -> bool:
+    """Whether a choice's `message` or `delta` says anything. An answer cut by its token limit counts as said."""
+    for choice in _choices(answer):
+        said = choice.get(part)
+        if isinstance(said, dict) and any(said.get(key) for key in CONTENT):
+            return True
+        if choice.get("finish_reason") == "length":
+            return True
+    return False
+
+
+def is_finished(answer: dict[str, Any]) -> bool:
+    """Whether a choice names the reason of its end."""
+    return any(choice.get("finish_reason") for choice in _choices(answer))
+
+
+def tokens_in(answer: dict[str, Any]) -> tuple[int, int] | None:
+    """(prompt tokens, completion tokens) if the answer tells."""
+    usage = answer.get("usage")
+    if not isinstance(usage, dict):
+        return None
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return (prompt, completion or 0) if isinstance(prompt, int) and isinstance(completion, int | None) else None
+
+
+def _choices(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    choices = answer.get("choices")
+    return [c for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
+
+
+def declined(status: int, error: dict[str, Any], model: str, route: str) -> ApiError:
+    """The model's own complaint about a request, as the client may see it: under the route's name."""
+    message = str(error.get("message") or "The model declined the request.").replace(model, route)
+    param = error.get("param")
+    kind = error.get("type")
+    return ApiError(
+        status,
+        message,
+        code=None,
+        param=param if isinstance(param, str) else None,
+        kind=kind if isinstance(kind, str) else "invalid_request_error",
+        source="model",
+    )

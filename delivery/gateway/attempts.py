@@ -1,0 +1,145 @@
+"""What is going on and what went on: every attempt to answer, while it lasts and in a ring afterwards.
+
+An attempt's `ok` says that its variant did not fail: an answer that the client did not wait for (`client_closed`,
+`client_stalled`) or a request that the model declined as the client's own mistake (`declined`) is no failure.
+`user_ok` is False where the gateway gave up on a user, at most once a request: a failed attempt that stable takes over
+keeps True.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from delivery.gateway.chat import Call
+from delivery.gateway.tables import Clock
+from delivery.records import Role
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """A `delivery.records.Record` in the making."""
+
+    request_id: str
+    route: str
+    epoch: str
+    variant: str
+    role: Role
+    user: str
+    streamed: bool
+    started_at: float
+    began: float  # monotonic
+    seq: int = 0
+    duration_s: float = 0.0
+    ttft_s: float | None = None
+    status: int = 0
+    ok: bool = True
+    error: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    user_ok: bool = True
+
+    def fail(self, kind: str) -> None:
+        """The variant failed."""
+        self.ok = False
+        self.error = kind
+
+
+Observer = Callable[[Attempt], None]
+
+
+class Attempts:
+    """Begins and ends attempts; `observers` are told of each end."""
+
+    def __init__(
+        self,
+        kept: int,
+        observers: Sequence[Observer] = (),
+        *,
+        monotonic: Clock = time.monotonic,
+        wall: Clock = time.time,
+    ):
+        self.boot_id = secrets.token_hex(8)
+        self.in_flight: set[Attempt] = set()
+        self.last_seq = 0
+        self._ring: list[Attempt] = []
+        self._kept = kept
+        self._observers = tuple(observers)
+        self.monotonic = monotonic
+        self.wall = wall
+
+    def begin(self, call: Call, variant: str, role: Role) -> Attempt:
+        """An attempt that starts now."""
+        attempt = Attempt(
+            request_id=call.request_id,
+            route=call.name,
+            epoch=call.route.epoch,
+            variant=variant,
+            role=role,
+            user=call.user,
+            streamed=call.stream,
+            started_at=self.wall(),
+            began=self.monotonic(),
+        )
+        self.in_flight.add(attempt)
+        return attempt
+
+    def first_content(self, attempt: Attempt) -> None:
+        """The first content byte is there."""
+        attempt.ttft_s = self.monotonic() - attempt.began
+
+    def end(self, attempt: Attempt) -> None:
+        """The attempt is over: into the ring, in place of the oldest."""
+        attempt.duration_s = self.monotonic() - attempt.began
+        self.in_flight.discard(attempt)
+        self.last_seq += 1
+        attempt.seq = self.last_seq
+        if len(self._ring) < self._kept:
+            self._ring.append(attempt)
+        else:
+            self._ring[(attempt.seq - 1) % self._kept] = attempt
+        for observe in self._observers:
+            observe(attempt)
+
+    def page(self, after: int, limit: int) -> dict[str, Any]:
+        """The part of a `RecordPage` that is about attempts: at most `limit` that ended after `after`, oldest first."""
+        oldest = self.last_seq - len(self._ring) + 1
+        first = max(after + 1, oldest)
+        stop = min(first + limit, self.last_seq + 1)
+        return {
+            "boot_id": self.boot_id,
+            "now": self.wall(),
+            "records": [_record(self._ring[(seq - 1) % self._kept]) for seq in range(first, stop)],
+            "in_flight": [_in_flight(attempt) for attempt in self.in_flight],
+            "dropped": max(0, first - (after + 1)) if after <= self.last_seq else 0,
+            "last_seq": self.last_seq,
+        }
+
+
+def _record(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "seq": attempt.seq,
+        "request_id": attempt.request_id,
+        **_in_flight(attempt),
+        "duration_s": attempt.duration_s,
+        "ttft_s": attempt.ttft_s,
+        "status": attempt.status,
+        "ok": attempt.ok,
+        "error": attempt.error,
+        "prompt_tokens": attempt.prompt_tokens,
+        "completion_tokens": attempt.completion_tokens,
+        "streamed": attempt.streamed,
+        "user_ok": attempt.user_ok,
+    }
+
+
+def _in_flight(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "route": attempt.route,
+        "epoch": attempt.epoch,
+        "variant": attempt.variant,
+        "role": attempt.role,
+        "user": attempt.user,
+        "started_at": attempt.started_at,
+    }

@@ -1,0 +1,86 @@
+"""The page that Prometheus reads: what was counted, and the state of the moment."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from delivery.gateway.attempts import Attempts
+from delivery.gateway.breaker import Breaker
+from delivery.gateway.metrics import Metrics
+from delivery.gateway.tables import Tables
+
+ATTEMPT = ("route", "variant", "role")
+
+
+class Exposition(Collector):
+    """Everything that `GET /metrics` shows."""
+
+    def __init__(self, metrics: Metrics, attempts: Attempts, tables: Tables, breaker: Breaker):
+        self._metrics = metrics
+        self._attempts = attempts
+        self._tables = tables
+        self._breaker = breaker
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def render(self) -> bytes:
+        """In Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """As prometheus_client asks for them."""
+        yield from self._counted()
+        yield from self._timed()
+        yield from self._now()
+
+    def _counted(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "slipway_attempts", "Attempts that ended, by outcome.", labels=(*ATTEMPT, "outcome")
+        )
+        failovers = CounterMetricFamily("slipway_failovers", "Failed, and taken over by stable.", labels=ATTEMPT)
+        users = CounterMetricFamily("slipway_user_failures", "Users who got no complete answer.", labels=ATTEMPT)
+        tokens = CounterMetricFamily("slipway_tokens", "Tokens that upstream counted.", labels=(*ATTEMPT, "kind"))
+        for place, series in self._metrics.series.items():
+            for outcome, count in series.outcomes.items():
+                requests.add_metric((*place, outcome), count)
+            failovers.add_metric(place, series.failed_over)
+            users.add_metric(place, series.users_failed)
+            tokens.add_metric((*place, "prompt"), series.prompt_tokens)
+            tokens.add_metric((*place, "completion"), series.completion_tokens)
+        refused = CounterMetricFamily("slipway_refused", "Requests answered with an error.", labels=("code",))
+        for code, count in self._metrics.refused.items():
+            refused.add_metric((code,), count)
+        dropped = CounterMetricFamily("slipway_mirror_dropped", "Copies that were not sent.", labels=("route",))
+        for route, count in self._metrics.dropped.items():
+            dropped.add_metric((route,), count)
+        yield from (requests, failovers, users, tokens, refused, dropped)
+
+    def _timed(self) -> Iterator[Metric]:
+        latency = HistogramMetricFamily("slipway_answer_seconds", "Time to the end of an answer.", labels=ATTEMPT)
+        ttft = HistogramMetricFamily("slipway_first_content_seconds", "Time to the first content.", labels=ATTEMPT)
+        for place, series in self._metrics.series.items():
+            latency.add_metric(place, series.latency.buckets(), series.latency.total)
+            ttft.add_metric(place, series.ttft.buckets(), series.ttft.total)
+        yield from (latency, ttft)
+
+    def _now(self) -> Iterator[Metric]:
+        in_flight = GaugeMetricFamily("slipway_in_flight", "Attempts under way.", labels=ATTEMPT)
+        under_way: Counter[tuple[str, str, str]] = Counter(
+            (a.route, a.variant, a.role) for a in self._attempts.in_flight
+        )
+        for place in {*self._metrics.series, *under_way}:
+            in_flight.add_metric(place, under_way[place])
+        tripped = GaugeMetricFamily(
+            "slipway_variant_tripped", "Gets no users: it failed several times in a row.", labels=("route", "variant")
+        )
+        for name in self._breaker.tripped():
+            tripped.add_metric(name, 1)
+        lease = self._tables.lease_remaining_s()
+        revision = GaugeMetricFamily("slipway_table_revision", "The served table.", value=self._tables.revision)
+        yield from (in_flight, tripped, revision)
+        if lease is not None:
+            yield GaugeMetricFamily("slipway_lease_remaining_seconds", "Until stable gets everything.", value=lease)

@@ -1,0 +1,74 @@
+"""Copies of users' requests, sent to a candidate whose answer nobody sees. A slow candidate fills a queue, no more."""
+
+import asyncio
+import logging
+
+from delivery.gateway.answers import UpstreamError
+from delivery.gateway.api_errors import ApiError
+from delivery.gateway.attempts import Attempts
+from delivery.gateway.chat import Call
+from delivery.gateway.metrics import Metrics
+from delivery.gateway.tables import Tables
+from delivery.gateway.upstreams import Upstreams
+
+log = logging.getLogger("slipway.gateway")
+AT_ONCE = 16  # copies under way; the queue holds what waits behind them
+
+
+class Mirror:
+    """A bounded queue with a few workers behind it."""
+
+    def __init__(self, waiting: int, tables: Tables, attempts: Attempts, upstreams: Upstreams, metrics: Metrics):
+        self._queue: asyncio.Queue[tuple[Call, str]] = asyncio.Queue(waiting)
+        self._tables = tables
+        self._attempts = attempts
+        self._upstreams = upstreams
+        self._metrics = metrics
+
+    def offer(self, call: Call, variant: str) -> None:
+        """Copies the request to the variant if there is room; never waits."""
+        try:
+            self._queue.put_nowait((call, variant))
+        except asyncio.QueueFull:
+            self._metrics.mirror_dropped(call.name)
+
+    async def run(self) -> None:
+        """Sends copies until cancelled."""
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(AT_ONCE):
+                workers.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            call, variant = await self._queue.get()
+            is_current = self._tables.routes.get(call.name) is call.route and self._tables.lease_valid()
+            if not is_current:  # withdrawn while the copy waited
+                self._metrics.mirror_dropped(call.name)
+                continue
+            try:
+                await self._send(call, variant)
+            except Exception:  # a worker that died would be missing for ever
+                log.exception("a mirrored request broke the gateway's own code", extra={"request_id": call.request_id})
+
+    async def _send(self, call: Call, name: str) -> None:
+        variant = call.route.variants[name]
+        attempt = self._attempts.begin(call, name, "mirror")
+        try:
+            if call.stream:
+                stream = await self._upstreams.stream(call, variant, attempt)
+                try:
+                    while await stream.read():
+                        pass
+                finally:
+                    stream.close()
+            else:
+                await self._upstreams.ask(call, variant, attempt)
+        except UpstreamError as failure:
+            attempt.fail(failure.kind)
+        except ApiError:
+            attempt.error = "declined"
+        except asyncio.CancelledError:
+            attempt.error = "shutdown"
+            raise
+        finally:
+            self._attempts.end(attempt)

@@ -1,0 +1,215 @@
+"""One user's request: who answers it, who takes over, and what the user sees when nobody can."""
+
+import asyncio
+import logging
+import secrets
+from dataclasses import dataclass
+
+import orjson
+from aiohttp import web
+
+from delivery.gateway.answers import UpstreamError
+from delivery.gateway.api_errors import JSON_HEADERS, ApiError, error_body, server_error, unknown_route
+from delivery.gateway.attempts import Attempt, Attempts
+from delivery.gateway.breaker import Breaker
+from delivery.gateway.chat import Call, parse, user_key
+from delivery.gateway.metrics import Metrics
+from delivery.gateway.mirror import Mirror
+from delivery.gateway.tables import Tables
+from delivery.gateway.upstreams import DONE, Stream, Upstreams
+from delivery.records import Role
+from delivery.routing import assign, mirrored_to, pseudonym
+
+log = logging.getLogger("slipway.gateway")
+STREAM_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",
+    "Server": "slipway",
+}
+TIMED_OUT = frozenset(("first_byte_timeout", "idle_timeout"))
+
+
+@dataclass
+class Proxy:
+    """`POST /v1/chat/completions`."""
+
+    tables: Tables
+    attempts: Attempts
+    breaker: Breaker
+    upstreams: Upstreams
+    mirror: Mirror
+    metrics: Metrics
+    body_timeout_s: float = 30.0
+    write_timeout_s: float = 60.0
+
+    async def chat(self, http: web.Request) -> web.StreamResponse:
+        """Answers, or says in OpenAI's shape why not."""
+        request_id = secrets.token_hex(12)
+        try:
+            call = self._admit(request_id, http, await self._body(http))
+            return await self._answer(http, call)
+        except ApiError as refusal:
+            self.metrics.refuse(refusal)
+            return refusal.response(request_id)
+
+    async def _body(self, http: web.Request) -> bytes:
+        if http.headers.get("Content-Encoding", "identity") != "identity":
+            raise ApiError(415, "Compressed bodies are not read here.", code="unsupported_encoding")
+        try:
+            if http.content.is_eof():
+                return await http.read()
+            async with asyncio.timeout(self.body_timeout_s):
+                return await http.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise ApiError(413, "The body is larger than this gateway accepts.", code="body_too_large") from None
+        except TimeoutError:
+            raise ApiError(408, "The body did not arrive in time.", code="body_timeout") from None
+        except web.RequestPayloadError:
+            raise ApiError(400, "The body could not be read to its end.", code="invalid_body") from None
+
+    def _admit(self, request_id: str, http: web.Request, raw: bytes) -> Call:
+        body = parse(raw)
+        name = body["model"]
+        route = self.tables.routes.get(name)
+        if route is None:
+            raise unknown_route(name, sorted(self.tables.routes))
+        key = user_key(http.headers, body)
+        return Call(
+            request_id=request_id,
+            name=name,
+            route=route,
+            body=body,
+            user_key=key or request_id,
+            user=pseudonym(route.salt, key) if key else "",
+            stream=body.get("stream") is True,
+            wants_usage=(body.get("stream_options") or {}).get("include_usage") is True,
+        )
+
+    async def _answer(self, http: web.Request, call: Call) -> web.StreamResponse:
+        route, leased = call.route, self.tables.lease_valid()
+        chosen = assign(route, call.user_key, leased)
+        role: Role = "served"
+        if chosen == route.stable:
+            if candidate := mirrored_to(route, call.request_id, leased):
+                self.mirror.offer(call, candidate)
+        elif self.breaker.is_tripped(call.name, route, chosen):
+            self._pass_over(call, chosen)
+            role = "failover"
+        else:
+            attempt = self.attempts.begin(call, chosen, "served")
+            try:
+                return await self._serve(http, call, attempt)
+            except UpstreamError as failure:
+                self.metrics.failed_over(attempt)
+                log.warning("stable takes over", extra=_about(attempt, failure))
+            role = "failover"
+        return await self._serve_by_stable(http, call, role)
+
+    async def _serve_by_stable(self, http: web.Request, call: Call, role: Role) -> web.StreamResponse:
+        attempt = self.attempts.begin(call, call.route.stable, role)
+        try:
+            return await self._serve(http, call, attempt, is_last=True)
+        except UpstreamError as failure:
+            log.error("a user got no answer", extra=_about(attempt, failure))
+            if failure.status == 429:
+                raise server_error(429, "The model has too many requests.", "overloaded") from None
+            if failure.kind in TIMED_OUT:
+                raise server_error(504, "The model did not answer in time.", failure.kind) from None
+            raise server_error(502, "The model could not be reached, or failed.", failure.kind) from None
+
+    def _pass_over(self, call: Call, variant: str) -> None:
+        """A tripped variant is not asked, which goes on record as its failure; from time to time a copy asks it."""
+        attempt = self.attempts.begin(call, variant, "served")
+        attempt.fail("tripped")
+        self.attempts.end(attempt)
+        self.metrics.failed_over(attempt)
+        if self.breaker.probe_due(call.name, variant, self.attempts.monotonic()):
+            self.mirror.offer(call, variant)
+
+    async def _serve(
+        self, http: web.Request, call: Call, attempt: Attempt, *, is_last: bool = False
+    ) -> web.StreamResponse:
+        """One attempt, from here on in the records. Raises UpstreamError as long as another one may follow."""
+        try:
+            if call.stream:
+                return await self._streamed(http, call, attempt)
+            shown = await self.upstreams.ask(call, call.route.variants[attempt.variant], attempt)
+            return self._plain(call, attempt, shown)
+        except UpstreamError as failure:
+            attempt.fail(failure.kind)
+            if is_last and failure.answer:  # the model had nothing to say: that is an answer, if a poor one
+                return self._poor(call, attempt, failure.answer)
+            attempt.user_ok = not is_last
+            raise
+        except ApiError:
+            attempt.error = "declined"
+            raise
+        except asyncio.CancelledError:
+            attempt.error = "client_closed"
+            raise
+        finally:
+            self.attempts.end(attempt)
+
+    def _plain(self, call: Call, attempt: Attempt, shown: bytes) -> web.Response:
+        return web.Response(body=shown, headers={**JSON_HEADERS, **_labels(call, attempt)})
+
+    async def _streamed(self, http: web.Request, call: Call, attempt: Attempt) -> web.StreamResponse:
+        stream = await self.upstreams.stream(call, call.route.variants[attempt.variant], attempt)
+        try:
+            return await self._relay(http, call, attempt, stream)
+        finally:
+            stream.close()
+
+    async def _relay(self, http: web.Request, call: Call, attempt: Attempt, stream: Stream) -> web.StreamResponse:
+        """From the first content on nothing is retried: what breaks now, the user sees as an error frame."""
+        response = web.StreamResponse(headers={**STREAM_HEADERS, **_labels(call, attempt)})
+        try:
+            await response.prepare(http)
+            try:
+                shown = stream.first
+                while shown:
+                    await self._write(response, shown)
+                    shown = await stream.read()
+            except UpstreamError as failure:
+                attempt.fail(failure.kind)
+                attempt.user_ok = False
+                log.error("an answer broke off", extra=_about(attempt, failure))
+                await self._write(response, failure.answer + _broken_off(failure) + DONE)
+            await response.write_eof()
+        except ConnectionResetError:
+            attempt.error = attempt.error or "client_closed"
+        except TimeoutError:
+            attempt.error = attempt.error or "client_stalled"
+            if http.transport is not None:
+                http.transport.abort()
+        return response
+
+    def _poor(self, call: Call, attempt: Attempt, shown: bytes) -> web.Response:
+        if not call.stream:
+            return self._plain(call, attempt, shown)
+        return web.Response(body=shown, headers={**STREAM_HEADERS, **_labels(call, attempt)})
+
+    async def _write(self, response: web.StreamResponse, data: bytes) -> None:
+        async with asyncio.timeout(self.write_timeout_s):
+            await response.write(data)
+
+
+def _labels(call: Call, attempt: Attempt) -> dict[str, str]:
+    return {"x-slipway-request-id": call.request_id, "x-slipway-variant": attempt.variant}
+
+
+def _broken_off(failure: UpstreamError) -> bytes:
+    message = "The answer broke off: the model failed after its first words."
+    body = error_body(message, kind="server_error", code=failure.kind, source="gateway")
+    return b"data: " + orjson.dumps(body) + b"\n\n"
+
+
+def _about(attempt: Attempt, failure: UpstreamError) -> dict[str, object]:
+    return {
+        "request_id": attempt.request_id,
+        "route": attempt.route,
+        "variant": attempt.variant,
+        "failure": failure.kind,
+        "status": failure.status,
+    }

@@ -1,0 +1,181 @@
+"""The gateway's parts put together, and its two listeners opened and closed in order."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+from aiohttp import web
+
+from configs.environment import GatewayConfig
+from configs.errors import SlipwayError
+from delivery.gateway.admin import Admin
+from delivery.gateway.api_errors import JSON_HEADERS, ApiError, unknown_route
+from delivery.gateway.attempts import Attempts
+from delivery.gateway.breaker import Breaker
+from delivery.gateway.exposition import Exposition
+from delivery.gateway.metrics import Metrics
+from delivery.gateway.mirror import Mirror
+from delivery.gateway.proxy import Proxy
+from delivery.gateway.table_files import StateFile, Watch
+from delivery.gateway.tables import Clock, Tables
+from delivery.gateway.upstreams import Timeouts, Upstreams
+
+log = logging.getLogger("slipway.gateway")
+DEFAULTS = GatewayConfig()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the process is started with. A port of 0 is any free one."""
+
+    host: str = DEFAULTS.host
+    port: int = DEFAULTS.port
+    admin_host: str = DEFAULTS.admin_host
+    admin_port: int = DEFAULTS.admin_port
+    table: Path | None = None  # a file that somebody edits; watched
+    state: Path | None = None  # the gateway's own file, for a restart
+    admin_token: str = ""  # without one there is no admin listener
+    upstream_api_key: str = ""
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    mirror_queue: int = DEFAULTS.mirror_queue
+    records_kept: int = DEFAULTS.records_kept
+    max_body_bytes: int = 4 * 1024 * 1024
+    trip_after: int = 5  # failures in a row
+    drain_s: float = 8.0
+
+
+class Gateway:
+    """A gateway that is running."""
+
+    def __init__(self, settings: Settings, monotonic: Clock, wall: Clock):
+        self.metrics = Metrics()
+        self.breaker = Breaker(settings.trip_after)
+        self.tables = Tables(
+            (self.breaker.keep_only, self.metrics.keep_only),
+            leased=settings.table is None,
+            monotonic=monotonic,
+            wall=wall,
+        )
+        observers = (self.breaker.observe, self.metrics.observe)
+        self.attempts = Attempts(settings.records_kept, observers, monotonic=monotonic, wall=wall)
+        self.upstreams = Upstreams(self.attempts, settings.timeouts, settings.upstream_api_key)
+        self.mirror = Mirror(settings.mirror_queue, self.tables, self.attempts, self.upstreams, self.metrics)
+        self.proxy = Proxy(self.tables, self.attempts, self.breaker, self.upstreams, self.mirror, self.metrics)
+        self.exposition = Exposition(self.metrics, self.attempts, self.tables, self.breaker)
+        self.is_draining = False
+        self.port = self.admin_port = 0
+
+    def app(self, max_body_bytes: int) -> web.Application:
+        """The users' listener: these paths, and no others."""
+        app = web.Application(client_max_size=max_body_bytes)
+        app.router.add_post("/v1/chat/completions", self.proxy.chat)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/v1/models/{name:.+}", self._model)
+        app.router.add_get("/healthz", self._alive)
+        app.router.add_get("/readyz", self._ready)
+        app.router.add_route("*", "/{path:.*}", self._no_such_path)
+        return app
+
+    async def _models(self, _: web.Request) -> web.Response:
+        return _json({"object": "list", "data": [_model(name) for name in sorted(self.tables.routes)]})
+
+    async def _model(self, http: web.Request) -> web.Response:
+        name = http.match_info["name"]
+        if name not in self.tables.routes:
+            return unknown_route("", sorted(self.tables.routes)).response()
+        return _json(_model(name))
+
+    async def _alive(self, _: web.Request) -> web.Response:
+        return _json({"status": "ok"})
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        if self.is_draining or not self.tables.routes:
+            return _json({"status": "draining" if self.is_draining else "no route is served yet"}, 503)
+        return _json({"status": "ok"})
+
+    async def _no_such_path(self, http: web.Request) -> web.Response:
+        if http.path in ("/v1/chat/completions", "/v1/models"):
+            return ApiError(405, "This path does not take this method.", code="method_not_allowed").response()
+        return ApiError(404, "There is no such path here.", code="no_such_path").response()
+
+    async def drain(self, seconds: float) -> None:
+        """Waits for users' answers that are under way, not longer than this."""
+        self.is_draining = True
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and any(a.role != "mirror" for a in self.attempts.in_flight):
+            await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    settings: Settings, *, monotonic: Clock = time.monotonic, wall: Clock = time.time
+) -> AsyncIterator[Gateway]:
+    """A gateway that serves for as long as the context lasts, and drains at its end. Raises SlipwayError."""
+    gateway = Gateway(settings, monotonic, wall)
+    state = StateFile(settings.state) if settings.state else None
+    watch = Watch(settings.table, gateway.tables.replace) if settings.table else None
+    if watch is not None:
+        watch.look()
+    elif state is not None and (kept := state.read()) is not None:
+        gateway.tables.restore(kept)
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(gateway.upstreams)
+        stack.push_async_callback(_cancelled, asyncio.create_task(gateway.mirror.run()))
+        if watch is not None:
+            stack.push_async_callback(_cancelled, asyncio.create_task(watch.run()))
+        if settings.admin_token:
+            admin = Admin(
+                gateway.tables, gateway.attempts, gateway.exposition, state, settings.admin_token, watch is not None
+            )
+            listened = await _listen(stack, admin.app(), settings.admin_host, settings.admin_port, "--admin-port")
+            gateway.admin_port = listened[1]
+        app = gateway.app(settings.max_body_bytes)
+        site, gateway.port = await _listen(stack, app, settings.host, settings.port, "--port")
+        yield gateway
+        await site.stop()
+        await gateway.drain(settings.drain_s)
+
+
+async def _listen(
+    stack: contextlib.AsyncExitStack, app: web.Application, host: str, port: int, flag: str
+) -> tuple[web.TCPSite, int]:
+    """Opens a listener; it is closed with the stack."""
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handler_cancellation=True,
+        auto_decompress=False,
+        shutdown_timeout=0.5,
+        keepalive_timeout=75,
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, host, port, backlog=1024)
+    try:
+        await site.start()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            cure = f"choose another one with {flag}, or stop what listens there"
+            raise SlipwayError(f"port {port} on {host} is in use", cure=cure) from None
+        raise SlipwayError(f"cannot listen on {host}:{port}: {error.strerror or error}", cure=f"see {flag}") from None
+    return site, int(runner.addresses[0][1])
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _model(name: str) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "slipway"}
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(value), headers=JSON_HEADERS)

@@ -1,0 +1,158 @@
+"""Routing tables out of files and JSON: what a person edits, what the admin API is sent, what survives a restart."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from pydantic import ValidationError
+
+from configs.errors import ConfigError, Problem
+from configs.loading import load
+from configs.routing import RoutingTable
+from delivery.gateway.tables import Kept, Tables
+
+log = logging.getLogger("slipway.gateway")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
+
+
+def read_table(path: Path) -> RoutingTable:
+    """A table out of a YAML (or JSON) file. Raises ConfigError that lists every problem."""
+    table = load(path, RoutingTable)
+    problems = problems_with(table, where=f"{path}: ")
+    if problems:
+        raise ConfigError(f"{path} cannot be served", problems=problems)
+    return table
+
+
+def parse_table(raw: bytes) -> RoutingTable:
+    """A table out of JSON. Raises ConfigError that lists every problem."""
+    try:
+        table = RoutingTable.model_validate_json(raw)
+    except ValidationError as error:
+        found = [Problem(".".join(map(str, item["loc"])), item["msg"]) for item in error.errors()]
+        raise ConfigError("this is not a routing table", problems=found) from None
+    problems = problems_with(table)
+    if problems:
+        raise ConfigError("this routing table cannot be served", problems=problems)
+    return table
+
+
+def problems_with(table: RoutingTable, where: str = "") -> list[Problem]:
+    """What the types cannot say: names go into HTTP headers and metrics' labels, upstreams are called."""
+    found = []
+    for name, route in table.routes.items():
+        for what, value in [("route", name), *(("variant", variant) for variant in route.variants)]:
+            if not NAME.fullmatch(value):
+                cure = "use up to 128 letters, digits and . _ : / @ + -"
+                found.append(Problem(f"{where}routes.{name}", f"{what} name {value!r} cannot be used", cure))
+        for label, variant in route.variants.items():
+            for upstream in variant.upstreams:
+                if not _is_base_url(upstream):
+                    place = f"{where}routes.{name}.variants.{label}.upstreams"
+                    found.append(Problem(place, f"{upstream!r} is no base URL", "e.g. http://127.0.0.1:8100"))
+    return found
+
+
+def _is_base_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = not (parts.query or parts.fragment or parts.username or re.search(r"[\s\x00-\x1f]", text))
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and plain
+
+
+class StateFile:
+    """Where the last table and its lease are kept between two processes."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._turn = asyncio.Lock()
+
+    def read(self) -> Kept | None:
+        """What was kept. A file that cannot be understood is set aside, and reported, rather than overwritten."""
+        try:
+            data = orjson.loads(self._path.read_bytes())
+            table = parse_table(orjson.dumps(data["table"]))
+            return Kept(table, float(data["renewed_at"]), float(data["expires_at"]))
+        except FileNotFoundError:
+            return None
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, ConfigError) as error:
+            aside = self._path.with_suffix(self._path.suffix + ".unreadable")
+            os.replace(self._path, aside)
+            log.error(
+                "the kept table is unreadable; starting without one", extra={"cause": str(error), "kept": str(aside)}
+            )
+            return None
+
+    async def write(self, tables: Tables) -> bool:
+        """Keeps what is served now. False, and a line in the log, if it cannot be written.
+
+        The table is served all the same: a rollback must take effect on a full disk too.
+        """
+        async with self._turn:
+            kept = tables.kept()
+            if kept is None:
+                return True
+            data = {
+                "table": kept.table.model_dump(mode="json"),
+                "renewed_at": kept.renewed_at,
+                "expires_at": kept.expires_at,
+            }
+            try:
+                await asyncio.to_thread(_replace_file, self._path, orjson.dumps(data, option=orjson.OPT_INDENT_2))
+            except OSError as error:
+                log.error("the table is served but could not be kept", extra={"cause": str(error)})
+                return False
+            return True
+
+
+def _replace_file(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            beside.unlink()
+
+
+class Watch:
+    """Serves a file that a person edits. A broken edit is reported, and the last good table stays."""
+
+    def __init__(self, path: Path, serve: Callable[[RoutingTable], None]):
+        self._path = path
+        self._serve = serve
+        self._seen: Any = None
+
+    def look(self) -> None:
+        """Reads the file if it changed. Raises ConfigError if it cannot be served."""
+        try:
+            stat = self._path.stat()
+            mark: Any = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        except OSError:
+            mark = "absent"
+        if mark != self._seen:
+            self._seen = mark
+            self._serve(read_table(self._path))
+
+    async def run(self, every_s: float = 1.0) -> None:
+        """Looks until cancelled."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                self.look()
+            except ConfigError as error:
+                log.error("the table stays as it was", extra={"cause": error.render()})

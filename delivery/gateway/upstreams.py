@@ -1,0 +1,270 @@
+"""Asking a variant: its replicas, the timeouts, and everything that can go wrong before and between the bytes.
+
+Nothing of the client's own headers goes upstream, and nothing of upstream's comes back: the request and the response
+are made anew, so there is nothing hop-by-hop to strip and no key to leak.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from configs.routing import Variant
+from delivery.gateway.answers import (
+    CLIENTS_FAULT,
+    Frames,
+    UpstreamError,
+    declined,
+    error_in,
+    has_content,
+    is_finished,
+    parse_object,
+    tokens_in,
+)
+from delivery.gateway.attempts import Attempt, Attempts
+from delivery.gateway.chat import Call, for_variant
+
+KEEPALIVE_S = 3.0  # less than the 5 s after which vLLM closes an idle connection
+SHUNNED_S = 2.0  # a replica that refused a connection comes last for this long
+LAST_BYTES_S = 0.2  # between [DONE] and the end of the response
+DONE = b"data: [DONE]\n\n"
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """All in seconds."""
+
+    connect_s: float = 2.0
+    first_byte_s: float = 60.0  # streams: to the first content byte
+    idle_s: float = 60.0  # streams: between two chunks
+    answer_s: float = 300.0  # plain requests: to the whole answer
+
+
+@dataclass
+class Upstreams:
+    """The HTTP client towards vLLM. Open it once, with `async with`."""
+
+    attempts: Attempts
+    timeouts: Timeouts
+    api_key: str = ""
+    _turn: "itertools.count[int]" = field(default_factory=itertools.count)
+    _shunned: dict[str, float] = field(default_factory=dict)
+
+    async def __aenter__(self) -> Self:
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "slipway"}
+        if self.api_key:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.timeouts.connect_s),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=headers,
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def ask(self, call: Call, variant: Variant, attempt: Attempt) -> bytes:
+        """A plain request's answer, under the route's name. Raises UpstreamError, or ApiError if the model declines."""
+        body = for_variant(call.body, variant, stream=False)
+        try:
+            async with asyncio.timeout(self.timeouts.answer_s):
+                response = await self._post(variant, body, attempt)
+                try:
+                    raw = await response.read()
+                finally:
+                    response.close()  # no effect on a connection whose answer was read to the end
+        except aiohttp.ClientError:
+            raise UpstreamError("disconnected", attempt.status) from None
+        except TimeoutError:
+            raise UpstreamError("first_byte_timeout", attempt.status) from None
+        answer = _accepted(attempt.status, raw, variant, call)
+        answer["model"] = call.name
+        _count_tokens(attempt, answer)
+        shown = orjson.dumps(answer)
+        if not has_content(answer, "message"):
+            raise UpstreamError("empty", attempt.status, shown if is_finished(answer) else b"")
+        self.attempts.first_content(attempt)
+        return shown
+
+    async def stream(self, call: Call, variant: Variant, attempt: Attempt) -> "Stream":
+        """A stream whose first content is there, or UpstreamError, or ApiError. Whoever gets it closes it."""
+        body = for_variant(call.body, variant, stream=True)
+        response = None
+        try:
+            async with asyncio.timeout(self.timeouts.first_byte_s):
+                response = await self._post(variant, body, attempt)
+                if response.status != 200:
+                    _accepted(response.status, await response.read(), variant, call)
+                stream = Stream(response, call, variant, attempt, self.timeouts.idle_s)
+                await stream.start()
+            self.attempts.first_content(attempt)
+            response = None
+            return stream
+        except aiohttp.ClientError:
+            raise UpstreamError("disconnected", attempt.status) from None
+        except TimeoutError:
+            raise UpstreamError("first_byte_timeout", attempt.status) from None
+        finally:
+            if response is not None:
+                response.close()
+
+    async def _post(self, variant: Variant, body: bytes, attempt: Attempt) -> aiohttp.ClientResponse:
+        """The response's head from the first replica that takes the request. Raises UpstreamError `connect`."""
+        suffix = {"served": "", "failover": "-f", "mirror": "-m"}[attempt.role]
+        headers = {"X-Request-Id": attempt.request_id + suffix}
+        for upstream in self._in_order(variant.upstreams):
+            for is_last_try in (False, True):
+                try:
+                    response = await self._session.post(
+                        URL(upstream.rstrip("/") + "/v1/chat/completions", encoded=True),
+                        data=body,
+                        headers=headers,
+                        allow_redirects=False,
+                    )
+                except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError):
+                    self._shunned[upstream] = time.monotonic() + SHUNNED_S
+                    break
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                    if is_last_try:  # the first may have met a kept-alive connection at its end
+                        break
+                else:
+                    attempt.status = response.status
+                    return response
+        raise UpstreamError("connect")
+
+    def _in_order(self, upstreams: tuple[str, ...]) -> list[str] | tuple[str, ...]:
+        if len(upstreams) == 1:
+            return upstreams
+        start = next(self._turn) % len(upstreams)
+        now = time.monotonic()
+        turned = upstreams[start:] + upstreams[:start]
+        return sorted(turned, key=lambda upstream: self._shunned.get(upstream, 0.0) > now)
+
+
+class Stream:
+    """One upstream event stream, turned into the client's: `first`, then `read` until it is empty."""
+
+    def __init__(self, response: aiohttp.ClientResponse, call: Call, variant: Variant, attempt: Attempt, idle_s: float):
+        self.first = b""
+        self._response = response
+        self._call = call
+        self._variant = variant
+        self._attempt = attempt
+        self._idle_s = idle_s
+        self._frames = Frames()
+        self._has_content = False
+        self._finished = False  # a choice named the reason of its end
+        self._ended = False
+
+    def close(self) -> None:
+        """Ends it upstream too, if it has not ended there."""
+        self._response.close()
+
+    async def start(self) -> None:
+        """Reads through the first content; what comes before it is held back with it in `first`."""
+        held = b""
+        while not (self._has_content or self._ended):
+            data = await self._response.content.readany()
+            if not data:
+                break
+            held += self._shown(data)
+        if not self._has_content:
+            raise UpstreamError("empty", 200, held + DONE if self._finished else b"")
+        self.first = held + DONE if self._ended else held
+
+    async def read(self) -> bytes:
+        """The next bytes for the client, b"" at the end. Raises UpstreamError when the stream breaks."""
+        try:
+            async with asyncio.timeout(self._idle_s):
+                while not self._ended:
+                    data = await self._response.content.readany()
+                    shown = self._shown(data) if data else self._end_without_done()
+                    if self._ended:
+                        return shown + DONE
+                    if shown:
+                        return shown
+        except aiohttp.ClientError:
+            raise UpstreamError("midstream", 200) from None
+        except TimeoutError:
+            raise UpstreamError("idle_timeout", 200) from None
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):  # the answer is complete; this is for keep-alive
+            async with asyncio.timeout(LAST_BYTES_S):
+                await self._response.content.readany()
+        return b""
+
+    def _end_without_done(self) -> bytes:
+        if not self._finished:
+            raise UpstreamError("midstream", 200)
+        self._ended = True
+        return b""
+
+    def _shown(self, data: bytes) -> bytes:
+        shown = []
+        for event in self._frames.feed(data):
+            if event == b"[DONE]":
+                self._ended = True
+                break
+            chunk = parse_object(event, 200)
+            error = error_in(chunk)
+            if error is None:
+                shown.append(self._chunk(chunk))
+            elif self._has_content and self.first:
+                raise UpstreamError("midstream", 200, b"".join(shown))
+            else:
+                raise _refused_in_band(error, self._variant, self._call)
+        return b"".join(shown)
+
+    def _chunk(self, chunk: dict[str, Any]) -> bytes:
+        chunk["model"] = self._call.name
+        if "usage" in chunk:
+            _count_tokens(self._attempt, chunk)
+            if not self._call.wants_usage:
+                del chunk["usage"]
+                if not chunk.get("choices"):
+                    return b""
+        self._has_content = self._has_content or has_content(chunk, "delta")
+        self._finished = self._finished or is_finished(chunk)
+        return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+
+def _accepted(status: int, raw: bytes, variant: Variant, call: Call) -> dict[str, Any]:
+    """The answer, if it is one. The model's complaint about the request is an ApiError, all else an UpstreamError."""
+    if status in CLIENTS_FAULT:
+        try:
+            error = error_in(parse_object(raw, status))
+        except UpstreamError:
+            error = None
+        raise declined(status, error or {}, variant.model, call.name)
+    if status != 200:
+        raise UpstreamError("status", status)
+    answer = parse_object(raw, status)
+    error = error_in(answer)
+    if error is not None:
+        raise _refused_in_band(error, variant, call)
+    return answer
+
+
+def _refused_in_band(error: dict[str, Any], variant: Variant, call: Call) -> Exception:
+    """vLLM says 200 before it knows: its error then comes as the answer."""
+    code = error.get("code")
+    if isinstance(code, int) and code in CLIENTS_FAULT:
+        return declined(code, error, variant.model, call.name)
+    return UpstreamError("first_frame", 200)
+
+
+def _count_tokens(attempt: Attempt, answer: dict[str, Any]) -> None:
+    tokens = tokens_in(answer)
+    if tokens is not None:
+        attempt.prompt_tokens, attempt.completion_tokens = tokens

@@ -1,0 +1,47 @@
+"""Who gets which variant: pure arithmetic on a keyed hash, so that a user stays where he is while a release runs.
+
+Users fall into 10,000 buckets. The candidate has the buckets from the bottom, the holdback those from the top: a share
+is exact to the basis point, and a growing one only ever adds users.
+"""
+
+from hashlib import blake2b
+
+from configs.routing import FULL_BP, Route
+
+
+def bucket(salt: str, user_key: str) -> int:
+    """The user's bucket, 0 to 9999, under this salt. Another salt deals the users anew."""
+    return _number(salt, user_key, b"bucket") % FULL_BP
+
+
+def assign(route: Route, user_key: str, lease_valid: bool) -> str:
+    """The name of the variant that serves this user. Without a valid lease everybody gets stable."""
+    if not lease_valid or (route.candidate is None and route.holdback is None):
+        return route.stable
+    place = bucket(route.salt, user_key)
+    if route.candidate is not None and place < route.candidate.share_bp:
+        return route.candidate.variant
+    if route.holdback is not None and place >= FULL_BP - route.holdback.share_bp:
+        return route.holdback.variant
+    return route.stable
+
+
+def mirrored_to(route: Route, request_id: str, lease_valid: bool) -> str | None:
+    """The candidate that gets a copy of this request, which stable serves: a sample by hash of the request's id."""
+    candidate = route.candidate
+    if not lease_valid or candidate is None or candidate.mirror_bp == 0:
+        return None
+    return candidate.variant if _number(route.salt, request_id, b"mirror") % FULL_BP < candidate.mirror_bp else None
+
+
+def pseudonym(salt: str, user_key: str) -> str:
+    """What records call the user: 16 hex digits that say nothing to anyone who does not hold the salt."""
+    return f"{_number(salt, user_key, b'user'):016x}"
+
+
+def _number(salt: str, text: str, purpose: bytes) -> int:
+    key = salt.encode("utf-8", "surrogatepass")
+    if len(key) > blake2b.MAX_KEY_SIZE:
+        key = blake2b(key).digest()
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), key=key, person=purpose, digest_size=8).digest()
+    return int.from_bytes(digest, "big")
