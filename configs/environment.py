@@ -34,6 +34,7 @@ class GatewayConfig(Strict):
     connect_timeout_s: float = Field(2.0, gt=0)
     first_byte_timeout_s: float = Field(60.0, gt=0)
     idle_timeout_s: float = Field(60.0, gt=0, description="between two chunks of a stream")
+    answer_timeout_s: float = Field(300.0, gt=0, description="plain requests: to the whole answer")
     mirror_queue: int = Field(64, ge=1, description="mirrored requests waiting; more are dropped and counted")
     records_kept: int = Field(100_000, ge=1000)
 

@@ -16,6 +16,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from configs.environment import GatewayConfig
 from configs.routing import Variant
 from delivery.gateway.answers import (
     CLIENTS_FAULT,
@@ -31,6 +32,7 @@ from delivery.gateway.answers import (
 from delivery.gateway.attempts import Attempt, Attempts
 from delivery.gateway.chat import Call, for_variant
 
+DEFAULTS = GatewayConfig()
 KEEPALIVE_S = 3.0  # less than the 5 s after which vLLM closes an idle connection
 SHUNNED_S = 2.0  # a replica that refused a connection comes last for this long
 LAST_BYTES_S = 0.2  # between [DONE] and the end of the response
@@ -41,10 +43,10 @@ DONE = b"data: [DONE]\n\n"
 class Timeouts:
     """All in seconds."""
 
-    connect_s: float = 2.0
-    first_byte_s: float = 60.0  # streams: to the first content byte
-    idle_s: float = 60.0  # streams: between two chunks
-    answer_s: float = 300.0  # plain requests: to the whole answer
+    connect_s: float = DEFAULTS.connect_timeout_s
+    first_byte_s: float = DEFAULTS.first_byte_timeout_s  # streams: to the first content byte
+    idle_s: float = DEFAULTS.idle_timeout_s  # streams: between two chunks
+    answer_s: float = DEFAULTS.answer_timeout_s  # plain requests: to the whole answer
 
 
 @dataclass
