@@ -25,9 +25,7 @@ class Histogram(Strict):
     """Samples in log-spaced buckets: bucket i holds [SMALLEST_S * GROWTH**i, SMALLEST_S * GROWTH**(i+1))."""
 
     counts: dict[int, int] = Field(default_factory=dict)
-    first_at: dict[int, float] = Field(
-        default_factory=dict
-    )  # per bucket: earliest start, UNIX seconds
+    first_at: dict[int, float] = Field(default_factory=dict)  # per bucket: earliest start, UNIX seconds
 
     @property
     def n(self) -> int:
@@ -95,9 +93,7 @@ class Arm(Strict):
     requests: int = 0
     errors: int = 0
     first_error_at: float | None = None  # when the earliest failed request started
-    users: dict[str, bool] = Field(
-        default_factory=dict
-    )  # user -> failed once; the first USERS_KEPT
+    users: dict[str, bool] = Field(default_factory=dict)  # user -> failed once; the first USERS_KEPT
     users_beyond: int = 0  # requests of users who came after those
     latency: Histogram = Histogram()
     ttft: Histogram = Histogram()
@@ -268,12 +264,12 @@ class _Tally:
             self.users[record.user] = self.users.get(record.user, False) or not record.ok
         elif record.user:
             self.users_beyond += 1
-        # A quick failure is no quick answer; a timeout is a slow one.
-        if record.ok or "timeout" in record.error:
+        # A quick failure is no quick answer, nor is one that its client left; a timeout is a slow one.
+        if not record.error or "timeout" in record.error:
             self.latency.add(record.duration_s, record.started_at)
         if record.ttft_s is not None:
             self.ttft.add(record.ttft_s, record.started_at)
-        if record.ok and record.completion_tokens is not None:
+        if not record.error and record.completion_tokens is not None:
             self.tokens.append(float(record.completion_tokens))
 
     def freeze(self) -> Arm:

@@ -46,7 +46,7 @@ def begin(
         }
     )
     decision = go_on(plan, turned, observation, now)
-    if not state.committed:
+    if not state.committed and target is None:
         return decision
     # after the routing change in order, though both hold as soon as the decision is recorded
     actions = (*decision.actions, Commit(live=stable, previous=None))

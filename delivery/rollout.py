@@ -5,11 +5,12 @@ refused at the door. A person's command comes first, the checks next, everything
 are recorded before the actions are applied, and what was not seen to work is asked for again in the next tick.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from configs.rollout import RolloutPlan
 from delivery import rollback
-from delivery.evidence import Evidence, fold
+from delivery.evidence import Cursor, Evidence, fold
 from delivery.reconcile import is_listed, is_verified, loads, routing_actions
 from delivery.release import Action, Clocks, Decision, Observation, ReleaseState, Served
 from delivery.stages import Tick, enter, run_stage
@@ -19,14 +20,21 @@ LOAD_TRIES = 5
 
 
 def new_state(
-    release_id: str, environment: str, route: str, candidate: Served, stable: Served, now: float
+    release_id: str,
+    environment: str,
+    route: str,
+    candidate: Served,
+    stable: Served,
+    now: float,
+    cursors: Mapping[str, Cursor] | None = None,
 ) -> ReleaseState:
-    """A release at its beginning."""
+    """A release at its beginning. `cursors` is where each gateway's records are now: what came before is not read."""
     evidence = Evidence(
         epoch=f"{release_id}/preparing",
         candidate_variant=candidate.name,
         stable_variant=stable.name,
         candidate_role="served",
+        cursors=dict(cursors or {}),
     )
     return ReleaseState(
         release_id=release_id,

@@ -1,0 +1,122 @@
+"""The ledger's tables. What is written about a decision is never changed; only pointers and states move on."""
+
+from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+
+HEAD = "0001"  # the newest migration; a test compares it and these tables with the migrations
+
+metadata = MetaData()
+
+bundles = Table(
+    "bundles",
+    metadata,
+    Column("digest", String(80), primary_key=True),
+    Column("manifest", JSON, nullable=False),
+    Column("first_seen_at", Float, nullable=False),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", String(120), primary_key=True),
+    Column("environment", String(80), nullable=False),
+    Column("route", String(120), nullable=False),
+    Column("bundle", String(80), ForeignKey("bundles.digest"), nullable=False),
+    Column("phase", String(20), nullable=False),
+    Column("plan", JSON, nullable=False),
+    Column("state", JSON, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Index("releases_of_route", "environment", "route", "started_at"),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("release_id", String(120), ForeignKey("releases.id"), nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    Column("kind", String(20), nullable=False),  # decision, heartbeat
+    Column("phase", String(20), nullable=False),
+    Column("stage_index", Integer, nullable=False),
+    Column("verdict", String(20), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("results", JSON, nullable=False),  # every compared value
+    Column("counts", JSON, nullable=False),
+    Column("actions", JSON, nullable=False),
+    Column("who", String(200), nullable=False),
+)
+
+applied = Table(
+    "applied",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("decision_id", Integer, ForeignKey("decisions.id"), nullable=False, index=True),
+    Column("action_index", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("error", Text, nullable=False),  # empty: it worked
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("release_id", String(120), ForeignKey("releases.id"), nullable=False, index=True),
+    Column("stage_index", Integer, nullable=False),
+    Column("approved", Boolean, nullable=False),
+    Column("by", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+commands = Table(
+    "commands",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("release_id", String(120), ForeignKey("releases.id"), nullable=False, index=True),
+    Column("kind", String(20), nullable=False),  # rollback, cancel
+    Column("by", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("target", JSON, nullable=True),
+    Column("at", Float, nullable=False),
+)
+
+routing_revisions = Table(
+    "routing_revisions",
+    metadata,
+    Column("environment", String(80), primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("table", JSON, nullable=False),
+    Column("release_id", String(120), nullable=True),
+    Column("why", Text, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+routes = Table(
+    "routes",
+    metadata,
+    Column("environment", String(80), primary_key=True),
+    Column("route", String(120), primary_key=True),
+    Column("base", JSON, nullable=False),  # what a rollback to the base serves
+    Column("live", JSON, nullable=False),
+    Column("previous", JSON, nullable=True),
+    Column("updated_at", Float, nullable=False),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("bundle", String(80), nullable=False, index=True),
+    Column("lifted", Boolean, nullable=False),  # the newest row of a bundle counts
+    Column("reason", Text, nullable=False),
+    Column("by", String(200), nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("environment", String(80), primary_key=True),
+    Column("owner", String(200), nullable=False),
+    Column("expires_at", Float, nullable=False),
+)

@@ -1,0 +1,276 @@
+"""Observe, decide, record, apply, sleep - until a release has ended. What to do is delivery.rollout's to say."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from configs.errors import SlipwayError
+from configs.rollout import RolloutPlan
+from configs.routing import RoutingTable
+from delivery.clients.gateway import GatewayClient, GatewayError
+from delivery.clients.ledger import LeaseHeldError, LedgerError
+from delivery.progress import Progress, silent
+from delivery.records import RecordPage
+from delivery.release import (
+    TERMINAL,
+    Action,
+    Alert,
+    Approval,
+    AwaitApproval,
+    Command,
+    Decision,
+    GatewaySeen,
+    LoadAdapter,
+    Observation,
+    ReleaseState,
+    RenewLease,
+    SetTable,
+    UnloadAdapter,
+)
+from delivery.rollout import decide
+from tasks.replicas import Replicas
+from tasks.site import LEASE_TTL_S, Site
+
+HEARTBEAT_S = 10.0
+PAGES_A_TICK = 20
+PAGE_RECORDS = 5000
+LISTEN_S = 0.2  # how often a sleeping controller looks for a command
+LAST_JOBS_S = 10.0
+LAST_TRIES = 10  # to bring the table of a finished release to a gateway that does not answer
+
+OnDecision = Callable[[Decision], None]
+
+
+def ignore(decision: Decision) -> None:
+    """Listens to no decision."""
+
+
+def _threads() -> Executor:
+    return ThreadPoolExecutor(max_workers=4, thread_name_prefix="replica")
+
+
+@dataclass
+class Controller:
+    """Drives one release. `refusal` is why its bundle must not be released, if so."""
+
+    site: Site
+    plan: RolloutPlan
+    refusal: str = ""
+    on_progress: Progress = silent
+    on_decision: OnDecision = ignore
+    executor: Executor = field(default_factory=_threads)
+
+    def __post_init__(self) -> None:
+        self._replicas = Replicas(self.site.vllm, self.executor, self.site.clock)
+        self._recorded = ""  # what the last recorded decision was about
+        self._recorded_at = 0.0
+        self._ledger_table: RoutingTable | None = None
+        self._command: Command | None = None
+        self._approval: Approval | None = None
+        self._text = ""
+        self._rerouted = False
+
+    def drive(self, state: ReleaseState) -> ReleaseState:
+        """Until the release has ended and every gateway shows it. Needs the environment's lease, and keeps it."""
+        tries = 0
+        try:
+            while True:
+                decision = self.tick(state)
+                if decision is not None:  # otherwise it is not on record: it did not happen
+                    state = decision.state
+                if decision is not None and state.phase in TERMINAL:
+                    tries += 1
+                    if tries > LAST_TRIES or not any(isinstance(action, SetTable) for action in decision.actions):
+                        self._replicas.finish(LAST_JOBS_S)
+                        return state
+                if not self._rerouted:  # a routing change is confirmed at once
+                    self._rest(state)
+        finally:
+            self.executor.shutdown(wait=False, cancel_futures=True)
+
+    def tick(self, state: ReleaseState) -> Decision | None:
+        """One round. None when the ledger could not take the decision; only a way back is applied then."""
+        self._rerouted = False
+        observation = self.observe(state)
+        now = self.site.clock()
+        decision = decide(self.plan, state, observation, now)
+        try:
+            number = self._record(decision, now)
+        except LeaseHeldError:
+            raise
+        except LedgerError as error:
+            self._say(state, f"not renewing, not advancing; stable has all traffic when the lease ends. {error}")
+            if decision.state.phase == "rolling_back":
+                self._apply_tables(decision, observation)
+            return None
+        if number is not None:
+            self.on_decision(decision)
+        self._say_where(decision)
+        self._apply(decision, observation, number)
+        return decision
+
+    # -- observe ----------------------------------------------------------------------------------------------------
+
+    def observe(self, state: ReleaseState) -> Observation:
+        """Everything that one tick knows."""
+        urls = (*state.candidate.variant.upstreams, *state.stable.variant.upstreams)
+        replicas = self._replicas.see(urls)
+        gateways = {name: self._gateway(name, client, state) for name, client in self.site.gateways.items()}
+        self._read_ledger(state)
+        return Observation(
+            gateways=gateways,
+            replicas=replicas,
+            ledger_table=self._ledger_table,
+            command=self._command,
+            approval=self._approval,
+            refusal=self.refusal,
+            load_error=self._replicas.take_error(),
+        )
+
+    def _read_ledger(self, state: ReleaseState) -> None:
+        ledger = self.site.ledger
+        try:
+            self._ledger_table = ledger.newest_table(state.environment)
+            self._command = ledger.command(state.release_id)
+            self._approval = ledger.approval(state.release_id, state.stage_index)
+        except LedgerError as error:
+            self._say(state, f"the ledger cannot be read: {error.what}")
+
+    def _gateway(self, name: str, client: GatewayClient, state: ReleaseState) -> GatewaySeen | None:
+        try:
+            table = client.table()
+        except GatewayError:
+            return None
+        try:
+            return GatewaySeen(table=table, pages=tuple(self._pages(name, client, state)))
+        except GatewayError as error:
+            self._say(state, f"records cannot be read: {error.what}")
+            return GatewaySeen(table=table)
+
+    def _pages(self, name: str, client: GatewayClient, state: ReleaseState) -> list[RecordPage]:
+        cursor = state.evidence.cursors.get(name)
+        page = client.records(cursor.seq if cursor else 0, PAGE_RECORDS)
+        if cursor is not None and page.boot_id != cursor.boot_id:
+            page = client.records(0, PAGE_RECORDS)
+        pages = [page]
+        while page.records and page.records[-1].seq < page.last_seq and len(pages) < PAGES_A_TICK:
+            page = client.records(page.records[-1].seq, PAGE_RECORDS)
+            pages.append(page)
+        return pages
+
+    # -- record -----------------------------------------------------------------------------------------------------
+
+    def _record(self, decision: Decision, now: float) -> int | None:
+        """On record when something changed, as a heartbeat now and then; in every tick the lease is prolonged."""
+        site, state = self.site, decision.state
+        about = _what_it_is_about(decision)
+        if about != self._recorded:
+            number = site.ledger.record(decision, site.owner, LEASE_TTL_S, now)
+        elif not 0 <= now - self._recorded_at < HEARTBEAT_S:
+            number = site.ledger.record(decision, site.owner, LEASE_TTL_S, now, heartbeat=True)
+        else:
+            site.ledger.acquire(state.environment, site.owner, LEASE_TTL_S, now)
+            return None
+        self._recorded, self._recorded_at = about, now
+        return number
+
+    # -- apply ------------------------------------------------------------------------------------------------------
+
+    def _apply(self, decision: Decision, observation: Observation, number: int | None) -> None:
+        for index, action in enumerate(decision.actions):
+            if isinstance(action, LoadAdapter | UnloadAdapter):
+                self._replicas.start(action, self._reporter(decision, number, index))
+                continue
+            error = self._apply_one(action, observation)
+            if error:
+                self._say(decision.state, error)
+            if not isinstance(action, RenewLease):
+                self._reporter(decision, number, index)(error)
+
+    def _apply_tables(self, decision: Decision, observation: Observation) -> None:
+        for action in decision.actions:
+            if isinstance(action, SetTable):
+                error = self._apply_one(action, observation)
+                self._say(decision.state, error or f"rolled back without the ledger: {decision.reason}")
+
+    def _apply_one(self, action: Action, observation: Observation) -> str:
+        """The error, or "" when it worked."""
+        try:
+            if isinstance(action, SetTable):
+                return self._put(action.table, observation)
+            if isinstance(action, RenewLease):
+                self.site.gateways[action.gateway].renew(action.revision)
+            elif isinstance(action, Alert | AwaitApproval):
+                self.on_progress(0, 0, action.text)
+        except GatewayError as error:
+            return str(error)
+        return ""
+
+    def _put(self, table: RoutingTable, observation: Observation) -> str:
+        errors = []
+        for name, client in self.site.gateways.items():
+            seen = observation.gateways.get(name)
+            if seen is not None and seen.table == table:
+                continue
+            try:
+                client.put_table(table)
+                self._rerouted = True
+            except GatewayError as error:
+                errors.append(str(error))
+        return "; ".join(errors)
+
+    def _reporter(self, decision: Decision, number: int | None, index: int) -> Callable[[str], None]:
+        def report(error: str) -> None:
+            if number is None:
+                return
+            try:
+                self.site.ledger.mark_applied(number, index, self.site.clock(), error)
+            except LedgerError as problem:
+                self._say(decision.state, f"applied, but not marked so: {problem.what}")
+
+        return report
+
+    # -- time and words ---------------------------------------------------------------------------------------------
+
+    def _rest(self, state: ReleaseState) -> None:
+        """Sleeps for a tick; a command or an approval ends it."""
+        left = self.plan.tick_s
+        while left > 0:
+            nap = min(LISTEN_S, left)
+            self.site.sleep(nap)
+            left -= nap
+            if left > 0 and self._is_asked(state):
+                return
+
+    def _is_asked(self, state: ReleaseState) -> bool:
+        try:
+            return self.site.ledger.command(state.release_id) != self._command
+        except SlipwayError:
+            return False
+
+    def _say(self, state: ReleaseState, text: str) -> None:
+        if text != self._text:
+            self._text = text
+            self.on_progress(state.stage_index, len(self.plan.stages), text)
+
+    def _say_where(self, decision: Decision) -> None:
+        state, stages = decision.state, self.plan.stages
+        place = state.phase
+        if state.phase == "stage":
+            stage = stages[state.stage_index]
+            share = (stage.share_bp or stage.mirror_bp or state.holdback_bp) / 100
+            place_text = f"{state.stage_index}-{stage.kind} ({share:g} %)"
+        else:
+            place_text = place.replace("_", " ")
+        requests = state.evidence.candidate.requests
+        self._say(state, f"{place_text}: {decision.verdict}, {requests} candidate requests; {decision.reason}")
+
+
+def _what_it_is_about(decision: Decision) -> str:
+    """Equal for decisions that say the same; counts and renewals do not make a new one."""
+    state = decision.state
+    lasting = [action.model_dump_json() for action in decision.actions if not isinstance(action, RenewLease)]
+    verdicts = [f"{result.metric}={result.verdict}" for result in decision.results]
+    flags = [state.phase, state.stage_index, state.attempt, state.suspended, state.awaiting_approval]
+    confirmed = state.rollback is not None and state.rollback.confirmed_at is not None
+    return "|".join(map(str, (*flags, confirmed, decision.verdict, *verdicts, *lasting)))

@@ -1,0 +1,152 @@
+"""Taking a release back by hand: the routing change at once, whoever controls the environment, then all the rest."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from configs.canonical import short
+from configs.errors import SlipwayError
+from configs.routing import RoutingTable
+from configs.strict import Strict
+from delivery.clients.gateway import GatewayError
+from delivery.clients.ledger import LeaseHeldError, LedgerError
+from delivery.clients.vllm import VllmError
+from delivery.progress import Progress, silent
+from delivery.release import GatewaySeen, Observation, ReleaseState, Served
+from delivery.tables import alone, table_with
+from tasks.controller import Controller
+from tasks.rollout import make_servable, reading_from_now
+from tasks.site import Site
+
+GRACE_S = 60.0  # beyond draining, for a controller that is busy
+POLL_S = 0.2
+CLASHES = 5  # routing revisions that somebody else may take first
+
+
+class RollbackOutcome(Strict):
+    """What a rollback did. `to_stable_s`: from the call until every gateway had accepted the table."""
+
+    release_id: str  # empty: there was nothing to take back
+    route: str
+    outcome: Literal["rolled_back", "nothing_to_do", "under_way"]
+    serves: str  # the variant that has all traffic now
+    reason: str
+    to_stable_s: float | None = None
+    seconds: float = 0.0
+
+
+def rollback(
+    site: Site,
+    route: str,
+    *,
+    by: str,
+    reason: str,
+    to: Literal["previous", "base"] = "previous",
+    on_progress: Progress = silent,
+) -> RollbackOutcome:
+    """Takes back the release under way on a route, or undoes the one that is live; safe to repeat in every state.
+
+    The request goes on record first and the routing change right after it, without waiting for a controller. Draining,
+    unloading and quarantine are left to the controller if one runs, and are done here if none does.
+    """
+    started_at = site.clock()
+    pointers = site.ledger.route(site.name, route)
+    if pointers is None:
+        raise SlipwayError(f"route {route} is not known in environment {site.name}", where=site.ledger.url)
+    state = site.ledger.unfinished(site.name, route)
+    if state is None:
+        state = site.ledger.release_that_made_live(site.name, route, pointers.live.bundle)
+    if state is None:
+        text = f"route {route} serves {pointers.live.name}, which no release brought: there is nothing to take back"
+        return RollbackOutcome(
+            release_id="", route=route, outcome="nothing_to_do", serves=pointers.live.name, reason=text
+        )
+    target = pointers.base if to == "base" else None
+    if state.phase != "rolling_back":
+        site.ledger.add_command(state.release_id, "rollback", by, reason, started_at, target)
+        stable = target or state.stable
+    else:
+        stable = state.stable
+    on_progress(1, 3, f"routing all traffic of {route} to {stable.name}")
+    problem = _reroute(site, state, stable, f"rollback asked for by {by}: {reason}")
+    to_stable_s = None if problem else site.clock() - started_at
+    on_progress(2, 3, problem or f"all traffic of {route} is on {stable.name} after {to_stable_s:.2f} s")
+    ended = _see_to_the_end(site, state.release_id, on_progress)
+    outcome: Literal["rolled_back", "under_way"] = "rolled_back" if ended else "under_way"
+    text = f"release {state.release_id} of bundle {short(state.candidate.bundle)} taken back by {by}: {reason}"
+    on_progress(3, 3, text if ended else f"{text}; its controller has yet to finish")
+    return RollbackOutcome(
+        release_id=state.release_id,
+        route=route,
+        outcome=outcome,
+        serves=stable.name,
+        reason=text,
+        to_stable_s=to_stable_s,
+        seconds=site.clock() - started_at,
+    )
+
+
+def _reroute(site: Site, state: ReleaseState, stable: Served, why: str) -> str:
+    """Stable alone on every gateway, as the controller would do it; returns what went wrong."""
+    wanted = alone(stable, state.release_id, f"{state.release_id}/rolled-back")
+    if state.committed:  # stable's adapter was not used for a while: vLLM may have been restarted since
+        try:
+            make_servable(site, stable, probe=False)
+        except VllmError as error:
+            return str(error)
+    problem = ""
+    for _ in range(CLASHES):
+        seen: dict[str, GatewaySeen | None] = {}
+        for name, client in site.gateways.items():
+            try:
+                seen[name] = GatewaySeen(table=client.table())
+            except GatewayError as error:
+                seen[name], problem = None, str(error)
+        newest = site.ledger.newest_table(site.name)
+        observation = Observation(gateways=seen, replicas={}, ledger_table=newest)
+        lease_s = site.ledger.plan(state.release_id).lease_s
+        table = table_with(state.route, wanted, observation, lease_s)
+        try:
+            site.ledger.add_table(site.name, table, why, site.clock())
+        except LedgerError as error:  # a controller took this revision in between
+            problem = str(error)
+            continue
+        problem = _put(site, seen, table)
+        if not problem:
+            return ""
+    return problem
+
+
+def _put(site: Site, seen: Mapping[str, GatewaySeen | None], table: RoutingTable) -> str:
+    errors = []
+    for name, client in site.gateways.items():
+        known = seen[name]
+        if known is not None and known.table == table:
+            continue
+        try:
+            client.put_table(table)
+        except GatewayError as error:
+            errors.append(str(error))
+    return "; ".join(errors)
+
+
+def _see_to_the_end(site: Site, release_id: str, on_progress: Progress) -> bool:
+    """Whether the rollback is complete: by the controller that runs, or else by this process."""
+    plan = site.ledger.plan(release_id)
+    deadline = site.clock() + plan.drain_s + GRACE_S
+    while site.clock() < deadline:
+        if site.ledger.state(release_id).phase == "rolled_back":
+            return True
+        try:
+            site.take_lease()
+        except LeaseHeldError:
+            site.sleep(POLL_S)
+            continue
+        try:
+            # read again under the lease: the last controller may have got further
+            state = site.ledger.state(release_id)
+            if state.phase == "live":
+                state = reading_from_now(site, state)
+            return Controller(site, plan, on_progress=on_progress).drive(state).phase == "rolled_back"
+        finally:
+            site.drop_lease()
+    return False

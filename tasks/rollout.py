@@ -1,0 +1,252 @@
+"""The verbs of a release: bring a route up, run a release, approve a stage, watch what is live."""
+
+import secrets
+import time
+from typing import Literal
+
+from configs.canonical import short
+from configs.errors import SlipwayError
+from configs.project import Project
+from configs.routing import RoutingTable
+from configs.strict import Strict
+from delivery.bundle import Bundle
+from delivery.clients.gateway import GatewayError
+from delivery.clients.vllm import VllmError
+from delivery.evidence import Cursor
+from delivery.progress import Progress, silent
+from delivery.release import TERMINAL, GatewaySeen, Observation, ReleaseState, Served, StageRecord
+from delivery.rollout import new_state, watching
+from delivery.tables import alone, table_with
+from tasks.controller import Controller, OnDecision, ignore
+from tasks.site import LEASE_TTL_S, Site, served_as, why_not_servable
+
+
+class ReleaseOutcome(Strict):
+    """How a release ended. Times are seconds by the controller's clock.
+
+    `breach_to_stable_s`: from the start of the first bad candidate request that counted in the failed check, to the
+    moment at which every gateway was seen to serve stable alone. `decision_to_stable_s`: from the decision to there.
+    """
+
+    release_id: str
+    route: str
+    bundle: str
+    outcome: Literal["live", "rolled_back", "refused", "unfinished"]
+    reason: str
+    stages: tuple[StageRecord, ...] = ()
+    breach_to_stable_s: float | None = None
+    decision_to_stable_s: float | None = None
+    user_requests: int = 0
+    failed_user_requests: int = 0
+    seconds: float = 0.0
+
+
+def bootstrap(
+    site: Site, route: str, base: Bundle, lease_s: float = 15.0, on_progress: Progress = silent
+) -> RoutingTable:
+    """Has the gateways serve a route: the base at first, later whatever the ledger says is live.
+
+    Loads and probes the live adapter before. Does nothing to a table that already gives the live bundle its traffic.
+    Raises SlipwayError when the gateway or vLLM does not answer.
+    """
+    site.take_lease()
+    try:
+        now = site.clock()
+        site.ledger.set_base(site.name, route, served_as(base, site.upstreams, site.home), base, now)
+        pointers = site.ledger.route(site.name, route)
+        if pointers is None:
+            raise SlipwayError(f"route {route} is not in the ledger although it was just written")
+        live = pointers.live
+        make_servable(site, live)
+        seen = {name: GatewaySeen(table=client.table()) for name, client in site.gateways.items()}
+        found = [one.table.routes.get(route) if one.table else None for one in seen.values()]
+        wanted = alone(live, short(live.bundle), f"start/{short(live.bundle)}")
+        if found and found[0] is not None and found[0].variants.get(found[0].stable) == live.variant:
+            wanted = found[0]
+        newest = site.ledger.newest_table(site.name)
+        table = table_with(route, wanted, Observation(gateways=seen, replicas={}, ledger_table=newest), lease_s)
+        site.ledger.add_table(site.name, table, f"start of route {route}", now)
+        for name, client in site.gateways.items():
+            if seen[name].table != table:
+                client.put_table(table)
+        on_progress(1, 1, f"route {route} serves {live.name} ({live.variant.model}), revision {table.revision}")
+        return table
+    finally:
+        site.drop_lease()
+
+
+def run_release(
+    project: Project,
+    bundle: Bundle,
+    site: Site,
+    *,
+    by: str = "slipway",
+    on_progress: Progress = silent,
+    on_decision: OnDecision = ignore,
+    candidate_upstreams: tuple[str, ...] | None = None,
+) -> ReleaseOutcome:
+    """Takes a bundle through the stages of the project's plan, or goes on where a killed controller left off.
+
+    Another bundle's unfinished release is superseded: rolled back, or finished when it is committed already.
+    `candidate_upstreams`: vLLM replicas for the candidate other than the environment's (blue and green).
+    LeaseHeldError: somebody else controls the environment.
+    """
+    site.take_lease()
+    try:
+        waiting = site.ledger.unfinished(site.name, project.route)
+        if waiting is not None and waiting.candidate.bundle != bundle.digest:
+            on_progress(0, 0, f"release {waiting.release_id} is unfinished and superseded")
+            _supersede(site, waiting, bundle, by, on_progress, on_decision)
+            waiting = None
+        if waiting is not None:
+            on_progress(0, 0, f"release {waiting.release_id} goes on in phase {waiting.phase}")
+            return _drive(site, waiting, on_progress, on_decision)
+        pointers = site.ledger.route(site.name, project.route)
+        if pointers is None:
+            raise SlipwayError(
+                f"route {project.route} is not served in environment {site.name}", cure="start it first: slipway up"
+            )
+        if pointers.live.bundle == bundle.digest:
+            return _no_release(project, bundle, "live", "it is live already")
+        wrong = _wrong_place(project, bundle)
+        if wrong:
+            return _no_release(project, bundle, "refused", wrong)
+        candidate = served_as(bundle, candidate_upstreams or site.upstreams, site.home)
+        release_id = f"{project.route}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(site.clock()))}"
+        release_id += f"-{short(bundle.digest, 6)}{secrets.token_hex(2)}"
+        now, place = site.clock(), (site.name, project.route)
+        state = new_state(release_id, *place, candidate, pointers.live, now, _cursors(site))
+        site.ledger.begin(state, project.rollout, bundle, site.owner, LEASE_TTL_S, now)
+        refusal = _refusal(site, bundle, candidate)
+        return _drive(site, state, on_progress, on_decision, refusal)
+    finally:
+        site.drop_lease()
+
+
+def approve(site: Site, route: str, *, approved: bool, by: str, reason: str) -> str:
+    """Records a named person's decision on the stage that waits for one, and returns the release's id."""
+    waiting = site.ledger.unfinished(site.name, route)
+    if waiting is None or not waiting.awaiting_approval:
+        raise SlipwayError(f"nothing on route {route} waits for an approval", where=f"environment {site.name}")
+    site.ledger.add_approval(waiting.release_id, waiting.stage_index, approved, by, reason, site.clock())
+    return waiting.release_id
+
+
+def watch_live(
+    site: Site,
+    route: str,
+    duration_s: float,
+    *,
+    holdback_bp: int = 0,
+    on_progress: Progress = silent,
+    on_decision: OnDecision = ignore,
+) -> ReleaseOutcome | None:
+    """Judges what is live for a while, beside its predecessor when some users are held back; may roll it back.
+
+    None when nothing was ever released: the base has no predecessor.
+    """
+    site.take_lease()
+    try:
+        state = site.ledger.unfinished(site.name, route)
+        if state is None or state.phase != "watching":
+            pointers = site.ledger.route(site.name, route)
+            bundle = pointers.live.bundle if pointers else ""
+            live = site.ledger.release_that_made_live(site.name, route, bundle)
+            if live is None:
+                return None
+            state = watching(reading_from_now(site, live), duration_s, holdback_bp, site.clock())
+            site.ledger.save(state, site.owner, LEASE_TTL_S, site.clock())
+        return _drive(site, state, on_progress, on_decision)
+    finally:
+        site.drop_lease()
+
+
+def outcome_of(state: ReleaseState, started_at: float, now: float) -> ReleaseOutcome:
+    """A release's state as people want it."""
+    note, done = state.rollback, state.rollback.confirmed_at if state.rollback else None
+    first = note.first_bad_at if note else None
+    results = {"live": "live", "rolled_back": "rolled_back", "refused": "refused"}
+    return ReleaseOutcome.model_validate(
+        {
+            "release_id": state.release_id,
+            "route": state.route,
+            "bundle": state.candidate.bundle,
+            "outcome": results.get(state.phase, "unfinished"),
+            "reason": note.reason if note else state.reason,
+            "stages": state.stages,
+            "breach_to_stable_s": max(0.0, done - first) if done is not None and first is not None else None,
+            "decision_to_stable_s": max(0.0, done - note.decided_at) if note and done is not None else None,
+            "user_requests": state.evidence.user_requests,
+            "failed_user_requests": state.evidence.failed_user_requests,
+            "seconds": max(0.0, now - started_at),
+        }
+    )
+
+
+def make_servable(site: Site, served: Served, *, probe: bool = True) -> None:
+    """Every replica lists a bundle's model (`probe`: and answers a probe of it). Raises VllmError."""
+    for url in served.variant.upstreams:
+        client, name = site.vllm(url), served.variant.model
+        if served.adapter_path is not None:
+            client.load_adapter(name, served.adapter_path)
+        elif name not in client.models():
+            raise VllmError(f"vLLM does not serve {name}", where=url)
+        if probe:
+            client.probe(name)
+
+
+def reading_from_now(site: Site, state: ReleaseState) -> ReleaseState:
+    """A finished release that is taken up again: what was recorded in the meantime is not read."""
+    evidence = state.evidence.model_copy(update={"cursors": _cursors(site)})
+    return state.model_copy(update={"evidence": evidence})
+
+
+def _drive(
+    site: Site, state: ReleaseState, on_progress: Progress, on_decision: OnDecision, refusal: str = ""
+) -> ReleaseOutcome:
+    started_at, plan = site.clock(), site.ledger.plan(state.release_id)
+    controller = Controller(site, plan, refusal, on_progress, on_decision)
+    return outcome_of(controller.drive(state), started_at, site.clock())
+
+
+def _supersede(
+    site: Site, waiting: ReleaseState, bundle: Bundle, by: str, on_progress: Progress, on_decision: OnDecision
+) -> None:
+    """Ends an unfinished release before another one starts. One that is committed has won already: it is finished."""
+    if waiting.phase == "watching":
+        waiting = waiting.model_copy(update={"watch_s": 0.0})
+    elif not waiting.committed and waiting.phase not in TERMINAL:
+        reason = f"superseded by bundle {short(bundle.digest)}"
+        site.ledger.add_command(waiting.release_id, "cancel", by, reason, site.clock())
+    _drive(site, waiting, on_progress, on_decision)
+
+
+def _refusal(site: Site, bundle: Bundle, candidate: Served) -> str:
+    quarantined = site.ledger.quarantined(bundle.digest)
+    if quarantined:
+        return f"bundle {short(bundle.digest)} is quarantined: {quarantined}"
+    return why_not_servable(bundle, candidate, site.environment)
+
+
+def _wrong_place(project: Project, bundle: Bundle) -> str:
+    if bundle.route != project.route:
+        return f"bundle {short(bundle.digest)} is for route {bundle.route}, not {project.route}"
+    if bundle.base_model != project.model.name:
+        return f"bundle {short(bundle.digest)} needs base model {bundle.base_model}, served is {project.model.name}"
+    return ""
+
+
+def _no_release(project: Project, bundle: Bundle, outcome: Literal["live", "refused"], reason: str) -> ReleaseOutcome:
+    return ReleaseOutcome(release_id="", route=project.route, bundle=bundle.digest, outcome=outcome, reason=reason)
+
+
+def _cursors(site: Site) -> dict[str, Cursor]:
+    """Where each gateway's records are now; one that does not answer is read from its beginning later."""
+    found = {}
+    for name, client in site.gateways.items():
+        try:
+            page = client.records(0, 1)
+        except GatewayError:
+            continue
+        found[name] = Cursor(boot_id=page.boot_id, seq=page.last_seq)
+    return found
