@@ -39,13 +39,14 @@ class Guard:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         _adopt_orphans()
         try:
-            pid = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, process_group=0).pid
+            # kept: a Popen that is collected reaps its process, and the status is lost
+            child = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, process_group=0)
         except OSError as error:
             print(f"cannot be started: {self.command[0]}: {error.strerror}", file=sys.stderr, flush=True)
             return NOT_STARTED
-        while not self._reap(pid) and not self._should_end():
+        while not self._reap(child.pid) and not self._should_end():
             time.sleep(POLL_S)
-        self._end_group(pid)
+        self._end_group(child.pid)
         return self.status if self.status is not None else 128 + signal.SIGKILL
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

@@ -77,7 +77,7 @@ def launch(command: Command, folder: Path, *, attached: bool) -> Process:
     `attached`: it ends with this process, even when that is killed. Otherwise it lives until `stop`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stop(command.name, folder)
+    stop(command.name, folder, forget=False)
     log = folder / f"{command.name}.log"
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".log.1"))
@@ -166,8 +166,11 @@ def remembered(name: str, folder: Path) -> Process | None:
         return None
 
 
-def stop(name: str, folder: Path) -> bool:
-    """Ends the process of that name with all that it started; whether there was anything to end. Safe to repeat."""
+def stop(name: str, folder: Path, *, forget: bool = True) -> bool:
+    """Ends the process of that name with all that it started; whether there was anything to end. Safe to repeat.
+
+    `forget` removes the pid file: then nobody takes the process for one that died.
+    """
     process = remembered(name, folder)
     if process is None:
         return False
@@ -183,7 +186,8 @@ def stop(name: str, folder: Path) -> bool:
                 raise SlipwayError(
                     f"{name} does not end", where=f"processes {sorted(p.pid for p in stuck)}", cure="end them by hand"
                 )
-    _pid_file(name, folder).unlink(missing_ok=True)
+    if forget:
+        _pid_file(name, folder).unlink(missing_ok=True)
     return bool(members)
 
 
@@ -228,12 +232,16 @@ def require_free_port(host: str, port: int, setting: str) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """One command at a time starts or ends processes of a folder; the next one waits."""
+def exclusive(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+    """One command at a time starts or ends processes of a folder; the next waits, or is told False."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "processes.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def _pid_file(name: str, folder: Path) -> Path:

@@ -1,0 +1,255 @@
+"""vLLM and the gateway as local processes of one environment: up, down, and what is the matter with them."""
+
+import hashlib
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.environment import Environment
+from configs.errors import SlipwayError
+from delivery.clients import processes
+from delivery.clients.gateway import GatewayClient
+from delivery.clients.processes import Command
+from delivery.clients.vllm import VllmClient
+from delivery.progress import Progress, silent
+from tasks.keep_alive import Health, KeepAlive, Supervised
+from tasks.vllm_command import phase, vllm_command
+
+ADMIN_TOKEN = "SLIPWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
+GATEWAY_START_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Where an environment is reached."""
+
+    vllm_url: str
+    gateway_url: str
+    admin_url: str
+
+
+@dataclass(frozen=True)
+class PartState:
+    """One process: `running` by the process table, `healthy` by its own word."""
+
+    name: str
+    url: str
+    running: bool
+    healthy: bool
+    pid: int | None
+    log: str
+
+
+def addresses(environment: Environment) -> Serving:
+    """The environment's URLs, whether or not anything runs there."""
+    vllm, gateway = environment.vllm, environment.gateway
+    return Serving(
+        vllm_url=_url(vllm.host, vllm.port),
+        gateway_url=_url(gateway.host, gateway.port),
+        admin_url=_url(gateway.admin_host, gateway.admin_port),
+    )
+
+
+def environment_folder(environment: Environment, home: Path) -> Path:
+    """Where the environment keeps its pid files, logs, routing table and token."""
+    return home / "environments" / environment.name
+
+
+def admin_token(environment: Environment, home: Path) -> str:
+    """The gateway's admin token: SLIPWAY_ADMIN_TOKEN, else a random one, made once and readable by its owner only."""
+    given = os.environ.get(ADMIN_TOKEN, "").strip()
+    if given:
+        return given
+    file = environment_folder(environment, home) / "admin.token"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return file.read_text(encoding="utf-8").strip()
+    with os.fdopen(descriptor, "w", encoding="utf-8") as output:
+        output.write(secrets.token_urlsafe(32))
+    return file.read_text(encoding="utf-8").strip()
+
+
+def up(
+    environment: Environment,
+    model_name: str,
+    model_folder: Path,
+    home: Path,
+    on_progress: Progress = silent,
+    *,
+    max_context_tokens: int = 1024,
+    attached: bool = False,
+) -> Serving:
+    """Both processes run and answer; what already does is used as it is.
+
+    `attached`: they end with this process, even if that is killed; otherwise they live until `down`. Raises
+    SlipwayError for a port in use, for a process that runs with other settings, and with the last lines of one that
+    dies. Then, and when interrupted, nothing that this call started is left.
+    """
+    folder = environment_folder(environment, home)
+    parts = _parts(environment, model_name, model_folder, home, max_context_tokens, attached)
+    started: list[str] = []
+    with processes.exclusive(folder):
+        try:
+            for part in parts:
+                if not _is_usable(part, folder):
+                    for host, port, setting in part.ports:
+                        processes.require_free_port(host, port, setting)
+                    started.append(part.command.name)
+            for part in parts:
+                if part.command.name in started:
+                    processes.launch(part.command, folder, attached=attached)
+            for part in reversed(parts):  # the gateway is there in a second, vLLM is not
+                _wait(part, folder, on_progress)
+        except BaseException:
+            for name in started:
+                processes.stop(name, folder)
+            raise
+    return addresses(environment)
+
+
+def down(environment: Environment, home: Path) -> tuple[str, ...]:
+    """Ends both processes with everything that they started; the names of those that ran. Safe to repeat."""
+    folder = environment_folder(environment, home)
+    with processes.exclusive(folder):
+        return tuple(name for name in ("gateway", "vllm") if processes.stop(name, folder))
+
+
+def state(environment: Environment, home: Path) -> tuple[PartState, ...]:
+    """How vLLM and the gateway are."""
+    folder, where = environment_folder(environment, home), addresses(environment)
+    healthy: dict[str, Callable[[], Health]] = {
+        "vllm": lambda: vllm_health(where.vllm_url),
+        "gateway": lambda: gateway_health(where.admin_url, admin_token(environment, home)),
+    }
+    found = []
+    for name, url in (("vllm", where.vllm_url), ("gateway", where.gateway_url)):
+        process = processes.find(name, folder)
+        health = healthy[name]() if process else "silent"
+        log = str(folder / f"{name}.log")
+        pid = process.pid if process else None
+        found.append(PartState(name, url, process is not None, health == "ok", pid, log))
+    return tuple(found)
+
+
+def keep_alive(
+    environment: Environment,
+    model_name: str,
+    model_folder: Path,
+    home: Path,
+    *,
+    max_context_tokens: int = 1024,
+    attached: bool = False,
+) -> KeepAlive:
+    """Restarts what `up` started when it dies: call its `check(now)` every few seconds.
+
+    A restarted vLLM has lost its adapters; whoever owns the environment loads them again.
+    """
+    parts = _parts(environment, model_name, model_folder, home, max_context_tokens, attached)
+    return KeepAlive(parts, environment_folder(environment, home))
+
+
+def vllm_health(url: str) -> Health:
+    """`dead` when the API server says that its engine died, which no restart of the engine follows."""
+    with VllmClient(url, timeout_s=2.0) as client:
+        status = client.health()
+    return "ok" if status == 200 else "dead" if status == 503 else "silent"
+
+
+def gateway_health(admin_url: str, token: str) -> Health:
+    """The gateway is healthy when its admin side answers to our token; it may have no table yet."""
+    with GatewayClient(admin_url, token, timeout_s=2.0) as client:
+        return "ok" if client.ready() else "silent"
+
+
+def _parts(
+    environment: Environment,
+    model_name: str,
+    model_folder: Path,
+    home: Path,
+    max_context_tokens: int,
+    attached: bool,
+) -> tuple[Supervised, ...]:
+    where, token = addresses(environment), admin_token(environment, home)
+    vllm, gateway = environment.vllm, environment.gateway
+    return (
+        Supervised(
+            command=vllm_command(vllm, model_name, model_folder, max_context_tokens),
+            health=lambda: vllm_health(where.vllm_url),
+            start_timeout_s=vllm.start_timeout_s,
+            ports=((vllm.host, vllm.port, "environment.yaml: vllm.port"),),
+            phase=phase,
+            attached=attached,
+        ),
+        Supervised(
+            command=gateway_command(environment, home, token),
+            health=lambda: gateway_health(where.admin_url, token),
+            start_timeout_s=GATEWAY_START_TIMEOUT_S,
+            ports=(
+                (gateway.host, gateway.port, "environment.yaml: gateway.port"),
+                (gateway.admin_host, gateway.admin_port, "environment.yaml: gateway.admin_port"),
+            ),
+            attached=attached,
+        ),
+    )
+
+
+def gateway_command(environment: Environment, home: Path, token: str) -> Command:
+    """`python -m delivery.gateway` with the environment's settings; the token goes through the environment only."""
+    config = environment.gateway
+    arguments = {
+        "--host": config.host,
+        "--port": str(config.port),
+        "--admin-host": config.admin_host,
+        "--admin-port": str(config.admin_port),
+        "--table-state": str((environment_folder(environment, home) / "table.json").absolute()),
+        "--connect-timeout-s": str(config.connect_timeout_s),
+        "--first-byte-timeout-s": str(config.first_byte_timeout_s),
+        "--idle-timeout-s": str(config.idle_timeout_s),
+        "--mirror-queue": str(config.mirror_queue),
+        "--records-kept": str(config.records_kept),
+    }
+    return Command(
+        name="gateway",
+        argv=(sys.executable, "-m", "delivery.gateway", *(word for pair in arguments.items() for word in pair)),
+        env={ADMIN_TOKEN: token},
+        settings={
+            **{name.removeprefix("--"): value for name, value in arguments.items()},
+            "admin token": "digest " + hashlib.sha256(token.encode()).hexdigest()[:8],
+        },
+        grace_s=20.0,  # it drains for 8 s
+    )
+
+
+def _is_usable(part: Supervised, folder: Path) -> bool:
+    """Whether it runs (or is about to) as asked. Raises SlipwayError when it runs with other settings."""
+    running = processes.find(part.command.name, folder)
+    if running is None:
+        return False
+    wanted = dict(part.command.settings)
+    if running.settings != wanted:
+        differing = sorted(key for key in {*running.settings, *wanted} if running.settings.get(key) != wanted.get(key))
+        pairs = [f"{key}: runs with {running.settings.get(key)!r}, asked for {wanted.get(key)!r}" for key in differing]
+        raise SlipwayError(
+            f"{running.name} already runs with other settings: {'; '.join(pairs)}",
+            where=f"process {running.pid}, {folder}",
+            cure="end it with: slipway down",
+        )
+    return part.health() != "dead"
+
+
+def _wait(part: Supervised, folder: Path, on_progress: Progress) -> None:
+    process = processes.remembered(part.command.name, folder)
+    if process is None:
+        raise SlipwayError(f"{part.command.name} was ended while it started", where=str(folder))
+    ready = lambda: part.health() == "ok"  # noqa: E731
+    processes.wait_ready(process, folder, ready, part.start_timeout_s, on_progress, part.phase)
+
+
+def _url(host: str, port: int) -> str:
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - only compared
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

@@ -1,0 +1,162 @@
+"""Up and down with the real gateway and a stub in vLLM's place."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from configs.environment import Environment, GatewayConfig, VllmConfig
+from configs.errors import SlipwayError
+from delivery.clients import processes
+from tasks import serving
+
+STUB = Path(__file__).parent.parent / "clients" / "stub_vllm.py"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+class Place:
+    """One environment in a temporary home, with a stub for vLLM's interpreter."""
+
+    def __init__(self, home: Path):
+        self.home = home
+        self.model = home / "models" / "base"
+        self.model.mkdir(parents=True)
+        (self.model / "config.json").write_text("{}")
+        self.python = home / "python"
+        self.python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{STUB}" "$@"\n')
+        self.python.chmod(0o755)
+        self.environment = Environment(
+            name="test",
+            vllm=VllmConfig(python=self.python, port=free_port(), start_timeout_s=30),
+            gateway=GatewayConfig(port=free_port(), admin_port=free_port()),
+        )
+        self.folder = home / "environments" / "test"
+
+    def up(self, **changes) -> serving.Serving:
+        environment = self.environment
+        if changes:
+            environment = environment.model_copy(update={"vllm": environment.vllm.model_copy(update=changes)})
+        return serving.up(environment, "base", self.model, self.home, attached=True)
+
+    def pids(self) -> dict[str, int | None]:
+        return {part.name: part.pid for part in serving.state(self.environment, self.home)}
+
+    def health(self) -> dict[str, tuple[bool, bool]]:
+        return {part.name: (part.running, part.healthy) for part in serving.state(self.environment, self.home)}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch) -> Iterator[Place]:
+    monkeypatch.delenv(serving.ADMIN_TOKEN, raising=False)
+    place = Place(tmp_path)
+    yield place
+    serving.down(place.environment, place.home)
+
+
+UP, DOWN = (True, True), (False, False)
+
+
+def test_up_starts_both_up_again_reuses_them_and_down_ends_them(place: Place) -> None:
+    where = place.up()
+    assert httpx.get(f"{where.vllm_url}/health").status_code == 200
+    assert place.health() == {"vllm": UP, "gateway": UP}
+    before = place.pids()
+    assert place.up() == where
+    assert place.pids() == before
+    assert serving.down(place.environment, place.home) == ("gateway", "vllm")
+    assert place.health() == {"vllm": DOWN, "gateway": DOWN}
+    assert serving.down(place.environment, place.home) == ()
+    assert not any(psutil.pid_exists(pid) for pid in before.values() if pid)
+
+
+def test_running_with_other_settings_says_which_and_changes_nothing(place: Place) -> None:
+    place.up()
+    before = place.pids()
+    with pytest.raises(SlipwayError) as caught:
+        place.up(max_lora_rank=64)
+    assert "max-lora-rank: runs with '16', asked for '64'" in str(caught.value)
+    assert "slipway down" in str(caught.value)
+    assert place.pids() == before
+    assert place.health() == {"vllm": UP, "gateway": UP}
+
+
+@pytest.mark.parametrize("which", ["vllm.port", "gateway.port", "gateway.admin_port"])
+def test_a_port_in_use_is_found_before_anything_is_started(place: Place, which: str) -> None:
+    part, field = which.split(".")
+    port = getattr(getattr(place.environment, part), field)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        with pytest.raises(SlipwayError) as caught:
+            place.up()
+    assert f"port {port}" in str(caught.value)
+    assert f"environment.yaml: {which}" in str(caught.value)
+    assert place.health() == {"vllm": DOWN, "gateway": DOWN}
+
+
+def test_when_vllm_dies_at_start_its_last_lines_are_shown_and_nothing_is_left(place: Place) -> None:
+    with pytest.raises(SlipwayError) as caught:
+        place.up(extra_args=("--fail",))
+    assert "vllm died at start (exit status 3)" in str(caught.value)
+    assert "ValueError: this stub was told to fail" in str(caught.value)
+    assert place.pids() == {"vllm": None, "gateway": None}
+
+
+def test_the_admin_token_is_random_private_kept_and_overridden_by_the_environment(place: Place, monkeypatch) -> None:
+    token = serving.admin_token(place.environment, place.home)
+    file = place.folder / "admin.token"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert len(token) >= 32
+    assert serving.admin_token(place.environment, place.home) == token == file.read_text()
+    monkeypatch.setenv(serving.ADMIN_TOKEN, "given")
+    assert serving.admin_token(place.environment, place.home) == "given"
+
+
+def test_the_admin_token_is_in_no_command_line_and_no_pid_file(place: Place) -> None:
+    token = serving.admin_token(place.environment, place.home)
+    command = serving.gateway_command(place.environment, place.home, token)
+    assert command.env[serving.ADMIN_TOKEN] == token
+    assert token not in " ".join(command.argv) + str(command.settings)
+
+
+def test_the_addresses_are_reachable_ones() -> None:
+    environment = Environment(gateway=GatewayConfig(host="0.0.0.0", admin_host="::1"))
+    where = serving.addresses(environment)
+    assert (where.gateway_url, where.admin_url) == ("http://127.0.0.1:8000", "http://[::1]:8001")
+
+
+def test_a_vllm_killed_in_the_middle_is_reported_and_started_again(place: Place) -> None:
+    where = place.up()
+    keeper = serving.keep_alive(place.environment, "base", place.model, place.home, attached=True)
+    assert keeper.check(0.0) == ()
+    process = processes.find("vllm", place.folder)
+    assert process is not None
+    os.kill(psutil.Process(process.pid).children()[0].pid, signal.SIGKILL)
+    until(lambda: not process.alive())
+    (died,) = keeper.check(10.0)
+    assert (died.name, died.kind) == ("vllm", "died")
+    assert "vllm died (exit status 137)" in died.text
+    assert keeper.check(10.5) == ()  # not due yet
+    assert [event.kind for event in keeper.check(12.0)] == ["restarting"]
+    until(lambda: serving.vllm_health(where.vllm_url) == "ok")
+    assert [event.kind for event in keeper.check(20.0)] == ["back"]
+    assert place.health() == {"vllm": UP, "gateway": UP}
