@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import uvloop
@@ -48,14 +48,14 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Serves until SIGTERM or SIGINT; the exit status is 2 if it cannot be started."""
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     arguments = _parser().parse_args(argv)
     try:
-        settings = _settings(arguments)
+        settings = _settings(arguments, environ)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings))
     except SlipwayError as error:
@@ -77,8 +77,8 @@ async def _serve(settings: Settings) -> None:
     log.info("the gateway has stopped")
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
-    token = os.environ.get(TOKEN, "").strip()
+def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+    token = environ.get(TOKEN, "").strip()
     if arguments.table is None and not token:
         raise SlipwayError(
             f"there is no admin token in the environment variable {TOKEN}, and no --table",
@@ -97,7 +97,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         table=arguments.table,
         state=arguments.table_state,
         admin_token=token,
-        upstream_api_key=os.environ.get(UPSTREAM_KEY, "").strip(),
+        upstream_api_key=environ.get(UPSTREAM_KEY, "").strip(),
         timeouts=Timeouts(
             connect_s=arguments.connect_timeout_s,
             first_byte_s=arguments.first_byte_timeout_s,

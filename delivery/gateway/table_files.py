@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import orjson
 from pydantic import ValidationError
 
-from configs.errors import ConfigError, Problem
+from configs.errors import ConfigError, Problem, SlipwayError
 from configs.loading import load
 from configs.routing import RoutingTable
 from delivery.gateway.tables import Kept, Tables
@@ -78,13 +78,20 @@ class StateFile:
         self._turn = asyncio.Lock()
 
     def read(self) -> Kept | None:
-        """What was kept. A file that cannot be understood is set aside, and reported, rather than overwritten."""
+        """What was kept. A file that cannot be understood is set aside, and reported, rather than overwritten.
+
+        Raises SlipwayError if it cannot be read at all.
+        """
         try:
-            data = orjson.loads(self._path.read_bytes())
-            table = parse_table(orjson.dumps(data["table"]))
-            return Kept(table, float(data["renewed_at"]), float(data["expires_at"]))
+            raw = self._path.read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise SlipwayError(f"the kept table cannot be read: {error.strerror}", where=str(self._path)) from None
+        try:
+            data = orjson.loads(raw)
+            table = parse_table(orjson.dumps(data["table"]))
+            return Kept(table, float(data["renewed_at"]), float(data["expires_at"]))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, ConfigError) as error:
             aside = self._path.with_suffix(self._path.suffix + ".unreadable")
             os.replace(self._path, aside)
@@ -148,7 +155,7 @@ class Watch:
             self._seen = mark
             self._serve(read_table(self._path))
 
-    async def run(self, every_s: float = 1.0) -> None:
+    async def run(self, every_s: float = 0.5) -> None:
         """Looks until cancelled."""
         while True:
             await asyncio.sleep(every_s)

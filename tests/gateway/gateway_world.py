@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -63,6 +64,10 @@ class Running:
     def records(self) -> tuple[Record, ...]:
         return self.admin.records(0).records
 
+    def metrics(self) -> str:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        return self.http.get(self.admin_url + "/metrics", headers=headers).text
+
     def wait_for_records(self, count: int) -> tuple[Record, ...]:
         eventually(lambda: self.gateway.attempts.last_seq >= count)
         return self.records()
@@ -86,6 +91,7 @@ class World:
 
     def gateway(self, table: RoutingTable | None = None, **settings: Any) -> Running:
         clock = settings.pop("clock", None) or Clock()
+        settings["table"] = settings.pop("file", None)
         chosen = replace(Settings(port=0, admin_port=0, admin_token=TOKEN, drain_s=0.2), **settings)
         gateway = self.do(self.stack.enter_async_context(serving(chosen, monotonic=clock, wall=clock)))
         http = httpx.Client(base_url=f"http://127.0.0.1:{gateway.port}", timeout=20, trust_env=False, verify=False)
@@ -95,6 +101,10 @@ class World:
         if table is not None:
             admin.put_table(table)
         return Running(gateway, http, admin, clock)
+
+    def gateway_of_file(self, file: Path) -> Running:
+        """A gateway whose table somebody edits."""
+        return self.gateway(file=file)
 
 
 def table_for(*upstreams: str, revision: int = 1, **route: Any) -> RoutingTable:

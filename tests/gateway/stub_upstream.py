@@ -18,7 +18,7 @@ class Seen:
     headers: dict[str, str]
 
 
-@dataclass
+@dataclass(repr=False)
 class Stub:
     """`behaviours` by the model's name; what is not named says its own name."""
 
