@@ -26,6 +26,11 @@ class Adapter(Strict):
     files: dict[str, str]  # name -> sha256 of its content
 
 
+def adapter_name(route: str, adapter_digest: str) -> str:
+    """What vLLM calls an adapter. It carries the digest: a reused name would serve stale prefix-cache blocks."""
+    return f"{route}-{short(adapter_digest)}"
+
+
 class Bundle(Strict):
     """The manifest. Without an adapter it is the base model with its long prompt: what a quick rollback serves."""
 
@@ -49,10 +54,8 @@ class Bundle(Strict):
 
     @property
     def served_name(self) -> str:
-        """What vLLM calls it. It carries the adapter's digest: a reused name would serve stale prefix-cache blocks."""
-        if self.adapter is None:
-            return self.base_model
-        return f"{self.route}-{short(self.adapter.digest)}"
+        """What vLLM calls it."""
+        return self.base_model if self.adapter is None else adapter_name(self.route, self.adapter.digest)
 
     @property
     def variant_name(self) -> str:

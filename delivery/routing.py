@@ -26,6 +26,16 @@ def assign(route: Route, user_key: str, lease_valid: bool) -> str:
     return route.stable
 
 
+def shares(route: Route) -> dict[str, int]:
+    """Each variant's share of the users in basis points, while the lease is valid."""
+    found = {}
+    if route.candidate is not None and route.candidate.share_bp:
+        found[route.candidate.variant] = route.candidate.share_bp
+    if route.holdback is not None and route.holdback.share_bp:
+        found[route.holdback.variant] = route.holdback.share_bp
+    return {route.stable: FULL_BP - sum(found.values()), **found}
+
+
 def mirrored_to(route: Route, request_id: str, lease_valid: bool) -> str | None:
     """The candidate that gets a copy of this request, which stable serves: a sample by hash of the request's id."""
     candidate = route.candidate

@@ -1,0 +1,246 @@
+"""The command line. Exit status: 0 done, 1 Slipway judged against it (refused, rolled back), 2 bad input.
+
+Imports are late: `slipway rollback` must wait neither for Prefect nor for torch.
+"""
+
+import getpass
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from configs.errors import SlipwayError
+
+app = typer.Typer(
+    name="slipway",
+    help="From a dataset and a base model to a LoRA adapter in front of users, in gated steps, and back by itself.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Project = Annotated[Path, typer.Option("--project", "-p", help="The folder of YAML files of the route.")]
+Home = Annotated[Path, typer.Option(envvar="SLIPWAY_HOME", help="Where datasets, adapters, bundles, ledger are kept.")]
+By = Annotated[str | None, typer.Option(help="Who decides; kept in the ledger. By default your user name.")]
+Reason = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
+TUTOR = Path("configs/tutor")
+STATE = Path(".slipway")
+
+
+class RollbackTo(StrEnum):
+    """What a manual rollback falls back to."""
+
+    previous = "previous"
+    base = "base"
+
+
+@app.command()
+def up(project: Project = TUTOR, home: Home = STATE) -> None:
+    """Start the environment: vLLM, the gateway, their supervisor; serve the live bundle, at first the base model."""
+    from tasks.environment import start
+
+    where = start(_project(project), home, _narrate)
+    typer.echo(f"gateway {where.gateway_url}/v1   admin {where.admin_url}   vLLM {where.vllm_url}")
+
+
+@app.command()
+def down(project: Project = TUTOR, home: Home = STATE) -> None:
+    """End what `up` started. Ledger, bundles and caches stay."""
+    from tasks.environment import stop
+
+    ended = stop(_project(project), home)
+    typer.echo(f"ended: {', '.join(ended)}" if ended else "nothing was running")
+
+
+@app.command()
+def status(
+    project: Project = TUTOR, home: Home = STATE, as_json: Annotated[bool, typer.Option("--json")] = False
+) -> None:
+    """Show what runs, who gets which share, what is live, and what is under way."""
+    from flows.status import as_dict, render
+    from tasks.environment import status as look
+
+    found = look(_project(project), home)
+    typer.echo(json.dumps(as_dict(found), indent=2) if as_json else render(found))
+
+
+@app.command()
+def build(project: Project = TUTOR, home: Home = STATE) -> None:
+    """Version the data, train, evaluate, judge, package. Exit status 1 when the eval gate refuses the bundle."""
+    _project(project)
+    from flows.build import build as flow
+    from flows.reporting import result_of
+
+    outcome = result_of(flow(project=str(project), home=home, return_state=True))
+    typer.echo(outcome.render())
+    raise typer.Exit(0 if outcome.passed else 1)
+
+
+@app.command()
+def release(
+    bundle: Annotated[str, typer.Argument(help="The bundle's digest, or a unique beginning of it.")],
+    project: Project = TUTOR,
+    home: Home = STATE,
+    candidate_upstream: Annotated[
+        list[str] | None, typer.Option(help="Serve the candidate from this vLLM instead of the environment's.")
+    ] = None,
+    by: By = None,
+) -> None:
+    """Take a bundle through shadow, canary, full and watch. Exit status 1 when it is refused or rolled back."""
+    from delivery.clients.oci import read_bundle
+
+    _project(project)
+    read_bundle(home, bundle)  # a wrong digest is said at once
+    from flows.release import release as flow
+    from flows.release import render
+    from flows.reporting import result_of
+
+    state = flow(
+        bundle=bundle,
+        project=str(project),
+        home=home,
+        candidate_upstreams=candidate_upstream,
+        by=by or getpass.getuser(),
+        return_state=True,
+    )
+    outcome = result_of(state)
+    typer.echo(render(outcome))
+    raise typer.Exit(0 if outcome.outcome == "live" else 1)
+
+
+@app.command()
+def refresh(project: Project = TUTOR, home: Home = STATE, by: By = None) -> None:
+    """Build, then release what the gate lets through: what the weekly schedule runs."""
+    _project(project)
+    from flows.refresh import refresh as flow
+    from flows.release import render
+    from flows.reporting import result_of
+
+    outcome = result_of(flow(project=str(project), home=home, by=by or getpass.getuser(), return_state=True))
+    typer.echo(render(outcome))
+    raise typer.Exit(0 if outcome.outcome == "live" else 1)
+
+
+@app.command()
+def rollback(
+    reason: Reason,
+    project: Project = TUTOR,
+    home: Home = STATE,
+    to: Annotated[RollbackTo, typer.Option(help="What to serve: the previous bundle, or the base model.")] = (
+        RollbackTo.previous
+    ),
+    by: By = None,
+) -> None:
+    """Give the previous bundle (or the base) all traffic, at once, whatever state the release is in. Safe to repeat."""
+    from tasks.environment import open_site_of
+    from tasks.rollback import rollback as roll_back
+
+    settings = _project(project)
+    with open_site_of(settings, home) as site:
+        who = by or getpass.getuser()
+        outcome = roll_back(site, settings.route, by=who, reason=reason, to=to.value, on_progress=_narrate)
+    took = "" if outcome.to_stable_s is None else f" after {outcome.to_stable_s:.2f} s"
+    typer.echo(f"{outcome.outcome}: {outcome.serves} serves route {outcome.route}{took} ({outcome.reason})")
+
+
+@app.command()
+def approve(
+    reason: Reason,
+    project: Project = TUTOR,
+    home: Home = STATE,
+    reject: Annotated[bool, typer.Option("--reject", help="Turn it down: the release is rolled back.")] = False,
+    by: By = None,
+) -> None:
+    """Answer for the stage that waits for a person's approval."""
+    from tasks.environment import open_site_of
+    from tasks.rollout import approve as answer
+
+    settings = _project(project)
+    with open_site_of(settings, home) as site:
+        release_id = answer(site, settings.route, approved=not reject, by=by or getpass.getuser(), reason=reason)
+    typer.echo(f"{'rejected' if reject else 'approved'}: {release_id}")
+
+
+@app.command()
+def watch(
+    project: Project = TUTOR,
+    home: Home = STATE,
+    duration_s: Annotated[float, typer.Option(min=1, help="For how long, in seconds.")] = 3600.0,
+    holdback_bp: Annotated[int, typer.Option(min=0, max=5000, help="Users kept on the previous bundle.")] = 0,
+) -> None:
+    """Go on judging what is live; exit status 1 when it is rolled back."""
+    _project(project)
+    from flows.release import render
+    from flows.reporting import result_of
+    from flows.watch import watch as flow
+
+    state = flow(project=str(project), home=home, duration_s=duration_s, holdback_bp=holdback_bp, return_state=True)
+    outcome = result_of(state)
+    typer.echo("nothing was released yet" if outcome is None else render(outcome))
+    raise typer.Exit(0 if outcome is None or outcome.outcome == "live" else 1)
+
+
+@app.command()
+def bundles(home: Home = STATE) -> None:
+    """List the bundles, newest first."""
+    from flows.status import render_bundles
+
+    typer.echo(render_bundles(home))
+
+
+@app.command(name="export")
+def export_ledger(project: Project = TUTOR, home: Home = STATE) -> None:
+    """Write the whole ledger to standard output, one JSON object a line."""
+    from contextlib import closing
+
+    from tasks.site import open_ledger
+
+    with closing(open_ledger(_project(project).environment, home)) as ledger:
+        for line in ledger.export():
+            typer.echo(line)
+
+
+@app.command()
+def demo(
+    home: Annotated[Path, typer.Option(help="The demo's own state; emptied first, but for the base model.")] = (
+        STATE / "demo"
+    ),
+) -> None:
+    """Run the product's story on the embedded default: builds, releases, a refusal, two rollbacks. Takes minutes."""
+    from flows.demo import demo as story
+
+    typer.echo(story(home))
+
+
+def _project(folder: Path):  # type: ignore[no-untyped-def] # the late import keeps `--help` quick
+    from configs.project import load_project
+
+    return load_project(folder)
+
+
+def _narrate(done: int, total: int, text: str) -> None:
+    typer.echo(f"  {f'{done}/{total} ' if total else ''}{text}", err=True)
+
+
+def _quiet_surroundings() -> None:
+    """Telemetry is off unless somebody turned it on."""
+    for name, value in (("DO_NOT_TRACK", "1"), ("PREFECT_SERVER_ANALYTICS_ENABLED", "false")):
+        os.environ.setdefault(name, value)
+
+
+def main() -> None:
+    """The console script: users' errors come without a traceback, with exit status 2."""
+    _quiet_surroundings()
+    try:
+        app()
+    except SlipwayError as error:
+        typer.echo(f"slipway: {error.render()}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Refresh: build, then release what the gate lets through. What the weekly schedule runs."""
+
+from pathlib import Path
+
+from prefect import flow
+from prefect.states import Failed
+
+from flows.build import build
+from flows.release import release
+from flows.reporting import result_of
+from tasks.rollout import ReleaseOutcome
+
+
+@flow(name="refresh", flow_run_name="refresh-{project}")
+def refresh(project: str = "configs/tutor", home: Path = Path(".slipway"), by: str = "schedule") -> ReleaseOutcome:
+    """Build a bundle from the newest data and release it if its evals pass.
+
+    Args:
+        project: The folder of YAML files that says what is built and released.
+        home: Where datasets, adapters, bundles and the ledger are kept.
+        by: Who asked for it; kept in the ledger.
+    """
+    built = result_of(build(project=project, home=home, return_state=True))
+    if not built.passed:
+        text = f"bundle {built.bundle} was refused by the eval gate"
+        refused = ReleaseOutcome(release_id="", route="", bundle=built.bundle, outcome="refused", reason=text)
+        return Failed(name="Refused", message=text, data=refused)  # type: ignore[return-value] # as in release
+    outcome = result_of(release(bundle=built.bundle, project=project, home=home, by=by, return_state=True))
+    if outcome.outcome == "live":
+        return outcome
+    return Failed(name="RolledBack", message=outcome.reason, data=outcome)  # type: ignore[return-value]

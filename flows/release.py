@@ -1,0 +1,112 @@
+"""Release: one bundle through shadow, canary, full and watch - and back by itself when a check fails."""
+
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.states import Failed
+
+from configs.canonical import short
+from configs.project import Project, load_project
+from delivery.clients.oci import read_bundle
+from delivery.release import Decision
+from flows.reporting import follow, log, show_markdown, show_table
+from tasks.controller import OnDecision
+from tasks.environment import open_site_of
+from tasks.rollout import ReleaseOutcome, run_release
+
+
+@flow(name="release", flow_run_name="release-{bundle}")
+def release(
+    bundle: str,
+    project: str = "configs/tutor",
+    home: Path = Path(".slipway"),
+    candidate_upstreams: list[str] | None = None,
+    by: str = "prefect",
+) -> ReleaseOutcome:
+    """Release a bundle in gated steps. The run fails when the bundle is refused or rolled back.
+
+    A run that is killed loses nothing: stable takes all traffic within the lease, and the same release started again
+    goes on where it was.
+
+    Args:
+        bundle: The bundle's digest, or a unique beginning of it.
+        project: The folder of YAML files whose release plan and environment are used.
+        home: Where bundles and the ledger are kept.
+        candidate_upstreams: Serve the candidate from these vLLM replicas instead of the environment's.
+        by: Who releases; kept in the ledger.
+    """
+    settings = load_project(Path(project))
+    outcome = roll_out(settings, bundle, home, candidate_upstreams, by)
+    show_release(outcome)
+    if outcome.outcome == "live":
+        return outcome
+    name = {"rolled_back": "RolledBack", "refused": "Refused"}.get(outcome.outcome, "Failed")
+    return Failed(name=name, message=outcome.reason, data=outcome)  # type: ignore[return-value] # a state, with it
+
+
+@task
+def roll_out(
+    project: Project, bundle: str, home: Path, candidate_upstreams: list[str] | None, by: str
+) -> ReleaseOutcome:
+    """The controller: observe, decide, apply, record, until the release has ended."""
+    manifest = read_bundle(home, bundle)
+    with open_site_of(project, home) as site:
+        return run_release(
+            project,
+            manifest,
+            site,
+            by=by,
+            on_progress=follow(f"release {short(manifest.digest)}"),
+            on_decision=log_decisions(),
+            candidate_upstreams=tuple(candidate_upstreams) if candidate_upstreams else None,
+        )
+
+
+def log_decisions() -> OnDecision:
+    """A line in the log for each change of phase, stage or verdict."""
+    last: tuple[object, ...] = ()
+
+    def on_decision(decision: Decision) -> None:
+        nonlocal last
+        state = decision.state
+        now = (state.phase, state.stage_index, decision.verdict, decision.reason)
+        if now != last:
+            log(f"{state.phase} {state.stage_index}: {decision.verdict} - {decision.reason}")
+            last = now
+
+    return on_decision
+
+
+def show_release(outcome: ReleaseOutcome) -> None:
+    """The release's stages with their evidence, in the Prefect UI."""
+    rows = [
+        {
+            "stage": stage.stage,
+            "share": f"{stage.share_bp / 100:g} %",
+            "verdict": stage.verdict,
+            "candidate requests": stage.requests,
+            "stable requests": stage.stable_requests,
+            "seconds": round(stage.seconds, 1),
+            "evidence": "; ".join(stage.evidence),
+        }
+        for stage in outcome.stages
+    ]
+    key = f"release {outcome.release_id or short(outcome.bundle)}"
+    show_table(key, rows, f"{outcome.outcome}: {outcome.reason}")
+    show_markdown(f"{key} outcome", f"**{outcome.outcome}** - {outcome.reason}", "how the release ended")
+
+
+def render(outcome: ReleaseOutcome) -> str:
+    """A release's stages for the terminal."""
+    lines = [
+        f"  {stage.stage:10} {stage.share_bp / 100:5g} %  {stage.verdict:12} {stage.requests:4} requests beside "
+        f"{stage.stable_requests} of stable, {stage.seconds:.0f} s\n" + "\n".join(f"      {e}" for e in stage.evidence)
+        for stage in outcome.stages
+    ]
+    lines.append(f"{outcome.outcome}: {outcome.reason}")
+    if outcome.breach_to_stable_s is not None:
+        lines.append(
+            f"first bad answer to 100 % stable: {outcome.breach_to_stable_s:.2f} s, of which from the decision on: "
+            f"{outcome.decision_to_stable_s or 0:.2f} s"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,96 @@
+"""How flows show their work: log lines for whoever waits, artifacts in the Prefect UI for whoever comes later."""
+
+import logging
+import re
+import time
+from collections.abc import Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+
+from configs.errors import SlipwayError
+from delivery.progress import Progress
+
+R = TypeVar("R")
+
+LOG_EVERY_S = 10.0
+ARTIFACT_EVERY_S = 2.0
+
+
+def follow(key: str) -> Progress:
+    """A listener for long work: a progress bar in the UI under this key, and a log line every ten seconds."""
+    logger = get_run_logger()
+    bar: UUID | None = None
+    logged_at = drawn_at = float("-inf")
+    last_text = ""
+
+    def progress(done: int, total: int, text: str) -> None:
+        nonlocal bar, logged_at, drawn_at, last_text
+        now = time.monotonic()
+        finished = total > 0 and done >= total
+        if text != last_text and (finished or now - logged_at >= LOG_EVERY_S):
+            logger.info("%s: %s%s", key, f"{done}/{total} " if total else "", text)
+            logged_at, last_text = now, text
+        if total and (finished or now - drawn_at >= ARTIFACT_EVERY_S):
+            percent = 100.0 * min(done, total) / total
+            if bar is None:
+                created = create_progress_artifact(percent, key=slug(key), description=text, _sync=True)  # type: ignore[call-arg]
+                bar = created if isinstance(created, UUID) else None
+            else:
+                update_progress_artifact(bar, percent, description=text, _sync=True)  # type: ignore[call-arg]
+            drawn_at = now
+
+    return progress
+
+
+def show_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
+    """A table in the UI: one dict per row."""
+    table = [{name: "" if value is None else value for name, value in row.items()} for row in rows]
+    create_table_artifact(table, key=slug(key), description=description, _sync=True)  # type: ignore[call-arg]
+
+
+def show_markdown(key: str, text: str, description: str = "") -> None:
+    """A page in the UI."""
+    create_markdown_artifact(text, key=slug(key), description=description, _sync=True)  # type: ignore[call-arg]
+
+
+def slug(text: str) -> str:
+    """Artifact keys hold lowercase letters, digits and dashes only."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+class _MessageOnly(logging.Filter):
+    """Drops the traceback of errors that are meant for users: their text already says what, where and the cure."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], SlipwayError):
+            record.exc_info = None
+        return True
+
+
+for _name in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(_name).addFilter(_MessageOnly())
+
+
+def log(text: str) -> None:
+    """One line in the run's log."""
+    get_run_logger().info(text)
+
+
+def result_of(state: State[R]) -> R:
+    """What a flow returned, also when its run counts as failed because Slipway judged against it.
+
+    An exception is raised again.
+    """
+    value = state.result(raise_on_failure=False)
+    if isinstance(value, BaseException):
+        raise value
+    return value

@@ -1,0 +1,36 @@
+"""Rollback by hand: the release under way, or the one that is live, back to what was before it or to the base."""
+
+from pathlib import Path
+from typing import Literal
+
+from prefect import flow
+
+from configs.project import load_project
+from flows.reporting import follow, show_markdown
+from tasks.environment import open_site_of
+from tasks.rollback import RollbackOutcome
+from tasks.rollback import rollback as roll_back
+
+
+@flow(name="rollback", flow_run_name="rollback-{project}")
+def rollback(
+    by: str,
+    reason: str,
+    project: str = "configs/tutor",
+    home: Path = Path(".slipway"),
+    to: Literal["previous", "base"] = "previous",
+) -> RollbackOutcome:
+    """Give stable all traffic, and quarantine the bundle that is taken back. Safe to repeat.
+
+    Args:
+        by: Who decides; kept in the ledger.
+        reason: Why; kept in the ledger.
+        project: The folder of YAML files of the route.
+        home: Where bundles and the ledger are kept.
+        to: What to serve: the previous bundle, or the base model with its long prompt.
+    """
+    settings = load_project(Path(project))
+    with open_site_of(settings, home) as site:
+        outcome = roll_back(site, settings.route, by=by, reason=reason, to=to, on_progress=follow("rollback"))
+    show_markdown(f"rollback {settings.route}", f"**{outcome.outcome}**, serves `{outcome.serves}`: {outcome.reason}")
+    return outcome

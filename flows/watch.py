@@ -1,0 +1,43 @@
+"""Watch: go on judging what is live after its release has ended."""
+
+from pathlib import Path
+
+from prefect import flow
+from prefect.states import Failed
+
+from configs.project import load_project
+from flows.release import log_decisions, show_release
+from flows.reporting import follow, log
+from tasks.environment import open_site_of
+from tasks.rollout import ReleaseOutcome, watch_live
+
+
+@flow(name="watch", flow_run_name="watch-{project}")
+def watch(
+    project: str = "configs/tutor", home: Path = Path(".slipway"), duration_s: float = 3600.0, holdback_bp: int = 0
+) -> ReleaseOutcome | None:
+    """Judge the live bundle for a while; it is rolled back when a check fails.
+
+    Args:
+        project: The folder of YAML files of the route.
+        home: Where bundles and the ledger are kept.
+        duration_s: For how long, in seconds.
+        holdback_bp: Users kept on the previous bundle for comparison, in basis points; 0 compares with limits only.
+    """
+    settings = load_project(Path(project))
+    with open_site_of(settings, home) as site:
+        outcome = watch_live(
+            site,
+            settings.route,
+            duration_s,
+            holdback_bp=holdback_bp,
+            on_progress=follow("watch"),
+            on_decision=log_decisions(),
+        )
+    if outcome is None:
+        log("nothing was released yet: the base model has no predecessor to go back to")
+        return None
+    show_release(outcome)
+    if outcome.outcome == "live":
+        return outcome
+    return Failed(name="RolledBack", message=outcome.reason, data=outcome)  # type: ignore[return-value] # as in release

@@ -1,0 +1,115 @@
+"""One environment from the outside: started, stopped, and how it is. It heals itself while its supervisor runs."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.project import Project
+from delivery.clients import processes
+from delivery.clients.gateway import GatewayError
+from delivery.clients.processes import Command
+from delivery.progress import Progress
+from delivery.release import ReleaseState
+from delivery.routing import shares
+from tasks import serving
+from tasks.bundle import base_bundle
+from tasks.model import model_revision, prepare_model
+from tasks.rollout import bootstrap
+from tasks.site import Site, open_site
+
+SUPERVISOR = "supervisor"
+
+
+@dataclass(frozen=True)
+class EnvironmentStatus:
+    """What runs, what is served, and what is under way."""
+
+    parts: tuple[serving.PartState, ...]
+    supervisor_pid: int | None
+    revision: int | None  # None: the gateway does not answer
+    lease_remaining_s: float | None
+    shares: dict[str, int]  # variant -> basis points of the users
+    live: str | None  # bundle digest
+    previous: str | None
+    unfinished: ReleaseState | None
+
+
+def start(project: Project, home: Path, on_progress: Progress) -> serving.Serving:
+    """vLLM, the gateway and their supervisor run, and the route serves what the ledger says is live."""
+    base = prepare_model(project.model, home, on_progress)
+    where = serving.up(
+        project.environment,
+        project.model.name,
+        base,
+        home,
+        on_progress,
+        max_context_tokens=project.model.max_context_tokens,
+    )
+    with open_site_of(project, home) as site:
+        serve_live(site, project, base, on_progress)
+    folder = serving.environment_folder(project.environment, home)
+    with processes.exclusive(folder):
+        if processes.find(SUPERVISOR, folder) is None:
+            processes.launch(_supervisor_command(project, home), folder, attached=False)
+    return where
+
+
+def stop(project: Project, home: Path) -> tuple[str, ...]:
+    """Ends the supervisor first, so that nothing comes back; the names of what ran."""
+    folder = serving.environment_folder(project.environment, home)
+    with processes.exclusive(folder):
+        ended = (SUPERVISOR,) if processes.stop(SUPERVISOR, folder) else ()
+    return ended + serving.down(project.environment, home)
+
+
+def status(project: Project, home: Path) -> EnvironmentStatus:
+    """How the environment is; works whether or not anything runs."""
+    environment = project.environment
+    supervisor = processes.find(SUPERVISOR, serving.environment_folder(environment, home))
+    with open_site_of(project, home) as site:
+        revision = remaining = None
+        served: dict[str, int] = {}
+        for client in site.gateways.values():
+            try:
+                table, page = client.table(), client.records(0, 1)
+            except GatewayError:
+                continue
+            revision, remaining = page.revision, page.lease_remaining_s
+            if table is not None and project.route in table.routes:
+                served = shares(table.routes[project.route])
+        row = site.ledger.route(environment.name, project.route)
+        return EnvironmentStatus(
+            parts=serving.state(environment, home),
+            supervisor_pid=supervisor.pid if supervisor else None,
+            revision=revision,
+            lease_remaining_s=remaining,
+            shares=served,
+            live=row.live.bundle if row else None,
+            previous=row.previous.bundle if row and row.previous else None,
+            unfinished=site.ledger.unfinished(environment.name, project.route),
+        )
+
+
+def serve_live(site: Site, project: Project, base: Path, on_progress: Progress) -> None:
+    """The gateway serves what the ledger says is live, its adapter loaded and probed before."""
+    bundle = base_bundle(project, model_revision(base), site.home)
+    bootstrap(site, project.route, bundle, project.rollout.lease_s, on_progress)
+
+
+@contextmanager
+def open_site_of(project: Project, home: Path) -> Iterator[Site]:
+    """The project's environment, its connections closed afterwards."""
+    site = open_site(project.environment, home)
+    try:
+        yield site
+    finally:
+        site.ledger.close()
+        for client in site.gateways.values():
+            client.close()
+
+
+def _supervisor_command(project: Project, home: Path) -> Command:
+    arguments = (str(project.folder.absolute()), str(home.absolute()))
+    return Command(name=SUPERVISOR, argv=(sys.executable, "-m", "tasks.supervisor", *arguments))
