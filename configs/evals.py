@@ -50,9 +50,20 @@ class EvalsConfig(Strict):
     concurrency: int = Field(8, ge=1)
     gates: tuple[Gate, ...] = Field(min_length=1)
 
+    @property
+    def capability_suites(self) -> dict[str, Capability]:
+        """By the name that reports and gates use: the task's, or `task/metric` where several metrics of it count."""
+        tasks = [c.task for c in self.capability]
+        return {c.task if tasks.count(c.task) == 1 else f"{c.task}/{c.metric}": c for c in self.capability}
+
     @model_validator(mode="after")
     def _gates_name_suites(self) -> Self:
-        known = {*self.behaviour, *(c.task for c in self.capability)}
+        if len(self.capability_suites) + len(set(self.behaviour)) < len(self.capability) + len(self.behaviour):
+            raise ValueError("a suite, or a task with the same metric, is listed twice -> list each once")
+        limits = {(c.task, c.limit) for c in self.capability}
+        if len(limits) > len({c.task for c in self.capability}):
+            raise ValueError("one task has two limits -> give all its metrics the same limit")
+        known = {*self.behaviour, *self.capability_suites}
         for gate in self.gates:
             if gate.suite not in known:
                 raise ValueError(f"gate names suite {gate.suite!r}, which is not run -> one of {sorted(known)}")

@@ -1,0 +1,160 @@
+"""Evaluates one subject as it is served: behavioural suites by conversation, capability tasks by lm-eval, both cached.
+
+The cache is by content: who answers, with which prompt and limits, to which version of which suite. Capability does
+not depend on the prompt, so the base model with a long and with a short prompt is asked once.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from configs.canonical import digest_bytes, digest_of, short
+from configs.evals import EvalsConfig
+from delivery.progress import Progress
+from evals.report import EvalReport, SuiteResult
+from evals.scorers import scorer
+from evals.suites import FOLDER, Suite, load_suites
+from evals.summaries import summarise
+from tasks import capability
+from tasks import conversations as talk
+from tasks.conversations import Subject
+
+__all__ = ["Subject", "evaluate"]
+
+
+def evaluate(
+    subject: Subject,
+    vllm_url: str,
+    config: EvalsConfig,
+    tokenizer_folder: Path,
+    home: Path,
+    on_progress: Progress,
+    api_key: str | None = None,
+    *,
+    holdout: Path | None = None,
+    suites_folder: Path = FOLDER,
+) -> EvalReport:
+    """All suites of the configuration on one subject, which vLLM serves already; an unchanged part is not run again.
+
+    `holdout` is the held-out part of the dataset version (holdout.jsonl), for suites with `samples: holdout`. Raises
+    ConfigError for suites or tasks that cannot be used, SlipwayError when vLLM fails or lm-eval does.
+    """
+    suites = load_suites(config.behaviour, suites_folder, holdout)
+    shipped = capability.shipped_tasks([c.task for c in config.capability], os.environ)
+    report = _behaviour(subject, suites, vllm_url, config.concurrency, home, on_progress, api_key)
+    asked = _capability(subject, config, shipped, vllm_url, tokenizer_folder, home, on_progress, api_key)
+    return report.model_copy(update={"suites": {**report.suites, **asked}})
+
+
+def _behaviour(
+    subject: Subject,
+    suites: Sequence[Suite],
+    vllm_url: str,
+    concurrency: int,
+    home: Path,
+    on_progress: Progress,
+    api_key: str | None,
+) -> EvalReport:
+    key = digest_of(
+        {
+            "identity": subject.identity,
+            "system_prompt": subject.system_prompt,
+            "temperature": subject.temperature,
+            "max_tokens": subject.max_tokens,
+            "suites": [suite.version for suite in suites],
+            "code": digest_bytes(Path(talk.__file__).read_bytes()),
+        }
+    )
+    stored = _read(home, key)
+    if stored is None:
+        samples = [sample for suite in suites for sample in suite.samples]
+        transcripts = talk.hold(subject, samples, vllm_url, concurrency, on_progress, api_key)
+        report = _report(subject, suites, transcripts)
+        if not transcripts.failed:  # a failed request says nothing about the model: next time it is asked again
+            _write(home, key, report.model_dump(mode="json"))
+        return report
+    on_progress(1, 1, f"{subject.name}: conversations, unchanged")
+    return EvalReport.model_validate(stored).model_copy(update={"subject": subject.name, "model": subject.model})
+
+
+def _report(subject: Subject, suites: Sequence[Suite], transcripts: talk.Transcripts) -> EvalReport:
+    results = {}
+    for suite in suites:
+        score = scorer(suite.config.scorer)
+        scores = [score(sample, transcripts.of(sample)) for sample in suite.samples]
+        results[suite.config.name] = summarise(suite.config.name, suite.version, "behaviour", scores)
+    return EvalReport(
+        subject=subject.name,
+        model=subject.model,
+        system_prompt=subject.system_prompt,
+        prompt_tokens_mean=fmean(transcripts.prompt_tokens) if transcripts.prompt_tokens else None,
+        suites=results,
+    )
+
+
+def _capability(
+    subject: Subject,
+    config: EvalsConfig,
+    shipped: dict[str, capability.TaskFile],
+    vllm_url: str,
+    tokenizer_folder: Path,
+    home: Path,
+    on_progress: Progress,
+    api_key: str | None,
+) -> dict[str, SuiteResult]:
+    versions = {c.task: capability.task_version(c, shipped.get(c.task)) for c in config.capability}
+    keys = {task: digest_of({"identity": subject.identity, "task": v}) for task, v in versions.items()}
+    answers = {task: stored for task, key in keys.items() if (stored := _read(home, key)) is not None}
+    missing = [c for c in config.capability if c.task not in answers]
+    if missing:
+        log = home / "evals" / "lm-eval.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        told = _told(on_progress, subject.name)
+        wanted = {name: task for name, task in shipped.items() if name in {c.task for c in missing}}
+        fresh = capability.ask(
+            missing, wanted, subject.model, vllm_url, config.concurrency, tokenizer_folder, log, told, api_key
+        )
+        for task, found in fresh.items():
+            _write(home, keys[task], found)
+        answers |= fresh
+    results = {}
+    for name, entry in config.capability_suites.items():
+        suite_version = digest_of({"task": versions[entry.task], "metric": entry.metric})
+        scores = capability.scores(entry, answers[entry.task])
+        results[name] = summarise(name, suite_version, "capability", scores)
+    return results
+
+
+def _told(on_progress: Progress, name: str) -> Callable[[int, int, str], None]:
+    return lambda done, total, text: on_progress(done, total, f"{name}: {text}")
+
+
+def _read(home: Path, key: str) -> Any | None:
+    """What was stored under exactly this key; a damaged file counts as none, and is written again."""
+    try:
+        stored = json.loads(_path(home, key).read_text(encoding="utf-8"))
+        return stored["value"] if stored["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(home: Path, key: str, value: Any) -> None:
+    path = _path(home, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", encoding="utf-8", delete=False) as file:
+        try:
+            json.dump({"key": key, "value": value}, file, ensure_ascii=False, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def _path(home: Path, key: str) -> Path:
+    return home / "evals" / f"{short(key)}.json"
