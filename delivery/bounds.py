@@ -56,7 +56,7 @@ def quantile_low_rank(n: int, q: float, alpha: float) -> int:
 
 def requests_to_pass(limit_rate: float, alpha: float) -> int | None:
     """How many faultless requests `rate_high` needs to get to the limit; None when no number is enough."""
-    if limit_rate <= 0:
+    if limit_rate < 1e-9:
         return None
     return 1 if limit_rate >= 1 else math.ceil(math.log(alpha) / math.log1p(-limit_rate))
 

@@ -206,7 +206,8 @@ def _p95(
         slow = f"no value in {evidence.candidate.requests} requests"
     verdict = _with_enough(verdict, check, ours.n, theirs.n)
     first = min((item.started_at for item in our_open if item.age_s > limit), default=math.inf)
-    first = min(first, candidate.first_above(limit) or math.inf)
+    if math.isfinite(limit):
+        first = min(first, candidate.first_above(limit) or math.inf)
     return _result(
         check,
         verdict,

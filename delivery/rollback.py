@@ -75,7 +75,8 @@ def go_on(plan: RolloutPlan, state: ReleaseState, observation: Observation, now:
     if note.confirmed_at is None:
         note = note.model_copy(update={"confirmed_at": now})
         state = state.model_copy(update={"rollback": note})
-    if not _drained(plan, state, observation):
+    waits_for_stable = bool(reload_stable) and state.clocks.drain_s < plan.drain_s
+    if waits_for_stable or not _drained(plan, state, observation):
         return _decision(state, reload_stable, note)
     unloads = _unloads(state, observation, table)
     if unloads and state.unload_tries < UNLOAD_TRIES:

@@ -15,7 +15,7 @@ from delivery.reconcile import is_listed, is_verified, loads, routing_actions
 from delivery.release import Action, Clocks, Decision, Observation, ReleaseState, Served
 from delivery.stages import Tick, enter, run_stage
 
-LONGEST_STEP_S = 60.0  # a tick never counts for more: clocks jump, controllers sleep
+LONGEST_STEP_S = 10.0  # a tick never counts for more (or for three planned ones): clocks jump, controllers sleep
 LOAD_TRIES = 5
 
 
@@ -58,7 +58,7 @@ def watching(state: ReleaseState, watch_s: float, holdback_bp: int, now: float) 
 
 def decide(plan: RolloutPlan, state: ReleaseState, observation: Observation, now: float) -> Decision:
     """One tick. `now` is UNIX seconds; it may jump."""
-    step_s = min(max(now - state.clocks.last_tick_at, 0.0), LONGEST_STEP_S)
+    step_s = min(max(now - state.clocks.last_tick_at, 0.0), max(LONGEST_STEP_S, 3 * plan.tick_s))
     pages = {name: seen.pages for name, seen in observation.gateways.items() if seen is not None}
     evidence = fold(state.evidence, state.release_id, pages)
     learned = evidence.candidate.requests > state.evidence.candidate.requests
