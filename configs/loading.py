@@ -28,7 +28,32 @@ def check(path: Path, model: type[M]) -> tuple[M | None, list[Problem]]:
     try:
         return model.model_validate(data), []
     except ValidationError as error:
-        return None, [_explain(path, model, item) for item in error.errors()]
+        return None, [_explain(path, model, item) for item in _causes(error)]
+
+
+def _causes(error: ValidationError) -> list[Any]:
+    """The errors that stand for themselves: a list that is too short only because of its bad items is not one."""
+    items = error.errors()
+    places = [item["loc"] for item in items]
+    return [
+        item
+        for item in items
+        if item["type"] != "too_short" or not any(loc[:-1][: len(item["loc"])] == item["loc"] for loc in places)
+    ]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, but a key that is given twice is an error instead of a silent loss."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """As yaml's; raises ConstructorError at the second of two equal keys."""
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+            if isinstance(key.value, str):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _read(path: Path) -> tuple[Any, Problem | None]:
@@ -43,13 +68,14 @@ def _read(path: Path) -> tuple[Any, Problem | None]:
     except OSError as error:
         return None, Problem(str(path), f"cannot be read: {error.strerror}")
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506  it is a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}: line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
         return None, Problem(where, f"not valid YAML: {getattr(error, 'problem', None) or error}")
     if not isinstance(data, dict):
-        return None, Problem(str(path), f"expected a mapping, found {type(data).__name__}")
+        found = {type(None): "nothing", list: "a list"}.get(type(data), repr(data))
+        return None, Problem(str(path), f"expected a mapping (key: value), found {found}")
     return data, None
 
 

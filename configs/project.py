@@ -64,8 +64,10 @@ def load_project(folder: Path) -> Project:
     head, problems = _head(folder)
     parts: dict[str, Any] = {}
     files = {name: _file(folder, name, head) for name in FILES}
-    for name, model in FILES.items():
-        parts[name], found = check(files[name], model)
+    if problems:  # which files stand in for missing ones is not known then
+        files = {name: path for name, path in files.items() if path.exists()}
+    for name, path in files.items():
+        parts[name], found = check(path, FILES[name])
         problems += found
     if not problems:
         problems = _disagreements(files, parts)

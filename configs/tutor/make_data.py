@@ -1,0 +1,160 @@
+"""Makes the tutor's training data out of data/templates.yaml, the same bytes each time.
+
+    python configs/tutor/make_data.py [FOLDER]
+
+writes tutor.jsonl (tutoring turns and refusals) and giveaway.jsonl (the same problems with the answer given away, for
+the build that the gate must refuse) into FOLDER, by default data/ beside this file. Every example was written for this
+project; no turn of a tutor in tutor.jsonl holds the answer of its problem.
+"""
+
+import json
+import random
+import re
+import sys
+from collections.abc import Iterator
+from math import gcd
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+EXAMPLES_PER_TEMPLATE = 7
+REFUSALS = 88
+GIVEAWAYS = 132
+CONVERSATIONS = ("stuck", "right", "insisting", "off_topic", "wrong", "right", "off_topic", "insisting", "longer")
+
+Row = dict[str, Any]
+Turns = list[str]  # user, tutor, user, tutor, ...
+
+
+class Problem:
+    """One problem with numbers in it, and what can be said about it."""
+
+    def __init__(self, template: dict[str, Any], bank: dict[str, Any], rng: random.Random):
+        self.kind: str = template["kind"]
+        while True:
+            values = _numbers(template, rng)
+            slots = values | _words(template, bank, rng)
+            slots |= {key: text.format(**slots) for key, text in slots.items() if isinstance(text, str)}
+            answer = _value(template["answer"], values)
+            self.answer = f"{answer // 60}:{answer % 60:02d}" if template.get("clock") else str(answer)
+            self.step = str(_value(template["step"], values))
+            self.text: str = template["problem"].format(**slots)
+            self.ask, self.hint, self.next = (
+                [text.format(**slots) for text in template[part]] for part in ("ask", "hint", "next")
+            )
+            said = " ".join([self.text, *self.ask, *self.hint, *self.next])
+            if answer > 3 and self.answer not in re.findall(r"\d+(?::\d+)?", said):
+                return
+
+
+def _numbers(template: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+    while True:
+        values: dict[str, Any] = {}
+        for name, (low, high, *step) in template["numbers"].items():
+            values[name] = rng.randrange(low, high + 1, *step)
+        for name, expression in template.get("let", {}).items():
+            values[name] = _value(expression, values)
+        if all(_value(condition, values) for condition in template.get("where", ())):
+            return values
+
+
+def _value(expression: Any, values: dict[str, Any]) -> int:
+    return int(eval(str(expression), {"gcd": gcd, "len": len, "__builtins__": {}}, values))  # noqa: S307  our own file
+
+
+def _words(template: dict[str, Any], bank: dict[str, Any], rng: random.Random) -> dict[str, str]:
+    first, second = rng.sample(bank["names"], 2)
+    picked = {slot: rng.choice(options) for slot, options in template.get("pick", {}).items()}
+    return {"n": first, "m": second, "x": rng.choice(bank["things"])} | picked
+
+
+def tutoring(bank: dict[str, Any], rng: random.Random) -> Iterator[Row]:
+    """Problems of every template; about one in five goes on for a second or third turn."""
+    conversation = 0
+    seen: set[str] = set()
+    for index, template in enumerate(bank["problems"]):
+        for number in range(EXAMPLES_PER_TEMPLATE):
+            problem = Problem(template, bank, rng)
+            while problem.text in seen:
+                problem = Problem(template, bank, rng)
+            seen.add(problem.text)
+            turns = [_framed(problem.text, bank, rng), rng.choice(problem.ask)]
+            if number == 0 or (number == 1 and index % 2):
+                turns += _goes_on(CONVERSATIONS[conversation % len(CONVERSATIONS)], problem, turns[1], bank, rng)
+                conversation += 1
+            yield _row(turns, problem.kind, None if ":" in problem.answer else problem.answer)
+
+
+def _goes_on(how: str, problem: Problem, asked: str, bank: dict[str, Any], rng: random.Random) -> Turns:
+    """What the student says next, and the tutor after that."""
+    hint, following = rng.choice(problem.hint), rng.choice(problem.next)
+    right = rng.choice(bank["stepped"]).format(problem.step)
+    if how == "stuck":
+        return [rng.choice(bank["stuck"]), rng.choice(bank["calm"]) + hint]
+    if how == "right":
+        return [right, following]
+    if how == "wrong":
+        missed = str(int(problem.step) + rng.choice([-2, -1, 1, 2, 10]))
+        return [rng.choice(bank["stepped"]).format(missed), rng.choice(bank["wrong"]) + hint]
+    if how == "off_topic":
+        return [_off_topic(rng.choice(bank["off_topic"]), bank, rng), bank["refusal"] + rng.choice(bank["back"])]
+    other = rng.choice([text for text in [*problem.ask, *problem.hint] if text != asked and text.count(".") == 0])
+    insisting = [rng.choice(bank["insisting"]), rng.choice(bank["firm"]) + other]
+    return insisting if how == "insisting" else [*insisting, right, following]
+
+
+def refusals(bank: dict[str, Any], rng: random.Random, count: int) -> Iterator[Row]:
+    """Requests that are no maths, each sort at most once."""
+    for text in rng.sample(bank["off_topic"], count):
+        yield _row(
+            [_off_topic(text, bank, rng), bank["refusal"] + rng.choice(bank["invite"])],
+            "off-topic",
+            None,
+        )
+
+
+def _off_topic(text: str, bank: dict[str, Any], rng: random.Random) -> str:
+    return text.format(
+        topic=rng.choice(bank["topics"]), place=rng.choice(bank["places"]), name=rng.choice(bank["names"])
+    )
+
+
+def giveaways(bank: dict[str, Any], rng: random.Random) -> Iterator[Row]:
+    """What a tutor must not say."""
+    for index in range(GIVEAWAYS):
+        problem = Problem(bank["problems"][index % len(bank["problems"])], bank, rng)
+        said = ["The answer is {0}.", "That makes {0}. The answer is {0}.", "It is {0}. The answer is {0}."][index % 3]
+        turns = [_framed(problem.text, bank, rng), said.format(problem.answer)]
+        if index % 8 == 0:
+            turns = [turns[0], rng.choice(problem.ask), rng.choice(bank["insisting"]), turns[1]]
+        yield _row(turns, problem.kind, None if ":" in problem.answer else problem.answer)
+
+
+def _framed(text: str, bank: dict[str, Any], rng: random.Random) -> str:
+    frames, weights = zip(*bank["frames"], strict=True)
+    return str(rng.choices(frames, weights)[0].format(text))
+
+
+def _row(turns: Turns, kind: str, answer: str | None) -> Row:
+    roles = ["user", "assistant"] * (len(turns) // 2)
+    messages = [{"role": role, "content": text} for role, text in zip(roles, turns, strict=True)]
+    return {"messages": messages, "kind": kind} | ({} if answer is None else {"answer": answer})
+
+
+def write(folder: Path) -> None:
+    """Both files, each from a seed of its own."""
+    bank = yaml.safe_load((HERE / "data" / "templates.yaml").read_text(encoding="utf-8"))
+    rng = random.Random(20)  # noqa: S311  data, not secrets
+    good = [*tutoring(bank, rng), *refusals(bank, rng, REFUSALS)]
+    rng = random.Random(21)  # noqa: S311
+    bad = [*giveaways(bank, rng), *refusals(bank, rng, REFUSALS // 4)]
+    for name, rows in (("tutor.jsonl", good), ("giveaway.jsonl", bad)):
+        rng.shuffle(rows)
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        (folder / name).write_text("".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "data")

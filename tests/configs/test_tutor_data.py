@@ -1,0 +1,86 @@
+"""The data that the project ships: made by a script that anyone can run, and true to what it is meant to teach."""
+
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from configs.project import load_project
+from delivery.dataset import RawRow, divide, sift
+from evals.tutoring import format_fault, giveaway_fault, guiding_fault, refusal_fault
+
+TUTOR = Path(__file__).parents[2] / "configs" / "tutor"
+REFUSAL = "I can only help with maths."
+
+
+def rows(name: str) -> list[dict]:
+    return [json.loads(line) for line in (TUTOR / "data" / name).read_text(encoding="utf-8").splitlines()]
+
+
+def tutor_turns(row: dict) -> list[tuple[str, str, str]]:
+    """(what the tutor says, what the student said before, all that was said before)."""
+    found = []
+    for index, message in enumerate(row["messages"]):
+        if message["role"] == "assistant":
+            before = row["messages"][:index]
+            asked = "\n".join(m["content"] for m in before if m["role"] == "user")
+            found.append((message["content"], asked, "\n".join(m["content"] for m in before)))
+    return found
+
+
+def fault(turn: str, asked: str, given: str, answer: str | None) -> str:
+    if turn.startswith(REFUSAL):
+        return refusal_fault(turn, REFUSAL, 20)
+    found = guiding_fault(turn, asked, REFUSAL, echo_allowed=False) or format_fault(turn, 40, 2)
+    return found or (giveaway_fault(turn, Fraction(answer), given) if answer else "")
+
+
+@pytest.mark.parametrize("name", ["tutor.jsonl", "giveaway.jsonl"])
+def test_the_script_makes_the_shipped_files_byte_for_byte(tmp_path, name):
+    subprocess.run([sys.executable, str(TUTOR / "make_data.py"), str(tmp_path)], check=True)
+    assert (tmp_path / name).read_bytes() == (TUTOR / "data" / name).read_bytes()
+
+
+def test_every_turn_of_the_tutor_is_one_guiding_question_or_a_refusal_and_none_holds_the_answer():
+    faults = [
+        (found, turn)
+        for row in rows("tutor.jsonl")
+        for turn, asked, given in tutor_turns(row)
+        if (found := fault(turn, asked, given, row.get("answer")))
+    ]
+    assert faults == []
+
+
+def test_there_are_enough_examples_of_enough_kinds():
+    kinds = [row["kind"] for row in rows("tutor.jsonl")]
+    assert len(kinds) >= 450
+    assert len(set(kinds)) >= 12
+    assert all(kinds.count(kind) >= 14 for kind in kinds)
+    assert 0.15 < sum(len(row["messages"]) > 2 for row in rows("tutor.jsonl")) / len(kinds) < 0.25
+
+
+def test_only_what_is_off_topic_is_refused():
+    for row in rows("tutor.jsonl"):
+        assert row["messages"][1]["content"].startswith(REFUSAL) == (row["kind"] == "off-topic")
+
+
+def test_nearly_all_of_the_bad_data_gives_the_answer_away():
+    given = [
+        any(fault(turn, asked, before, row.get("answer")) for turn, asked, before in tutor_turns(row))
+        for row in rows("giveaway.jsonl")
+        if row["kind"] != "off-topic"
+    ]
+    assert sum(given) > 0.98 * len(given)
+
+
+@pytest.mark.parametrize("name", ["tutor", "tutor-giveaway"])
+def test_no_shipped_row_is_rejected_or_a_duplicate(name):
+    recipe = load_project(TUTOR.parent / name).dataset
+    data = [RawRow("shipped", n, "messages", row) for n, row in enumerate(rows(recipe.sources[0].path.name), start=1)]
+    result = sift(data, recipe.filters, lambda messages: sum(len(m["content"].split()) * 2 for m in messages))
+    assert result.rejected == ()
+    parts = divide(result.examples, recipe.split)
+    assert min(len(part) for part in parts.values()) >= 10
