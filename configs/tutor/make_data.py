@@ -29,9 +29,9 @@ Turns = list[str]  # user, tutor, user, tutor, ...
 
 
 class Problem:
-    """One problem with numbers in it, and what can be said about it."""
+    """One problem with numbers in it, and what can be said about it. `seen` are the problems before it."""
 
-    def __init__(self, template: dict[str, Any], bank: dict[str, Any], rng: random.Random):
+    def __init__(self, template: dict[str, Any], bank: dict[str, Any], rng: random.Random, seen: set[str]):
         self.kind: str = template["kind"]
         while True:
             values = _numbers(template, rng)
@@ -45,7 +45,9 @@ class Problem:
                 [text.format(**slots) for text in template[part]] for part in ("ask", "hint", "next")
             )
             said = " ".join([self.text, *self.ask, *self.hint, *self.next])
-            if answer > 3 and self.answer not in re.findall(r"\d+(?::\d+)?", said):
+            given_away = self.answer in re.findall(r"\d+(?::\d+)?", said)
+            if answer > 3 and not given_away and self.text not in seen:
+                seen.add(self.text)
                 return
 
 
@@ -76,10 +78,7 @@ def tutoring(bank: dict[str, Any], rng: random.Random) -> Iterator[Row]:
     seen: set[str] = set()
     for index, template in enumerate(bank["problems"]):
         for number in range(EXAMPLES_PER_TEMPLATE):
-            problem = Problem(template, bank, rng)
-            while problem.text in seen:
-                problem = Problem(template, bank, rng)
-            seen.add(problem.text)
+            problem = Problem(template, bank, rng, seen)
             turns = [_framed(problem.text, bank, rng), rng.choice(problem.ask)]
             if number == 0 or (number == 1 and index % 2):
                 turns += _goes_on(CONVERSATIONS[conversation % len(CONVERSATIONS)], problem, turns[1], bank, rng)
@@ -92,17 +91,22 @@ def _goes_on(how: str, problem: Problem, asked: str, bank: dict[str, Any], rng: 
     hint, following = rng.choice(problem.hint), rng.choice(problem.next)
     right = rng.choice(bank["stepped"]).format(problem.step)
     if how == "stuck":
-        return [rng.choice(bank["stuck"]), rng.choice(bank["calm"]) + hint]
+        return [rng.choice(bank["stuck"]), _led(rng.choice(bank["calm"]), hint)]
     if how == "right":
         return [right, following]
     if how == "wrong":
         missed = str(int(problem.step) + rng.choice([-2, -1, 1, 2, 10]))
-        return [rng.choice(bank["stepped"]).format(missed), rng.choice(bank["wrong"]) + hint]
+        return [rng.choice(bank["stepped"]).format(missed), _led(rng.choice(bank["wrong"]), hint)]
     if how == "off_topic":
         return [_off_topic(rng.choice(bank["off_topic"]), bank, rng), bank["refusal"] + rng.choice(bank["back"])]
     other = rng.choice([text for text in [*problem.ask, *problem.hint] if text != asked and text.count(".") == 0])
     insisting = [rng.choice(bank["insisting"]), rng.choice(bank["firm"]) + other]
     return insisting if how == "insisting" else [*insisting, right, following]
+
+
+def _led(opening: str, hint: str) -> str:
+    """No tutor's turn has more than two sentences."""
+    return hint if "." in hint else opening + hint
 
 
 def refusals(bank: dict[str, Any], rng: random.Random, count: int) -> Iterator[Row]:
@@ -123,8 +127,9 @@ def _off_topic(text: str, bank: dict[str, Any], rng: random.Random) -> str:
 
 def giveaways(bank: dict[str, Any], rng: random.Random) -> Iterator[Row]:
     """What a tutor must not say."""
+    seen: set[str] = set()
     for index in range(GIVEAWAYS):
-        problem = Problem(bank["problems"][index % len(bank["problems"])], bank, rng)
+        problem = Problem(bank["problems"][index % len(bank["problems"])], bank, rng, seen)
         said = ["The answer is {0}.", "That makes {0}. The answer is {0}.", "It is {0}. The answer is {0}."][index % 3]
         turns = [_framed(problem.text, bank, rng), said.format(problem.answer)]
         if index % 8 == 0:
