@@ -36,8 +36,11 @@ class EnvironmentStatus:
     unfinished: ReleaseState | None
 
 
-def start(project: Project, home: Path, on_progress: Progress) -> serving.Serving:
-    """vLLM, the gateway and their supervisor run, and the route serves what the ledger says is live."""
+def start(project: Project, home: Path, on_progress: Progress, *, attached: bool = False) -> serving.Serving:
+    """vLLM, the gateway and their supervisor run, and the route serves what the ledger says is live.
+
+    `attached`: they end with this process, however it ends.
+    """
     base = prepare_model(project.model, home, on_progress)
     where = serving.up(
         project.environment,
@@ -46,13 +49,14 @@ def start(project: Project, home: Path, on_progress: Progress) -> serving.Servin
         home,
         on_progress,
         max_context_tokens=project.model.max_context_tokens,
+        attached=attached,
     )
     with open_site_of(project, home) as site:
         serve_live(site, project, base, on_progress)
     folder = serving.environment_folder(project.environment, home)
     with processes.exclusive(folder):
         if processes.find(SUPERVISOR, folder) is None:
-            processes.launch(_supervisor_command(project, home), folder, attached=False)
+            processes.launch(_supervisor_command(project, home), folder, attached=attached)
     return where
 
 

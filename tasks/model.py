@@ -114,6 +114,8 @@ def _dequantise(gguf: Path, folder: Path, on_progress: Progress) -> None:
         offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         child.call("tasks.gguf_worker", spec, log, lambda event: on_progress(0, 0, event["text"]), offline)
         fresh.chmod(0o755)
+        for path in fresh.iterdir():
+            path.chmod(0o644)  # the weights come out readable by their owner alone
         if not folder.is_dir():  # someone else may have been as fast
             fresh.replace(folder)
     finally:

@@ -23,7 +23,10 @@ def model_server(project: Project, base: Path, home: Path, on_progress: Progress
     url = addresses(environment).vllm_url
     folder = environment_folder(environment, home)
     running = processes.find("vllm", folder)
-    ready = lambda: vllm_health(url) == "ok"  # noqa: E731
+
+    def ready() -> bool:
+        return vllm_health(url) == "ok"
+
     timeout_s = environment.vllm.start_timeout_s
     if running is not None or ready():
         if running is not None:

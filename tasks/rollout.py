@@ -225,7 +225,18 @@ def _refusal(site: Site, bundle: Bundle, candidate: Served) -> str:
     quarantined = site.ledger.quarantined(bundle.digest)
     if quarantined:
         return f"bundle {short(bundle.digest)} is quarantined: {quarantined}"
-    return why_not_servable(bundle, candidate, site.environment)
+    return _gate_refusal(site, bundle) or why_not_servable(bundle, candidate, site.environment)
+
+
+def _gate_refusal(site: Site, bundle: Bundle) -> str:
+    """What the eval gate has against a bundle. The base without an adapter needs no gate: it is the fallback."""
+    if bundle.adapter is None:
+        return ""
+    gate = site.ledger.gate(bundle.digest)
+    if gate is None:
+        return f"bundle {short(bundle.digest)} was never judged by the eval gate of this ledger: build it first"
+    wrong = "; ".join(finding.sentence for finding in gate.findings if finding.verdict != "pass")
+    return "" if gate.passed else f"the eval gate refused bundle {short(bundle.digest)}: {wrong}"
 
 
 def _wrong_place(project: Project, bundle: Bundle) -> str:

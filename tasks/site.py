@@ -23,6 +23,7 @@ from delivery.clients.safetensors_header import read_shapes
 from delivery.clients.vllm import VllmClient
 from delivery.release import Served
 from delivery.servable import problems_with
+from tasks.serving import admin_token
 
 LEASE_TTL_S = 30.0  # of the environment's lease in the ledger; a dead owner on this machine is noticed at once
 
@@ -64,12 +65,10 @@ class Site:
 
 
 def open_site(environment: Environment, home: Path) -> Site:
-    """The environment's ledger, its gateway and its vLLM. Tokens come from the environment: SLIPWAY_ADMIN_TOKEN for
-    the gateway's admin API, SLIPWAY_VLLM_API_KEY for vLLM if it wants one.
-    """
+    """The environment's ledger, its gateway and its vLLM. SLIPWAY_VLLM_API_KEY is for a vLLM that wants one."""
     gateway = environment.gateway
     admin_url = f"http://{gateway.admin_host}:{gateway.admin_port}"
-    token = os.environ.get("SLIPWAY_ADMIN_TOKEN", "")
+    token = admin_token(environment, home)
     key = os.environ.get("SLIPWAY_VLLM_API_KEY") or None
     return Site(
         environment=environment,

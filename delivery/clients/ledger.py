@@ -21,6 +21,7 @@ from configs.strict import Strict
 from delivery.bundle import Bundle
 from delivery.clients import ledger_schema as schema
 from delivery.clients.ledger_engine import open_engine
+from delivery.gate import GateDecision
 from delivery.release import (
     TERMINAL,
     Action,
@@ -250,6 +251,20 @@ class Ledger:
         with self._read() as connection:
             row = _one(connection, sa.select(schema.bundles).where(schema.bundles.c.digest == digest))
         return Bundle.model_validate(row["manifest"]) if row else None
+
+    def add_build(self, bundle: Bundle, gate: GateDecision, now: float) -> None:
+        """What the eval gate said of a bundle."""
+        with self._write() as connection:
+            _remember(connection, bundle, now)
+            values = {"bundle": bundle.digest, "gate": gate.model_dump(mode="json"), "at": now}
+            connection.execute(sa.insert(schema.builds).values(**values))
+
+    def gate(self, bundle: str) -> GateDecision | None:
+        """What the eval gate last said of a bundle; None when it was never asked."""
+        query = sa.select(schema.builds).where(schema.builds.c.bundle == bundle).order_by(schema.builds.c.id.desc())
+        with self._read() as connection:
+            row = _one(connection, query.limit(1))
+        return GateDecision.model_validate(row["gate"]) if row else None
 
     def newest_table(self, environment: str) -> RoutingTable | None:
         """The table with the highest revision that was ever decided for an environment."""

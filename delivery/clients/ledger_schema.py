@@ -14,6 +14,15 @@ bundles = Table(
     Column("first_seen_at", Float, nullable=False),
 )
 
+builds = Table(
+    "builds",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("bundle", String(80), ForeignKey("bundles.digest"), nullable=False, index=True),
+    Column("gate", JSON, nullable=False),  # the eval gate's findings; the newest row of a bundle counts
+    Column("at", Float, nullable=False),
+)
+
 releases = Table(
     "releases",
     metadata,

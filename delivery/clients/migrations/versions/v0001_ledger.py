@@ -16,6 +16,14 @@ def upgrade() -> None:
         sa.Column("first_seen_at", sa.Float(), nullable=False),
     )
     op.create_table(
+        "builds",
+        sa.Column("id", sa.Integer(), primary_key=True, autoincrement=True),
+        sa.Column("bundle", sa.String(80), sa.ForeignKey("bundles.digest"), nullable=False),
+        sa.Column("gate", sa.JSON(), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+    )
+    op.create_index("ix_builds_bundle", "builds", ["bundle"])
+    op.create_table(
         "releases",
         sa.Column("id", sa.String(120), primary_key=True),
         sa.Column("environment", sa.String(80), nullable=False),

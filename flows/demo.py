@@ -1,0 +1,177 @@
+"""The product's story on the embedded default: what `make demo` runs. Every figure comes from the run itself."""
+
+import shutil
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from configs.errors import SlipwayError
+from configs.project import Project, load_project
+from delivery.bundle import adapter_name
+from delivery.clients import processes
+from flows import demo_summary
+from tasks import demo_stage, environment, serving
+from tasks.memory import PeakMemory
+
+if TYPE_CHECKING:  # Prefect is imported after its server has started and its address is known
+    from flows.build import BuildOutcome
+    from tasks.rollout import ReleaseOutcome
+
+TUTOR, GIVEAWAY, NEXT = (Path("configs") / name for name in ("tutor", "tutor-giveaway", "tutor-next"))
+PROCESSES = ("vllm", "gateway", environment.SUPERVISOR, "prefect", "faults", "traffic")
+RATE = 4.0  # requests per second, as far as vLLM keeps up
+
+
+@dataclass
+class Story:
+    """What has happened so far."""
+
+    home: Path
+    project: Project
+    started_at: float = field(default_factory=time.monotonic)
+    builds: dict[str, "BuildOutcome"] = field(default_factory=dict)
+    releases: list[demo_summary.ReleaseSummary] = field(default_factory=list)
+    chapters: dict[str, float] = field(default_factory=dict)  # name -> seconds
+
+    @property
+    def folder(self) -> Path:
+        """Where processes, their logs and the users' traffic are kept."""
+        return serving.environment_folder(self.project.environment, self.home)
+
+    @property
+    def token(self) -> str:
+        """Of the gateway's admin API."""
+        return serving.admin_token(self.project.environment, self.home)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self.started_at
+
+    def chapter(self, title: str) -> None:
+        """A headline with the time so far."""
+        print(f"\n== {self.elapsed_s:4.0f} s  {title}\n", flush=True)
+
+    def tell(self, done: int, total: int, text: str) -> None:
+        """Progress of what is no flow."""
+        print(f"   {self.elapsed_s:4.0f} s  {f'{done}/{total} ' if total else ''}{text}", flush=True)
+
+
+def demo(home: Path) -> str:
+    """Runs the story; the summary as text, which also lies in HOME/summary.json. Nothing that it started stays."""
+    story = Story(home, load_project(TUTOR))
+    _start_afresh(story)
+    pids = lambda: [found.pid for name in PROCESSES if (found := processes.find(name, story.folder))]  # noqa: E731
+    with PeakMemory(pids) as memory, ExitStack() as stack:
+        story.chapter("in production: the base model with a long Socratic prompt (vLLM, the gateway, Prefect start)")
+        url = stack.enter_context(demo_stage.prefect_server(story.folder, story.tell))
+        story.tell(0, 0, f"Prefect's UI: {url}")
+        stack.callback(environment.stop, story.project, home)
+        environment.start(story.project, home, story.tell, attached=True)
+        _good_release(story)
+        _bad_build(story)
+        _failing_release(story)
+        rollback_s = _manual_rollback(story)
+        tokens = demo_summary.prompt_tokens(demo_stage.all_records(story.project, story.token))
+    summary = demo_summary.summary(
+        wall_s=story.elapsed_s,
+        peak_rss_gib=memory.peak_gib,
+        prompt_tokens=tokens,
+        builds=story.builds,
+        releases=story.releases,
+        rollback_s=rollback_s,
+    )
+    return demo_summary.write(summary, home)
+
+
+def _good_release(story: Story) -> None:
+    story.chapter("build: dataset version, LoRA training, evals, bundle")
+    built = _build(story, "good", TUTOR)
+    _require(built.passed, f"the good build did not pass its gate:\n{built.render()}")
+    story.chapter("release: shadow, canary, full, watch, under the traffic of many users")
+    outcome = _release(story, "good", built, TUTOR)
+    _require(outcome.outcome == "live", f"the good release did not go live: {outcome.reason}")
+
+
+def _bad_build(story: Story) -> None:
+    story.chapter("a bad build: its data gives the answers away, and the eval gate must refuse it")
+    built = _build(story, "giveaway", GIVEAWAY)
+    story.releases.append(demo_summary.refused(built))
+    _require(not built.passed, f"the gate let the bad build through:\n{built.render()}")
+
+
+def _failing_release(story: Story) -> None:
+    story.chapter("a candidate that passes the evals, and whose upstream goes wrong in the middle of its canary")
+    built = _build(story, "next", NEXT)
+    _require(built.passed, f"the next build did not pass its gate:\n{built.render()}")
+    name = adapter_name(story.project.route, built.adapter)
+    with demo_stage.failing_upstream(story.project, story.folder, story.token, name) as upstream:
+        outcome = _release(story, "next", built, NEXT, upstream)
+    _require(outcome.outcome == "rolled_back", f"the failing candidate was not taken back: {outcome.reason}")
+
+
+def _manual_rollback(story: Story) -> float:
+    story.chapter("slipway rollback: the good release back to the prompt-engineered base")
+    with demo_stage.traffic(story.project, story.folder, "rollback", rate=RATE, seed=3) as seen:
+        took_s = demo_stage.rollback_by_command(story.project, story.home, story.token)
+    _require(seen.failures == 0, f"{seen.failures} users saw a failure during the rollback: {seen.errors}")
+    return took_s
+
+
+def _build(story: Story, name: str, folder: Path) -> "BuildOutcome":
+    from flows.build import build
+    from flows.reporting import result_of
+
+    built = result_of(build(project=str(folder), home=story.home, return_state=True))
+    print("\n" + built.render(), flush=True)
+    story.builds[name] = built
+    return built
+
+
+def _release(
+    story: Story, name: str, built: "BuildOutcome", folder: Path, upstream: str | None = None
+) -> "ReleaseOutcome":
+    from flows.release import release, render
+    from flows.reporting import result_of
+
+    upstreams = [upstream] if upstream else None
+    with demo_stage.traffic(story.project, story.folder, name, rate=RATE, seed=len(story.releases)) as seen:
+        state = release(
+            bundle=built.bundle,
+            project=str(folder),
+            home=story.home,
+            candidate_upstreams=upstreams,
+            by="demo",
+            return_state=True,
+        )
+        outcome = result_of(state)
+    print("\n" + render(outcome), flush=True)
+    story.tell(0, 0, f"users: {seen.requests} requests, {seen.failures} of them failed")
+    story.releases.append(demo_summary.released(outcome, seen.requests, seen.failures))
+    return outcome
+
+
+def _require(holds: bool, text: str) -> None:
+    if not holds:
+        raise SlipwayError(text, cure="this is a defect, or a machine that is much too slow: see the logs in .slipway")
+
+
+def _start_afresh(story: Story) -> None:
+    """Everything but the base model goes: a demo that found its adapters trained would show nothing."""
+    if story.home.exists():
+        environment.stop(story.project, story.home)
+        for part in story.home.iterdir():
+            if part.name != "models":
+                _remove(part)
+    story.folder.mkdir(parents=True, exist_ok=True)
+
+
+def _remove(part: Path) -> None:
+    if part.is_dir() and not part.is_symlink():
+        for folder in (part, *(p for p in part.rglob("*") if p.is_dir())):
+            folder.chmod(0o755)  # versions and adapters are read-only
+        shutil.rmtree(part)
+    else:
+        part.unlink()
