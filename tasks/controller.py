@@ -1,8 +1,7 @@
 """Observe, decide, record, apply, sleep - until a release has ended. What to do is delivery.rollout's to say."""
 
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from configs.errors import SlipwayError
 from configs.rollout import RolloutPlan
@@ -45,10 +44,6 @@ def ignore(decision: Decision) -> None:
     """Listens to no decision."""
 
 
-def _threads() -> Executor:
-    return ThreadPoolExecutor(max_workers=4, thread_name_prefix="replica")
-
-
 @dataclass
 class Controller:
     """Drives one release. `refusal` is why its bundle must not be released, if so."""
@@ -58,10 +53,10 @@ class Controller:
     refusal: str = ""
     on_progress: Progress = silent
     on_decision: OnDecision = ignore
-    executor: Executor = field(default_factory=_threads)
 
     def __post_init__(self) -> None:
-        self._replicas = Replicas(self.site.vllm, self.executor, self.site.clock)
+        self._executor = self.site.executor()
+        self._replicas = Replicas(self.site.vllm, self._executor, self.site.clock)
         self._recorded = ""  # what the last recorded decision was about
         self._recorded_at = 0.0
         self._ledger_table: RoutingTable | None = None
@@ -86,7 +81,7 @@ class Controller:
                 if not self._rerouted:  # a routing change is confirmed at once
                     self._rest(state)
         finally:
-            self.executor.shutdown(wait=False, cancel_futures=True)
+            self._executor.shutdown(wait=False, cancel_futures=True)
 
     def tick(self, state: ReleaseState) -> Decision | None:
         """One round. None when the ledger could not take the decision; only a way back is applied then."""

@@ -20,6 +20,8 @@ from delivery.tables import alone, table_with
 from tasks.controller import Controller, OnDecision, ignore
 from tasks.site import LEASE_TTL_S, Site, served_as, why_not_servable
 
+PATIENCE_S = 3.0  # for a supervisor that has the environment's lease for a moment
+
 
 class ReleaseOutcome(Strict):
     """How a release ended. Times are seconds by the controller's clock.
@@ -91,7 +93,7 @@ def run_release(
     `candidate_upstreams`: vLLM replicas for the candidate other than the environment's (blue and green).
     LeaseHeldError: somebody else controls the environment.
     """
-    site.take_lease()
+    site.take_lease(PATIENCE_S)
     try:
         waiting = site.ledger.unfinished(site.name, project.route)
         if waiting is not None and waiting.candidate.bundle != bundle.digest:
@@ -145,7 +147,7 @@ def watch_live(
 
     None when nothing was ever released: the base has no predecessor.
     """
-    site.take_lease()
+    site.take_lease(PATIENCE_S)
     try:
         state = site.ledger.unfinished(site.name, route)
         if state is None or state.phase != "watching":

@@ -7,6 +7,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from configs.errors import SlipwayError
 from configs.routing import Variant
 from delivery.bundle import Bundle
 from delivery.clients.gateway import GatewayClient
-from delivery.clients.ledger import Ledger
+from delivery.clients.ledger import LeaseHeldError, Ledger
 from delivery.clients.oci import unpack_adapter
 from delivery.clients.safetensors_header import read_shapes
 from delivery.clients.vllm import VllmClient
@@ -39,6 +40,7 @@ class Site:
     home: Path
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
+    executor: Callable[[], Executor] = lambda: ThreadPoolExecutor(max_workers=4, thread_name_prefix="replica")
     owner: str = field(default_factory=lambda: own_name())
 
     @property
@@ -51,13 +53,22 @@ class Site:
         """Base URLs of the environment's vLLM replicas."""
         return (f"http://{self.environment.vllm.host}:{self.environment.vllm.port}",)
 
-    def take_lease(self) -> None:
-        """Takes the environment's lease. LeaseHeldError names another controller that lives."""
-        now = self.clock()
-        holder = self.ledger.holder(self.name)
-        if holder is not None and holder.owner != self.owner and is_dead(holder.owner):
-            self.ledger.release_lease(self.name, holder.owner)
-        self.ledger.acquire(self.name, self.owner, LEASE_TTL_S, now)
+    def take_lease(self, patience_s: float = 0.0) -> None:
+        """Takes the environment's lease. LeaseHeldError names another controller that lives.
+
+        `patience_s` is for those who hold it for a moment: a supervisor that loads the live adapter again.
+        """
+        until = self.clock() + patience_s
+        while True:
+            holder = self.ledger.holder(self.name)
+            if holder is not None and holder.owner != self.owner and is_dead(holder.owner):
+                self.ledger.release_lease(self.name, holder.owner)
+            try:
+                return self.ledger.acquire(self.name, self.owner, LEASE_TTL_S, self.clock())
+            except LeaseHeldError:
+                if self.clock() >= until:
+                    raise
+                self.sleep(0.2)
 
     def drop_lease(self) -> None:
         """Gives it back."""
