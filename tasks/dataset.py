@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import configs.dataset
 import delivery.dataset
@@ -31,12 +31,9 @@ from delivery.readers import Message
 from tasks.dataset_store import keep_version, read_version
 from tasks.sources import distinct_names, file_digest, locate, read_rows
 
-if TYPE_CHECKING:
-    import datasets
-
 SHOWN = 5  # rejected rows that an error names; all of them would bury the message
 
-__all__ = ["build_dataset", "code_digest", "load_part", "read_version"]
+__all__ = ["build_dataset", "code_digest", "read_version"]
 
 
 def build_dataset(
@@ -81,18 +78,6 @@ def build_dataset(
         files={name: digest_bytes(content) for name, content in files.items()},
     )
     return keep_version(manifest, files, home, on_progress)
-
-
-def load_part(version: DatasetVersion, part: Part) -> "datasets.Dataset":
-    """One part as a `datasets.Dataset` with columns id and messages (a list of role, content)."""
-    import datasets
-
-    lines = (version.folder / f"{part}.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    message = {"role": datasets.Value("string"), "content": datasets.Value("string")}
-    features = datasets.Features({"id": datasets.Value("string"), "messages": datasets.List(message)})
-    columns = {"id": [row["id"] for row in rows], "messages": [row["messages"] for row in rows]}
-    return datasets.Dataset.from_dict(columns, features=features)
 
 
 def code_digest() -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from configs.dataset import DatasetRecipe
 from configs.errors import SlipwayError
-from tasks.dataset import build_dataset, load_part, read_version
+from tasks.dataset import build_dataset, read_version
 
 TEMPLATE = "{% for m in messages %}<s> {{ m['role'] }} {{ m['content'] }} </s> {% endfor %}"
 
@@ -124,10 +124,13 @@ def test_parquet_and_jsonl_give_the_same_rows(build, tmp_path):
     assert from_table.digest != from_lines.digest  # other source bytes
 
 
-def test_a_part_loads_as_a_dataset(build):
-    part = load_part(build(lines(*ROWS)), "holdout")
+def test_the_datasets_library_reads_a_part_as_it_is(build, tmp_path):
+    import datasets
+
+    version = build(lines(*[row | {"answer": str(n)} for n, row in enumerate(ROWS)]))
+    part = datasets.Dataset.from_json(str(version.folder / "holdout.jsonl"), cache_dir=str(tmp_path / "cache"))
     assert part.num_rows == 5
-    assert part.column_names == ["id", "messages"]
+    assert part.column_names == ["fields", "id", "messages"]
     assert [m["role"] for m in part[0]["messages"]] == ["user", "assistant"]
 
 
