@@ -1,5 +1,6 @@
 """The product's story on the embedded default: what `make demo` runs. Every figure comes from the run itself."""
 
+import re
 import shutil
 import time
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # Prefect is imported after its server has started and its ad
 
 TUTOR, GIVEAWAY, NEXT = (Path("configs") / name for name in ("tutor", "tutor-giveaway", "tutor-next"))
 PROCESSES = ("vllm", "gateway", environment.SUPERVISOR, "prefect", "faults", "traffic")
+TELL_EVERY_S = 10.0
 RATE = 4.0  # requests per second, as far as vLLM keeps up
 
 
@@ -33,7 +35,7 @@ class Story:
     started_at: float = field(default_factory=time.monotonic)
     builds: dict[str, "BuildOutcome"] = field(default_factory=dict)
     releases: list[demo_summary.ReleaseSummary] = field(default_factory=list)
-    chapters: dict[str, float] = field(default_factory=dict)  # name -> seconds
+    _told: tuple[str, float] = ("", 0.0)
 
     @property
     def folder(self) -> Path:
@@ -55,7 +57,11 @@ class Story:
         print(f"\n== {self.elapsed_s:4.0f} s  {title}\n", flush=True)
 
     def tell(self, done: int, total: int, text: str) -> None:
-        """Progress of what is no flow."""
+        """Progress of what is no flow; the same again (but for a number) only every ten seconds."""
+        what = re.sub(r"\d+", "", text)
+        if what == self._told[0] and self.elapsed_s - self._told[1] < TELL_EVERY_S:
+            return
+        self._told = (what, self.elapsed_s)
         print(f"   {self.elapsed_s:4.0f} s  {f'{done}/{total} ' if total else ''}{text}", flush=True)
 
 

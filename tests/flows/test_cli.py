@@ -1,0 +1,71 @@
+"""The command line's manners: help, exit statuses, errors without tracebacks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def slipway(*words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs the real command line."""
+    argv = [sys.executable, "-m", "flows.cli", *words]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=folder, check=False)
+
+
+def test_help_lists_every_command_without_importing_prefect_or_torch() -> None:
+    code = "import sys, flows.cli as c; assert not {'prefect', 'torch', 'transformers'} & set(sys.modules), sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    done = slipway("--help")
+    assert done.returncode == 0
+    for command in ("up", "down", "status", "build", "release", "refresh", "rollback", "approve", "watch", "demo"):
+        assert f" {command} " in done.stdout
+
+
+def test_rollback_imports_neither_prefect_nor_torch() -> None:
+    code = (
+        "import sys, tasks.environment, tasks.rollback; "
+        "assert not {'prefect', 'torch', 'transformers', 'datasets'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_project_that_is_not_there_is_status_2_with_a_cure_and_no_traceback() -> None:
+    done = slipway("build", "--project", "configs/nowhere")
+    assert done.returncode == 2
+    assert "there is no folder configs/nowhere" in done.stderr
+    assert "tutor" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_all_problems_of_all_files_are_listed_at_once(tmp_path: Path) -> None:
+    (tmp_path / "project.yaml").write_text(f"extends: {Path('configs/tutor').absolute()}\n")
+    (tmp_path / "training.yaml").write_text("epoch: 2\nlearning_rate: fast\n")
+    (tmp_path / "model.yaml").write_text("name: x\n")
+    done = slipway("build", "--project", str(tmp_path))
+    assert done.returncode == 2
+    for text in ("did you mean 'epochs'?", "learning_rate", "exactly one of package, path, hub"):
+        assert text in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("words", [("rollback",), ("approve",), ("release",), ("nonsense",), ("build", "--nonsense")])
+def test_a_call_that_says_too_little_or_too_much_is_status_2(words: tuple[str, ...]) -> None:
+    done = slipway(*words)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bundle_that_is_not_there_is_status_2_and_says_what_is(tmp_path: Path) -> None:
+    done = slipway("release", "feedbeef", "--home", str(tmp_path))
+    assert done.returncode == 2
+    assert "feedbeef" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_and_rollback_of_an_environment_that_never_ran_say_so(tmp_path: Path) -> None:
+    status = slipway("status", "--home", str(tmp_path))
+    assert status.returncode == 0
+    assert "is down" in status.stdout
+    rollback = slipway("rollback", "--reason", "none", "--home", str(tmp_path))
+    assert rollback.returncode == 2
+    assert "route tutor" in rollback.stderr

@@ -1,0 +1,98 @@
+"""The demo's summary holds what its readers were promised, and every figure comes from what it was given."""
+
+import json
+from pathlib import Path
+
+from delivery.gate import Finding, GateDecision
+from delivery.records import Record
+from evals.report import EvalReport, SuiteResult
+from flows import demo_summary
+from flows.demo_summary import ReleaseSummary, StageSummary
+
+
+class Build:
+    """As much of a build's outcome as the summary reads."""
+
+    def __init__(self, passed: bool) -> None:
+        verdict = "pass" if passed else "fail"
+        finding = Finding(suite="s", limit="min_score 0.90", verdict=verdict, sentence="s: 0.2 is below 0.9")
+        self.gate = GateDecision(passed=passed, findings=(finding,))
+        self.reports = {name: report(name, 0.5) for name in ("base", "production", "candidate")}
+        self.bundle, self.adapter, self.trained, self.passed = "sha256:" + "a" * 64, "sha256:b", True, passed
+
+
+def report(name: str, score: float) -> EvalReport:
+    suite = SuiteResult(
+        suite="s", version="v", kind="behaviour", score=score, low=score - 0.1, high=score + 0.1, n=40, unjudged=0, samples=()
+    )  # fmt: skip
+    return EvalReport(subject=name, model="m", system_prompt=None, prompt_tokens_mean=1.0, suites={"s": suite})
+
+
+def record(variant: str, tokens: int | None, *, ok: bool = True, role: str = "served") -> Record:
+    values = {
+        "seq": 1,
+        "request_id": "r",
+        "route": "tutor",
+        "epoch": "e",
+        "variant": variant,
+        "role": role,
+        "user": "u",
+    }
+    return Record.model_validate(
+        {
+            **values,
+            "started_at": 1.0,
+            "duration_s": 1.0,
+            "ttft_s": None,
+            "status": 200,
+            "ok": ok,
+            "prompt_tokens": tokens,
+        }
+    )
+
+
+def test_prompt_tokens_are_those_of_users_requests_before_on_the_base_and_after_on_adapters() -> None:
+    records = [
+        record("base-1", 240),
+        record("base-1", 260),
+        record("lora-2", 50),
+        record("lora-2", 9000, ok=False),
+        record("lora-2", 9000, role="mirror"),
+        record("lora-2", None),
+    ]
+    assert demo_summary.prompt_tokens(records) == {"before": 250.0, "after": 50.0}
+    assert demo_summary.prompt_tokens([]) == {"before": None, "after": None}
+
+
+def test_a_refused_bundle_is_a_release_that_no_user_met_with_the_gate_as_its_only_stage() -> None:
+    refused = demo_summary.refused(Build(passed=False))
+    assert refused.outcome == "refused"
+    assert refused.reason == "s: 0.2 is below 0.9"
+    assert [(stage.stage, stage.verdict, stage.requests) for stage in refused.stages] == [("gate", "fail", 40)]
+    assert refused.user_requests == refused.failed_user_requests == 0
+
+
+def test_the_summary_on_disk_is_the_one_that_was_made_and_the_text_shows_its_figures(tmp_path: Path) -> None:
+    stage = StageSummary(stage="1-canary", verdict="fail", requests=7, evidence=("7 of 7 failed",))
+    gone = ReleaseSummary(
+        bundle="sha256:" + "c" * 64,
+        outcome="rolled_back",
+        reason="errors",
+        stages=(stage,),
+        breach_to_stable_s=1.5,
+        user_requests=90,
+        failed_user_requests=0,
+    )
+    found = demo_summary.summary(
+        wall_s=321.04,
+        peak_rss_gib=5.678,
+        prompt_tokens={"before": 250.0, "after": 50.0},
+        builds={"good": Build(passed=True)},
+        releases=[gone],
+        rollback_s=0.731,
+    )
+    text = demo_summary.write(found, tmp_path)
+    assert json.loads((tmp_path / "summary.json").read_text()) == found
+    assert found["evals"]["candidate"]["s"] == {"score": 0.5, "interval": [0.4, 0.6], "n": 40}
+    for figure in ("321.0 s", "5.68 GiB", "200 saved", "0.73 s", "1.5 s", "7 of 7 failed", "0.50 [0.40, 0.60] n=40"):
+        assert figure in text, figure

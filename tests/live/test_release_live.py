@@ -1,0 +1,202 @@
+"""A whole release on real parts: Prefect's server and worker, vLLM, the gateway - and kill -9 in the middle of it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from conftest import free_port
+from live_world import LiveProject, eventually, kill_group, make_project
+
+from delivery.clients import processes
+from tasks import demo_stage, serving
+from tasks.demo_stage import Seen
+
+pytestmark = pytest.mark.live
+
+RELEASE_S = 420
+
+
+@pytest.fixture(scope="module")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Prefect server with a work pool to which `prefect deploy --all` has deployed every flow, and a worker."""
+    folder = tmp_path_factory.mktemp("prefect")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("PREFECT_API_URL", "PREFECT_HOME"):
+            patch.setenv(name, "")  # restored afterwards: the server's context sets them
+        with demo_stage.prefect_server(folder, lambda done, total, text: None) as url:
+            prefect("work-pool", "create", "slipway", "--type", "process")
+            prefect("--no-prompt", "deploy", "--all")
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "prefect", "worker", "start", "--pool", "slipway"],
+                stdout=(folder / "worker.log").open("wb"),
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                yield f"{url}/api"
+            finally:
+                kill_group(worker)
+
+
+@pytest.fixture(scope="module")
+def live(
+    live_home: Path, base_model: Path, tmp_path_factory: pytest.TempPathFactory, prefect_api: str
+) -> Iterator[LiveProject]:
+    """A project whose environment is up: the base model with its long prompt is served."""
+    folder = tmp_path_factory.mktemp("release")
+    home = folder / "home"
+    home.mkdir()
+    shutil.copytree(live_home / "models", home / "models", symlinks=True)
+    made = make_project(folder / "tutor", home, (free_port(), free_port(), free_port()))
+    made.env = {"PREFECT_API_URL": prefect_api}
+    made.slipway("up")
+    yield made
+    made.slipway("down")
+    left = [p for p in psutil.process_iter(["cmdline"]) if str(home) in " ".join(p.info["cmdline"] or ())]
+    assert not left, f"processes outlive `slipway down`: {left}"
+
+
+@contextmanager
+def users(live: LiveProject, name: str) -> Iterator[Seen]:
+    """Traffic all the while."""
+    with demo_stage.traffic(live.project, live.home, name, rate=4.0, seed=7) as seen:
+        yield seen
+
+
+def prefect(*words: str) -> str:
+    """Prefect's own command line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", *words], capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, f"prefect {' '.join(words)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def run_of(api: str, deployment: str, parameters: dict[str, object], timeout_s: float) -> dict[str, object]:
+    """Starts a deployment as the Prefect UI does, and waits for the run's end."""
+    found = httpx.get(f"{api}/deployments/name/{deployment}").raise_for_status().json()
+    body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+    run = httpx.post(f"{api}/deployments/{found['id']}/create_flow_run", json=body).raise_for_status().json()
+
+    def ended() -> dict[str, object] | None:
+        now = httpx.get(f"{api}/flow_runs/{run['id']}").raise_for_status().json()
+        return now if now["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
+
+    return eventually(ended, timeout_s, f"the run of {deployment} ends")
+
+
+def test_every_flow_is_deployed_with_described_parameters_and_refresh_has_a_weekly_schedule(prefect_api: str) -> None:
+    deployments = httpx.post(f"{prefect_api}/deployments/filter", json={}).raise_for_status().json()
+    flows = {d["entrypoint"].rsplit(".", 1)[-1]: d for d in deployments}
+    assert set(flows) == {"build", "release", "refresh", "rollback", "watch"}
+    for name, deployment in flows.items():
+        for parameter, schema in deployment["parameter_openapi_schema"]["properties"].items():
+            assert schema.get("description"), f"{name}: {parameter} has no description"
+    assert [s["schedule"]["cron"] for s in flows["refresh"]["schedules"]] == ["0 3 * * 1"]
+
+
+def test_a_refresh_run_by_the_worker_takes_an_adapter_live_without_a_failed_request(
+    live: LiveProject, prefect_api: str
+) -> None:
+    with users(live, "refresh") as seen:
+        parameters = {"project": str(live.folder), "home": str(live.home), "by": "tester"}
+        ended = run_of(prefect_api, "refresh/slipway", parameters, RELEASE_S)
+    assert ended["state"]["type"] == "COMPLETED", ended["state"]
+    status = live.status()
+    assert status["live"] != status["previous"]
+    assert list(status["shares"].values()) == [10_000]
+    assert next(iter(status["shares"])).startswith("lora-")
+    assert seen.requests > 20
+    assert seen.failures == 0, seen.errors
+    kinds = {a["type"] for a in httpx.post(f"{prefect_api}/artifacts/filter", json={}).raise_for_status().json()}
+    assert {"table", "markdown", "progress"} <= kinds
+
+
+def test_an_unchanged_build_trains_nothing_again_and_comes_to_the_same_bundle(live: LiveProject) -> None:
+    started_at = time.monotonic()
+    out = live.slipway("build").stdout
+    assert live.status()["live"] in out
+    assert "may be released" in out
+    trainings = list((live.home / "trainings").iterdir())
+    assert len(trainings) == 1
+    assert time.monotonic() - started_at < 120
+
+
+@pytest.fixture(scope="module")
+def next_bundle(live: LiveProject) -> tuple[LiveProject, str]:
+    """Another candidate: the same adapter under another limit for answers."""
+    prompts = json.loads(live.project.prompts.model_dump_json())
+    prompts["sampling"]["max_tokens"] = 40
+    other = live.variant("next", prompts=prompts)
+    out = other.slipway("build").stdout
+    return other, out.rsplit("bundle ", 1)[1].split(":", 2)[1].split()[0]
+
+
+def test_users_are_served_by_stable_when_the_controller_is_killed_and_the_release_goes_on_where_it_was(
+    live: LiveProject, next_bundle: tuple[LiveProject, str]
+) -> None:
+    other, bundle = next_bundle
+    stable = live.route().stable
+    with users(live, "killed-controller") as seen:
+        controller = other.start("release", bundle)
+        eventually(lambda: _share(live), RELEASE_S, "the candidate gets a share")
+        kill_group(controller)
+        lease_s = other.project.rollout.lease_s
+        time.sleep(lease_s + 0.5)  # the lease is measured by the gateway's own clock
+        cut = max(r.started_at for r in live.records())
+        time.sleep(5)
+        after = [r for r in live.records() if r.started_at > cut]
+        assert after, "users ask all the time"
+        assert {r.variant for r in after} == {stable}
+        assert live.status()["unfinished"]["phase"] == "stage"
+        resumed = other.slipway("release", bundle, timeout_s=RELEASE_S)
+    assert "live" in resumed.stdout
+    assert seen.failures == 0, seen.errors
+    assert live.status()["live"].removeprefix("sha256:").startswith(bundle.removeprefix("sha256:"))
+
+
+def test_slipway_rollback_gives_users_the_base_model_again_within_seconds_and_can_be_repeated(
+    live: LiveProject, next_bundle: tuple[LiveProject, str]
+) -> None:
+    _, bundle = next_bundle
+    token = serving.admin_token(live.project.environment, live.home)
+    with users(live, "rollback") as seen:
+        took_s = demo_stage.rollback_by_command(live.project, live.home, token)
+        again = live.slipway("rollback", "--to", "base", "--reason", "a test goes on", check=False)
+    assert took_s < 10, "a loaded machine gets some seconds, not minutes"
+    assert again.returncode == 0, again.stderr
+    assert seen.failures == 0, seen.errors
+    refused = live.slipway("release", bundle, check=False)
+    assert refused.returncode == 1
+    assert "quarantined" in refused.stdout
+
+
+def test_a_killed_gateway_comes_back_with_its_table_and_fails_only_what_was_in_flight(live: LiveProject) -> None:
+    before = live.route()
+    process = processes.find("gateway", live.home / "environments" / "live")
+    assert process is not None
+    victims = [p for p in psutil.Process(process.pid).children() if "delivery.gateway" in " ".join(p.cmdline())]
+    assert victims
+    os.kill(victims[0].pid, signal.SIGKILL)
+    eventually(lambda: _answers(live), 60, "the supervisor starts the gateway again")
+    assert live.route() == before
+
+
+def _share(live: LiveProject) -> bool:
+    candidate = live.route().candidate
+    return candidate is not None and candidate.share_bp > 0
+
+
+def _answers(live: LiveProject) -> bool:
+    with live.gateway() as client:
+        return client.ready() and client.table() is not None
