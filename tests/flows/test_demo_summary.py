@@ -22,33 +22,15 @@ class Build:
 
 
 def report(name: str, score: float) -> EvalReport:
-    suite = SuiteResult(
-        suite="s", version="v", kind="behaviour", score=score, low=score - 0.1, high=score + 0.1, n=40, unjudged=0, samples=()
-    )  # fmt: skip
+    values = {"score": score, "low": score - 0.1, "high": score + 0.1, "n": 40, "unjudged": 0, "samples": ()}
+    suite = SuiteResult.model_validate({"suite": "s", "version": "v", "kind": "behaviour", **values})
     return EvalReport(subject=name, model="m", system_prompt=None, prompt_tokens_mean=1.0, suites={"s": suite})
 
 
 def record(variant: str, tokens: int | None, *, ok: bool = True, role: str = "served") -> Record:
-    values = {
-        "seq": 1,
-        "request_id": "r",
-        "route": "tutor",
-        "epoch": "e",
-        "variant": variant,
-        "role": role,
-        "user": "u",
-    }
-    return Record.model_validate(
-        {
-            **values,
-            "started_at": 1.0,
-            "duration_s": 1.0,
-            "ttft_s": None,
-            "status": 200,
-            "ok": ok,
-            "prompt_tokens": tokens,
-        }
-    )
+    who = {"seq": 1, "request_id": "r", "route": "tutor", "epoch": "e", "variant": variant, "role": role, "user": "u"}
+    what = {"started_at": 1.0, "duration_s": 1.0, "ttft_s": None, "status": 200, "ok": ok, "prompt_tokens": tokens}
+    return Record.model_validate({**who, **what})
 
 
 def test_prompt_tokens_are_those_of_users_requests_before_on_the_base_and_after_on_adapters() -> None:
