@@ -51,6 +51,7 @@ def enter(plan: RolloutPlan, state: ReleaseState, observation: Observation, inde
         update={
             "clocks": entered.clocks.model_copy(update={"stage_s": 0.0, "approval_s": 0.0}),
             "reason": "all stages passed" if entered.phase == "live" else f"entered {_name(plan, entered)}",
+            "verdict": "pass" if entered.phase == "live" else "inconclusive",
         }
     )
     return _decision(entered, [*actions, *routing_actions(plan, entered, observation)])

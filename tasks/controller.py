@@ -249,16 +249,14 @@ class Controller:
             self.on_progress(state.stage_index, len(self.plan.stages), text)
 
     def _say_where(self, decision: Decision) -> None:
-        state, stages = decision.state, self.plan.stages
-        place = state.phase
+        state = decision.state
+        place = state.phase.replace("_", " ")
         if state.phase == "stage":
-            stage = stages[state.stage_index]
-            share = (stage.share_bp or stage.mirror_bp or state.holdback_bp) / 100
-            place_text = f"{state.stage_index}-{stage.kind} ({share:g} %)"
-        else:
-            place_text = place.replace("_", " ")
-        requests = state.evidence.candidate.requests
-        self._say(state, f"{place_text}: {decision.verdict}, {requests} candidate requests; {decision.reason}")
+            stage = self.plan.stages[state.stage_index]
+            share_bp = state.holdback_bp if stage.kind == "watch" else stage.share_bp or stage.mirror_bp
+            of_what = {"shadow": "mirrored", "watch": "held back"}.get(stage.kind, "of users")
+            place = f"{state.stage_index}-{stage.kind} ({share_bp / 100:g} % {of_what})"
+        self._say(state, f"{place}: {decision.reason}")
 
 
 def _what_it_is_about(decision: Decision) -> str:
