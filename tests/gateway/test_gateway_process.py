@@ -17,6 +17,7 @@ import yaml
 from gateway_world import CHAT, TOKEN, World, all_to_new, eventually, table_for
 from stub_upstream import ROLE, Gate, chunk, frame, sends
 
+import delivery.gateway
 from configs.errors import ConfigError
 from configs.routing import RoutingTable
 from delivery.clients.gateway import GatewayClient
@@ -135,8 +136,15 @@ def test_a_file_is_served_alone_without_any_token_and_its_shares_need_no_lease(
     assert process.end() == 0
 
 
-def test_the_example_of_the_help_page_is_a_table(tmp_path: Path) -> None:
-    text = EXAMPLE[EXAMPLE.index("  revision:") : EXAMPLE.index("under a controller")]
+README = Path(delivery.gateway.__file__).with_name("README.md").read_text()
+EXAMPLES = {
+    "help page": EXAMPLE[EXAMPLE.index("  revision:") : EXAMPLE.index("under a controller")],
+    "README": README.partition("```yaml\n")[2].partition("```")[0],
+}
+
+
+@pytest.mark.parametrize("text", EXAMPLES.values(), ids=EXAMPLES.keys())
+def test_a_table_can_be_served_that_is_the_example_of_the(text: str, tmp_path: Path) -> None:
     (tmp_path / "table.yaml").write_text(text)
     assert read_table(tmp_path / "table.yaml").routes["tutor"].candidate is not None
 
