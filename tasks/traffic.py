@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from configs.errors import SlipwayError
+from tasks.traffic_answers import Answer
 from tasks.traffic_prompts import Conversation, read_prompts, tutoring_conversation
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -72,54 +73,6 @@ class Outcome:
     duration_s: float = 0.0
     tokens: int = 0
     sha: str = ""  # of the answer's text
-
-
-@dataclass
-class Answer:
-    """What came back so far; `problem` says what is wrong with it as a whole, "" if nothing."""
-
-    text: str = ""
-    finished: bool = False
-    done: bool = True
-    error: str = ""
-    tokens: int = 0
-    deltas: int = field(default=0, repr=False)
-
-    @property
-    def problem(self) -> str:
-        """Empty, cut and failed answers are told apart."""
-        if self.error:
-            return self.error
-        if not self.text.strip():
-            return "empty answer"
-        if not self.finished:
-            return "no finish_reason"
-        return "" if self.done else "stream ended without [DONE]"
-
-    def take_event(self, data: str) -> None:
-        """One `data:` line of a stream."""
-        if data == "[DONE]":
-            self.done = True
-            return
-        try:
-            event = json.loads(data)
-        except ValueError:
-            self.error = f"not JSON: {data[:100]}"
-            return
-        self.take(event, "delta")
-
-    def take(self, body: Any, part: str = "message") -> None:
-        """A whole answer, or a stream's event."""
-        if not isinstance(body, dict) or body.get("error"):
-            self.error = f"error instead of an answer: {str(body)[:200]}"
-            return
-        for choice in body.get("choices") or []:
-            content = (choice.get(part) or {}).get("content") or ""
-            self.text += content
-            self.deltas += bool(content)
-            self.finished = self.finished or bool(choice.get("finish_reason"))
-        usage = body.get("usage") or {}
-        self.tokens = usage.get("completion_tokens") or self.tokens or self.deltas
 
 
 def arrivals(profile: Profile) -> Iterator[Arrival]:

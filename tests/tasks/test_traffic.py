@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import SlipwayError
-from tasks.traffic import Answer, Profile, arrivals, generate, main, quantile, require_loopback
+from tasks.traffic import Profile, arrivals, generate, main, quantile, require_loopback
+from tasks.traffic_answers import Answer
 from tasks.traffic_prompts import read_prompts
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
