@@ -58,12 +58,12 @@ class EvalsConfig(Strict):
 
     @model_validator(mode="after")
     def _gates_name_suites(self) -> Self:
-        if len(self.capability_suites) + len(set(self.behaviour)) < len(self.capability) + len(self.behaviour):
-            raise ValueError("a suite, or a task with the same metric, is listed twice -> list each once")
+        known = {*self.behaviour, *self.capability_suites}
+        if len(known) < len(self.behaviour) + len(self.capability):
+            raise ValueError("two suites have the same name -> list each suite, and each metric of a task, once")
         limits = {(c.task, c.limit) for c in self.capability}
         if len(limits) > len({c.task for c in self.capability}):
             raise ValueError("one task has two limits -> give all its metrics the same limit")
-        known = {*self.behaviour, *self.capability_suites}
         for gate in self.gates:
             if gate.suite not in known:
                 raise ValueError(f"gate names suite {gate.suite!r}, which is not run -> one of {sorted(known)}")

@@ -30,7 +30,7 @@ def work(spec: Path, report: child.Report) -> None:
             model=model, tasks=names, limit=limit, task_manager=manager, log_samples=True, bootstrap_iters=0
         )
         for name in names:
-            answers[name] = _answers(_samples(name, results))
+            answers[name] = answers_of(_samples(name, results))
     Path(order["result"]).write_text(json.dumps(answers), encoding="utf-8")
 
 
@@ -76,7 +76,7 @@ def _samples(name: str, results: Mapping[str, Any]) -> list[tuple[str, Mapping[s
     return [found for part in results.get("group_subtasks", {}).get(name, ()) for found in _samples(part, results)]
 
 
-def _answers(samples: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def answers_of(samples: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """One answer a question, in the questions' order; of several filters the first one counts."""
     answers: dict[str, dict[str, Any]] = {}
     for task, sample in samples:

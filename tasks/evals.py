@@ -7,7 +7,7 @@ not depend on the prompt, so the base model with a long and with a short prompt 
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -37,27 +37,32 @@ def evaluate(
     *,
     holdout: Path | None = None,
     suites_folder: Path = FOLDER,
+    environment: Mapping[str, str] = os.environ,
+    retry_delay_s: float = 0.5,
 ) -> EvalReport:
     """All suites of the configuration on one subject, which vLLM serves already; an unchanged part is not run again.
 
-    `holdout` is the held-out part of the dataset version (holdout.jsonl), for suites with `samples: holdout`. Raises
-    ConfigError for suites or tasks that cannot be used, SlipwayError when vLLM fails or lm-eval does.
+    `holdout` is the held-out part of the dataset version (holdout.jsonl), for suites with `samples: holdout`;
+    `environment` has what ${NAME} in a capability task's YAML stands for; `retry_delay_s` passes before a request is
+    sent again after a connection error. Raises ConfigError for suites or tasks that cannot be used, SlipwayError when
+    vLLM or lm-eval fails.
     """
     suites = load_suites(config.behaviour, suites_folder, holdout)
-    shipped = capability.shipped_tasks([c.task for c in config.capability], os.environ)
-    report = _behaviour(subject, suites, vllm_url, config.concurrency, home, on_progress, api_key)
+    shipped = capability.shipped_tasks([c.task for c in config.capability], environment)
+
+    def hold() -> talk.Transcripts:
+        samples = [sample for suite in suites for sample in suite.samples]
+        return talk.hold(
+            subject, samples, vllm_url, config.concurrency, on_progress, api_key, retry_delay_s=retry_delay_s
+        )
+
+    report = _behaviour(subject, suites, home, hold)
     asked = _capability(subject, config, shipped, vllm_url, tokenizer_folder, home, on_progress, api_key)
     return report.model_copy(update={"suites": {**report.suites, **asked}})
 
 
 def _behaviour(
-    subject: Subject,
-    suites: Sequence[Suite],
-    vllm_url: str,
-    concurrency: int,
-    home: Path,
-    on_progress: Progress,
-    api_key: str | None,
+    subject: Subject, suites: Sequence[Suite], home: Path, hold: Callable[[], talk.Transcripts]
 ) -> EvalReport:
     key = digest_of(
         {
@@ -71,13 +76,11 @@ def _behaviour(
     )
     stored = _read(home, key)
     if stored is None:
-        samples = [sample for suite in suites for sample in suite.samples]
-        transcripts = talk.hold(subject, samples, vllm_url, concurrency, on_progress, api_key)
+        transcripts = hold()
         report = _report(subject, suites, transcripts)
         if not transcripts.failed:  # a failed request says nothing about the model: next time it is asked again
             _write(home, key, report.model_dump(mode="json"))
         return report
-    on_progress(1, 1, f"{subject.name}: conversations, unchanged")
     return EvalReport.model_validate(stored).model_copy(update={"subject": subject.name, "model": subject.model})
 
 
