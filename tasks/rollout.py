@@ -63,8 +63,11 @@ def bootstrap(
         seen = {name: GatewaySeen(table=client.table()) for name, client in site.gateways.items()}
         found = [one.table.routes.get(route) if one.table else None for one in seen.values()]
         wanted = alone(live, short(live.bundle), f"start/{short(live.bundle)}")
-        if found and found[0] is not None and found[0].variants.get(found[0].stable) == live.variant:
-            wanted = found[0]
+        under_way = site.ledger.unfinished(site.name, route) is not None
+        for one in found:
+            settled = one is not None and one.candidate is None and one.holdback is None
+            if one is not None and one.variants[one.stable] == live.variant and (settled or under_way):
+                wanted = one
         newest = site.ledger.newest_table(site.name)
         table = table_with(route, wanted, Observation(gateways=seen, replicas={}, ledger_table=newest), lease_s)
         site.ledger.add_table(site.name, table, f"start of route {route}", now)
@@ -109,7 +112,11 @@ def run_release(
                 f"route {project.route} is not served in environment {site.name}", cure="start it first: slipway up"
             )
         if pointers.live.bundle == bundle.digest:
-            return _no_release(project, bundle, "live", "it is live already")
+            made_live = site.ledger.release_that_made_live(site.name, project.route, bundle.digest)
+            if made_live is None:
+                return _no_release(project, bundle, "live", "it is live already")
+            # its controller may have been killed just before the last table
+            return _drive(site, reading_from_now(site, made_live), on_progress, on_decision)
         wrong = _wrong_place(project, bundle)
         if wrong:
             return _no_release(project, bundle, "refused", wrong)
