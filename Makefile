@@ -21,6 +21,8 @@ export VLLM_NO_USAGE_STATS := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export TOKENIZERS_PARALLELISM ?= false
 export PYTHONUNBUFFERED := 1
+# Without kept bytecode every start of Prefect, torch or vLLM takes several times as long.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test lint test-fast test-live lock clean
 

@@ -30,15 +30,15 @@ def follow(key: str) -> Progress:
     logger = get_run_logger()
     bar: UUID | None = None
     logged_at = drawn_at = float("-inf")
-    last_text = ""
+    last: tuple[int, str] = (0, "")
 
     def progress(done: int, total: int, text: str) -> None:
-        nonlocal bar, logged_at, drawn_at, last_text
+        nonlocal bar, logged_at, drawn_at, last
         now = time.monotonic()
         finished = total > 0 and done >= total
-        if text != last_text and (finished or now - logged_at >= LOG_EVERY_S):
+        if (done, text) != last and (finished or now - logged_at >= LOG_EVERY_S):
             logger.info("%s: %s%s", key, f"{done}/{total} " if total else "", text)
-            logged_at, last_text = now, text
+            logged_at, last = now, (done, text)
         if total and (finished or now - drawn_at >= ARTIFACT_EVERY_S):
             percent = 100.0 * min(done, total) / total
             if bar is None:

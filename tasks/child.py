@@ -38,7 +38,7 @@ def call(module: str, spec: Path, log: Path, on_event: Report, environment: Mapp
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=sink,
-            env={**os.environ, **environment},
+            env={"OMP_WAIT_POLICY": "passive", **os.environ, **environment},  # spinning threads starve each other
             text=True,
         )
         try:

@@ -18,7 +18,7 @@ from tasks import serving
 from tasks.environment import open_site_of, serve_live
 from tasks.model import prepare_model
 
-CHECK_EVERY_S = 1.0
+CHECK_EVERY_S = 2.0
 HEAL_EVERY_S = 5.0
 
 
