@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from configs.errors import SlipwayError
 from tasks import child
 
@@ -26,9 +28,16 @@ def work(spec: Path, report: child.Report) -> None:
     answers: dict[str, Any] = {}
     for limit in dict.fromkeys(order["tasks"].values()):
         names = [name for name, its in order["tasks"].items() if its == limit]
-        results = simple_evaluate(
-            model=model, tasks=names, limit=limit, task_manager=manager, log_samples=True, bootstrap_iters=0
-        )
+        try:
+            results = simple_evaluate(
+                model=model, tasks=names, limit=limit, task_manager=manager, log_samples=True, bootstrap_iters=0
+            )
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise SlipwayError(
+                f"vLLM failed under lm-eval's requests: {error}",
+                where=order["base_url"],
+                cure="see whether vLLM still runs, and its log; then start the evaluation again",
+            ) from error
         for name in names:
             answers[name] = answers_of(_samples(name, results))
     Path(order["result"]).write_text(json.dumps(answers), encoding="utf-8")
@@ -49,12 +58,16 @@ def _model(order: Mapping[str, Any], report: child.Report) -> Any:
     class Counted(LocalCompletionsAPI):  # type: ignore[misc]
         """lm-eval shows its progress on a terminal only; here each answer is an event."""
 
-        done = 0
+        done = total = 0
+
+        async def get_batched_requests(self, requests: list[Any], *args: Any, **kwargs: Any) -> Any:
+            self.total += len(requests)
+            return await super().get_batched_requests(requests, *args, **kwargs)
 
         async def amodel_call(self, *args: Any, **kwargs: Any) -> Any:
             answer = await super().amodel_call(*args, **kwargs)
             self.done += 1
-            report({"event": "progress", "done": self.done, "total": 0, "text": "capability: requests"})
+            report({"event": "progress", "done": self.done, "total": self.total, "text": "capability questions"})
             return answer
 
     return Counted(
