@@ -13,6 +13,7 @@ from stub_upstream import DONE, ROLE, Behaviour, Gate, answers, chunk, frame, ha
 ERROR = {"error": {"message": "new-model is broken", "type": "InternalServerError", "code": 500}}
 EMPTY = {"choices": [{"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}]}
 END = frame(chunk({}, "stop"))
+SO = frame(chunk({"content": "So "}))
 
 
 def free_port() -> int:
@@ -46,6 +47,7 @@ STREAMED: dict[str, tuple[Behaviour, str, int]] = {
     "an error in the first frame": (sends(frame(ERROR), DONE), "first_frame", 200),
     "an error after the role": (sends(ROLE, frame(ERROR), DONE), "first_frame", 200),
     "vLLM's former error frame": (sends(frame({"object": "error", "message": "x", "code": 500})), "first_frame", 200),
+    "an error that came along with the first word": (sends(ROLE + SO + frame(ERROR)), "first_frame", 200),
     "an empty stream": (sends(), "empty", 200),
     "nothing but the end": (sends(DONE), "empty", 200),
     "a role and the end": (sends(ROLE, END, DONE), "empty", 200),
@@ -144,7 +146,6 @@ def test_an_error_in_the_first_frame_that_blames_the_request_is_the_users_to_rea
     assert response.json()["error"]["source"] == "model"
 
 
-SO = frame(chunk({"content": "So "}))
 MIDSTREAM: dict[str, tuple[list[bytes], str, str]] = {
     "an error frame": ([frame(ERROR), DONE], "end", "midstream"),
     "a cut": ([], "cut", "midstream"),

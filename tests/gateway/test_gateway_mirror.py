@@ -2,7 +2,7 @@
 
 import pytest
 from gateway_world import CHAT, World, all_to_new, eventually, table_for
-from stub_upstream import ROLE, chunk, frame, hangs, refuses, says, sends
+from stub_upstream import ROLE, Gate, chunk, frame, hangs, refuses, sends
 
 SHADOW = {"candidate": {"variant": "new", "share_bp": 0, "mirror_bp": 10_000}}
 
@@ -58,14 +58,15 @@ def test_a_failing_mirror_is_recorded_and_no_user_fails(world: World, stream: bo
 
 
 def test_a_copy_that_waited_while_its_candidate_was_withdrawn_is_not_sent(world: World) -> None:
-    stub = world.upstream(**{"new-model": hangs})
+    gate = Gate()
+    stub = world.upstream(**{"new-model": sends(gate)})
     running = world.gateway(table_for(stub.url, **SHADOW))
     for _ in range(20):
         running.ask()
     eventually(lambda: len(stub.asked("new-model")) == 16)
     running.admin.put_table(table_for(stub.url, revision=2))
-    stub.behaviours["new-model"] = says("late")
-    running.ask()
+    gate.open(world.loop)
+    eventually(lambda: 'slipway_mirror_dropped_total{route="tutor"} 4.0' in running.metrics())
     assert len(stub.asked("new-model")) == 16
 
 
