@@ -28,6 +28,8 @@ class Check(Strict):
         relative = self.max_ratio is not None or self.max_increase is not None
         if (self.max is None) != relative:
             raise ValueError("either max, or max_ratio and/or max_increase is needed -> keep one kind of limit")
+        if self.metric == "error_rate" and self.max == 0 and self.on_fail != "warn":
+            raise ValueError("no number of requests shows an error rate of 0 -> give a max above 0")
         return self
 
     @property
@@ -78,4 +80,17 @@ class RolloutPlan(Strict):
                 raise ValueError(f"stages.{index}: min_duration_s exceeds max_duration_s")
             if not any(stage.kind in c.stages and c.on_fail == "rollback" for c in self.checks):
                 raise ValueError(f"stages.{index}: no check with on_fail: rollback covers {stage.kind} -> add one")
+        self._has_something_to_compare_with()
         return self
+
+    def _has_something_to_compare_with(self) -> None:
+        """With all users on the candidate, no stable is left for a relative limit: such a stage could never pass."""
+        if not any(stage.kind == "full" and stage.share_bp == FULL_BP for stage in self.stages):
+            return
+        for index, check in enumerate(self.checks):
+            alone = [kind for kind in ("full", "watch") if kind in check.stages]
+            if check.is_relative and check.on_fail != "warn" and alone:
+                raise ValueError(
+                    f"checks.{index}: {check.metric} is relative, and full leaves no users on stable to compare with"
+                    f" -> lower the share_bp of full, or name the check's stages without {' and '.join(alone)}"
+                )

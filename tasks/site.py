@@ -1,5 +1,6 @@
 """One environment as the release tasks reach it: ledger, gateways, vLLM replicas, state folder, and who controls it."""
 
+import contextlib
 import getpass
 import json
 import os
@@ -18,7 +19,7 @@ from configs.errors import SlipwayError
 from configs.routing import Variant
 from delivery.bundle import Bundle
 from delivery.clients.gateway import GatewayClient
-from delivery.clients.ledger import LeaseHeldError, Ledger
+from delivery.clients.ledger import LeaseHeldError, Ledger, LedgerError
 from delivery.clients.oci import unpack_adapter
 from delivery.clients.safetensors_header import read_shapes
 from delivery.clients.vllm import VllmClient
@@ -71,8 +72,9 @@ class Site:
                 self.sleep(0.2)
 
     def drop_lease(self) -> None:
-        """Gives it back."""
-        self.ledger.release_lease(self.name, self.owner)
+        """Gives it back; with a ledger that cannot be written it ends by itself."""
+        with contextlib.suppress(LedgerError):
+            self.ledger.release_lease(self.name, self.owner)
 
 
 def open_site(environment: Environment, home: Path) -> Site:

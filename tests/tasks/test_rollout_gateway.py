@@ -1,0 +1,249 @@
+"""A release through a real gateway process, with users who really ask: reaction times, and killed parts."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from release_child import PLAN, TOKEN, real_site
+from release_fakes import base_bundle, lora_bundle, project
+
+from delivery.bundle import Bundle
+from delivery.clients.gateway import GatewayClient
+from delivery.gate import GateDecision
+from tasks.rollback import rollback
+from tasks.rollout import ReleaseOutcome, bootstrap, run_release
+from tasks.site import Site
+
+
+class Vllm:
+    """Adapters, probes and answers over HTTP. Models in `broken` answer with 500."""
+
+    def __init__(self) -> None:
+        self.models = {"base": "/models/base"}
+        self.broken: set[str] = set()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_GET(self) -> None:
+                cards = [
+                    {"id": n, "root": r, "parent": None if n == "base" else "base"} for n, r in outer.models.items()
+                ]
+                self.reply(200, {"data": cards})
+
+            def do_POST(self) -> None:
+                self.reply(*outer.post(self.path, json.loads(self.rfile.read(int(self.headers["content-length"])))))
+
+            def reply(self, status: int, body: dict[str, Any]) -> None:
+                data = json.dumps(body).encode()
+                head = f"HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+                self.wfile.write(head.encode() + data)
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if path == "/v1/load_lora_adapter":
+            self.models[body["lora_name"]] = body["lora_path"]
+            return 200, {}
+        if path == "/v1/unload_lora_adapter":
+            del self.models[body["lora_name"]]
+            return 200, {}
+        if body["model"] not in self.models or (body["model"] in self.broken and "messages" in body):
+            return 500, {"error": {"message": "broken"}}
+        choice = {"index": 0, "text": "2", "message": {"role": "assistant", "content": "2"}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
+        return 200, {
+            "id": "x",
+            "object": "chat.completion",
+            "model": body["model"],
+            "choices": [choice],
+            "usage": usage,
+        }
+
+
+@dataclass
+class Place:
+    """Gateway, vLLM, users and ledger, all real but for vLLM."""
+
+    home: Path
+    vllm: Vllm
+    state: Path
+    port: int
+    admin_port: int
+    failed: list[str] = field(default_factory=list)
+    asked: int = 0
+    said: list[str] = field(default_factory=list)
+    gateway: "subprocess.Popen[bytes] | None" = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def start_gateway(self) -> None:
+        command = [sys.executable, "-m", "delivery.gateway", "--port", str(self.port), "--admin-port"]
+        command += [str(self.admin_port), "--table-state", str(self.state / "table.json")]
+        env = os.environ | {"SLIPWAY_ADMIN_TOKEN": TOKEN}
+        with (self.state / "gateway.log").open("ab") as log:
+            self.gateway = subprocess.Popen(command, env=env, stderr=log)
+        with GatewayClient(self.admin_url, TOKEN) as client:
+            deadline = time.monotonic() + 20
+            while not client.ready():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+
+    def users(self) -> None:
+        """About 50 requests a second of 100 users, until the end."""
+        with httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20, trust_env=False) as http:
+            while not self.stop.is_set():
+                self.asked += 1
+                body = {"model": "tutor", "messages": [{"role": "user", "content": "1 + 1?"}]}
+                try:
+                    answer = http.post(
+                        "/v1/chat/completions", json=body, headers={"x-slipway-user": f"u{self.asked % 100}"}
+                    )
+                    if answer.status_code != 200:
+                        self.failed.append(answer.text)
+                except httpx.HTTPError as error:
+                    self.failed.append(repr(error))
+                self.stop.wait(0.02)
+
+    @property
+    def admin_url(self) -> str:
+        return f"http://127.0.0.1:{self.admin_port}"
+
+    def site(self) -> Site:
+        return real_site(self.home, self.admin_url, self.vllm.server.server_port)
+
+    def built(self) -> Bundle:
+        bundle, site = lora_bundle(self.home), self.site()
+        site.ledger.add_build(bundle, GateDecision(passed=True, findings=()), time.time())
+        return bundle
+
+    def release(self, bundle: Bundle, during: dict[str, Any] | None = None) -> ReleaseOutcome:
+        """`during`: what to do once a stage of this name begins."""
+        waiting = dict(during or {})
+
+        def on_progress(done: int, total: int, text: str) -> None:
+            self.said.append(text)
+            for stage in list(waiting):
+                if stage in text:
+                    waiting.pop(stage)()
+
+        return run_release(project(PLAN), bundle, self.site(), on_progress=on_progress)
+
+
+def free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1]), int(two.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    port, admin_port = free_ports()
+    folder = tmp_path_factory.mktemp("running")
+    found = Place(folder, Vllm(), folder, port, admin_port)
+    users = [threading.Thread(target=found.users) for _ in range(2)]
+    try:
+        found.start_gateway()
+        bootstrap(found.site(), "tutor", base_bundle(), PLAN.lease_s)
+        for user in users:
+            user.start()
+        yield found
+    finally:
+        found.stop.set()
+        for user in users:
+            if user.ident is not None:
+                user.join(25)
+        assert found.gateway is not None
+        found.gateway.kill()
+        found.gateway.wait()
+        found.vllm.server.shutdown()
+
+
+@pytest.fixture
+def place(running: Place, tmp_path: Path) -> Place:
+    """A ledger and a state folder of its own; gateway, vLLM and users go on."""
+    running.home = tmp_path
+    running.vllm.broken.clear()
+    bootstrap(running.site(), "tutor", base_bundle(), PLAN.lease_s)
+    running.vllm.models = {"base": "/models/base"}
+    running.failed.clear()
+    return running
+
+
+def test_a_release_goes_live_and_back_with_users_who_notice_nothing(place: Place) -> None:
+    bundle = place.built()
+    outcome = place.release(bundle)
+    assert (outcome.outcome, outcome.failed_user_requests) == ("live", 0)
+    assert outcome.user_requests > 30
+    done = rollback(place.site(), "tutor", by="ann", reason="a try")
+    assert done.outcome == "rolled_back"
+    assert done.to_stable_s is not None
+    assert done.to_stable_s < 2
+    assert bundle.served_name not in place.vllm.models
+    assert place.failed == []
+
+
+def test_a_candidate_that_breaks_in_canary_is_off_within_two_seconds(place: Place) -> None:
+    bundle = place.built()
+    outcome = place.release(bundle, {"1-canary": lambda: place.vllm.broken.add(bundle.served_name)})
+    assert (outcome.outcome, outcome.failed_user_requests) == ("rolled_back", 0)
+    assert outcome.breach_to_stable_s is not None
+    assert outcome.decision_to_stable_s is not None
+    assert outcome.breach_to_stable_s < 2
+    assert outcome.decision_to_stable_s < 1
+    assert place.failed == []
+
+
+@pytest.mark.live
+def test_a_gateway_killed_in_canary_comes_back_and_the_release_goes_on(place: Place) -> None:
+    def kill() -> None:
+        assert place.gateway is not None
+        place.gateway.send_signal(signal.SIGKILL)
+        place.gateway.wait()
+        place.start_gateway()
+
+    outcome = place.release(place.built(), {"1-canary": kill})
+    assert outcome.outcome == "live"
+
+
+@pytest.mark.live
+def test_a_controller_killed_in_canary_leaves_all_traffic_on_stable_within_the_lease(place: Place) -> None:
+    bundle = place.built()
+    here = Path(__file__).parent
+    command = [sys.executable, str(here / "release_child.py"), str(place.home), place.admin_url]
+    command += [str(place.vllm.server.server_port), bundle.digest, "1-canary"]
+    child = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(here.parents[1])}, timeout=100, check=False)
+    assert child.returncode == -signal.SIGKILL
+    with GatewayClient(place.admin_url, TOKEN) as client:
+        deadline = time.monotonic() + PLAN.lease_s + 1
+        while client.records(0, 1).lease_remaining_s:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        ended_at, last = time.time(), client.records(0, 1).last_seq
+        time.sleep(0.5)
+        fresh = [record for record in client.records(last).records if record.started_at > ended_at]
+    assert fresh
+    assert {record.variant for record in fresh} == {base_bundle().variant_name}
+    outcome = place.release(bundle)  # at once: the owner of the lease is known to be dead
+    assert outcome.outcome == "live"
+    assert place.failed == []
