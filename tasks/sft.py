@@ -95,7 +95,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         loss_curve.append(self.curve, point)
         self.points.append(point)
         self.report({"event": "step", "steps": state.max_steps, **asdict(point)})
-        if not point.finite:
+        if not point.finite or point.grad_norm == 0.0:  # zero: saturated by a step that was far too long
             self._stop(point, logs)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -103,14 +103,15 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
     def _stop(self, point: loss_curve.Point, logs: dict[str, float]) -> None:
-        last = next((p for p in reversed(self.points) if p.finite), None)
-        history = f"the last finite loss was {last.loss:.4g} at step {last.step}" if last else "no step was finite"
+        last = next((p for p in reversed(self.points[:-1]) if p.finite), None)
+        history = f"the last finite loss before was {last.loss:.4g} at step {last.step}" if last else "from the start"
+        config = self.run.config
         raise SlipwayError(
-            f"training diverged at step {point.step}: loss {logs['loss']}, gradient norm {logs.get('grad_norm')}; "
+            f"training broke at step {point.step}: loss {logs['loss']}, gradient norm {logs.get('grad_norm')}; "
             + history,
             where=str(self.curve),
-            cure=f"lower learning_rate (it is {self.run.config.learning_rate}) or lora.alpha "
-            f"({self.run.config.lora.alpha}), or raise warmup_ratio ({self.run.config.warmup_ratio})",
+            cure=f"lower learning_rate (it is {config.learning_rate}) or lora.alpha ({config.lora.alpha}), "
+            f"or raise warmup_ratio ({config.warmup_ratio})",
         )
 
 

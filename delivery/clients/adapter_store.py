@@ -11,6 +11,7 @@ from pathlib import Path
 from configs.canonical import digest_of, short
 from configs.errors import Problem, SlipwayError
 from delivery.bundle import Adapter
+from delivery.servable import problems_with_files
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -28,11 +29,10 @@ def digest_of_files(files: Mapping[str, str]) -> str:
 
 def describe(folder: Path) -> Adapter:
     """The adapter that a folder holds. Raises SlipwayError when one of the two files is missing or not readable."""
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        raise SlipwayError(
-            f"{folder} is no adapter", problems=[Problem(name, "the file is missing") for name in missing]
-        )
+    problems = [Problem(name, "the file is missing") for name in FILES if not (folder / name).is_file()]
+    problems += problems_with_files(path.name for path in folder.glob("*"))
+    if problems:
+        raise SlipwayError(f"{folder} is no adapter", problems=problems)
     files = {name: file_digest(folder / name) for name in FILES}
     return Adapter(digest=digest_of_files(files), rank=_rank(folder / FILES[0]), files=files)
 

@@ -1,0 +1,81 @@
+"""A child's result, error or death reaches its parent, and no child outlives it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from configs.errors import Problem, SlipwayError
+from tasks import child
+
+HERE = str(Path(__file__).parent)
+
+
+def run(folder, what, on_event=lambda event: None):
+    spec = folder / "spec.json"
+    spec.write_text(json.dumps({"do": what}))
+    child.call("stub_worker", spec, folder / "log", on_event, {"PYTHONPATH": HERE})
+
+
+def test_events_arrive_and_what_libraries_print_goes_to_the_log(tmp_path):
+    events = []
+    run(tmp_path, "nothing", events.append)
+    assert [event["event"] for event in events] == ["pid"]
+    assert (tmp_path / "log").read_text() == "a library prints this\n"
+
+
+def test_a_refusal_keeps_its_place_and_cure(tmp_path):
+    with pytest.raises(SlipwayError) as caught:
+        run(tmp_path, "refuse")
+    error = caught.value
+    assert (error.what, error.where, error.cure, error.problems) == ("no", "there", "try", (Problem("a", "b", "c"),))
+
+
+def test_a_crash_shows_the_last_lines_of_the_log(tmp_path):
+    with pytest.raises(SlipwayError, match="exit status 1") as caught:
+        run(tmp_path, "crash")
+    assert "RuntimeError: a bug" in str(caught.value)
+
+
+def test_a_full_disk_is_said_plainly(tmp_path):
+    with pytest.raises(SlipwayError, match="the disk is full"):
+        run(tmp_path, "fill the disk")
+
+
+def test_a_child_killed_from_outside_is_told_from_a_crash(tmp_path):
+    with pytest.raises(SlipwayError, match="killed by signal 9"):
+        run(tmp_path, "wait", lambda event: os.kill(event["pid"], signal.SIGKILL))
+
+
+def test_an_interrupted_parent_ends_its_child(tmp_path):
+    pids = []
+
+    def interrupt(event):
+        pids.append(event["pid"])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "wait", interrupt)
+    assert not psutil.pid_exists(pids[0])
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_no_child_outlives_a_killed_parent(tmp_path, how):
+    spec = tmp_path / "spec.json"
+    spec.write_text('{"do": "wait"}')
+    code = (
+        "import sys; from pathlib import Path; from tasks import child\n"
+        "child.call('stub_worker', Path(sys.argv[1]), Path(sys.argv[2]), lambda e: print(e['pid'], flush=True),"
+        " {'PYTHONPATH': sys.argv[3]})"
+    )
+    arguments = [sys.executable, "-c", code, str(spec), str(tmp_path / "log"), HERE]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as parent:
+        orphan = psutil.Process(int(parent.stdout.readline()))
+        parent.send_signal(how)
+    psutil.wait_procs([orphan], timeout=20)
+    assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
