@@ -169,7 +169,7 @@ def test_an_unmeasurable_check_outranks_an_undecided_one() -> None:
     share=st.floats(0, 1),
     stable_requests=st.integers(0, 400),
     stable_share=st.floats(0, 1),
-    limit=st.floats(0, 1),
+    limit=st.floats(0.001, 1),
     relative=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
