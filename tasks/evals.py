@@ -6,7 +6,7 @@ not depend on the prompt, so the base model with a long and with a short prompt 
 
 import json
 import os
-import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -148,15 +148,15 @@ def _read(home: Path, key: str) -> Any | None:
 def _write(home: Path, key: str, value: Any) -> None:
     path = _path(home, key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", encoding="utf-8", delete=False) as file:
-        try:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        with fresh.open("w", encoding="utf-8") as file:
             json.dump({"key": key, "value": value}, file, ensure_ascii=False, allow_nan=False)
             file.flush()
             os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _path(home: Path, key: str) -> Path:
