@@ -151,7 +151,7 @@ async def _listen(
         access_log=None,
         handler_cancellation=True,
         auto_decompress=False,
-        shutdown_timeout=0.1,
+        shutdown_timeout=0.02,
         keepalive_timeout=75,
     )
     await runner.setup()

@@ -90,17 +90,17 @@ def test_a_gateway_that_is_told_to_stop_finishes_what_it_has_begun(world: World,
     stub = world.upstream(**{"old-model": sends(ROLE, *words)})
     process = start("--drain-s", "10")
     process.admin.put_table(table_for(stub.url))
-    with (
-        httpx.stream("POST", process.url + "/v1/chat/completions", json=CHAT | {"stream": True}) as response,
-        ThreadPoolExecutor(1) as pool,
-    ):
+    with httpx.stream("POST", process.url + "/v1/chat/completions", json=CHAT | {"stream": True}) as response:
         lines = response.iter_lines()
         assert any("So" in line for line in lines)
-        ended = pool.submit(process.end, signal.SIGTERM)
-        eventually(lambda: is_refused(process.url))
+        process.popen.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.popen.wait(0.3)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(process.url + "/healthz")
         gate.open(world.loop)
         assert any("it ends" in line for line in lines)
-        assert ended.result() == 0
+    assert process.popen.wait(20) == 0
 
 
 def test_a_stream_that_does_not_end_is_cut_when_the_time_for_draining_is_over(world: World, start: Start) -> None:
@@ -114,14 +114,6 @@ def test_a_stream_that_does_not_end_is_cut_when_the_time_for_draining_is_over(wo
         with pytest.raises(httpx.RemoteProtocolError):
             list(lines)
     eventually(lambda: stub.abandoned == 1)
-
-
-def is_refused(url: str) -> bool:
-    try:
-        httpx.get(url + "/healthz")
-    except httpx.ConnectError:
-        return True
-    return False
 
 
 def test_a_file_is_served_alone_without_any_token_and_its_shares_need_no_lease(

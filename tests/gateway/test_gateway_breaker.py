@@ -1,0 +1,63 @@
+"""The breaker alone: which failures count against whom."""
+
+from configs.routing import Route, RoutingTable
+from delivery.gateway.attempts import Attempt
+from delivery.gateway.breaker import PROBE_EVERY_S, Breaker
+from delivery.records import Role
+
+
+def route(epoch: str) -> Route:
+    variants = {name: {"model": name, "upstreams": ["http://u"]} for name in ("old", "new")}
+    fields = {"salt": "s", "epoch": epoch, "stable": "old", "variants": variants, "candidate": {"variant": "new"}}
+    return Route.model_validate(fields)
+
+
+def ended(error: str = "", *, epoch: str = "e1", ok: bool | None = None, role: Role = "served") -> Attempt:
+    attempt = Attempt("id", "tutor", epoch, "new", role, "", False, 0.0, 0.0)
+    attempt.error = error
+    attempt.ok = not error if ok is None else ok
+    return attempt
+
+
+def after(*attempts: Attempt, trip_after: int = 3) -> Breaker:
+    breaker = Breaker(trip_after)
+    for attempt in attempts:
+        breaker.observe(attempt)
+    return breaker
+
+
+def test_it_trips_at_the_last_of_so_many_failures_in_a_row() -> None:
+    assert not after(*[ended("status")] * 2).is_tripped("tutor", route("e1"), "new")
+    assert after(*[ended("status")] * 3).is_tripped("tutor", route("e1"), "new")
+    assert not after(*[ended("status")] * 2, ended(), ended("status")).is_tripped("tutor", route("e1"), "new")
+
+
+def test_a_failing_mirror_counts_as_well() -> None:
+    assert after(*[ended("connect", role="mirror")] * 3).is_tripped("tutor", route("e1"), "new")
+
+
+def test_what_is_nobodys_failure_neither_trips_nor_heals() -> None:
+    calm = [ended("declined", ok=True), ended("client_closed", ok=True)]
+    assert not after(*calm * 5).is_tripped("tutor", route("e1"), "new")
+    assert after(*[ended("status")] * 3, *calm).is_tripped("tutor", route("e1"), "new")
+
+
+def test_attempts_of_an_earlier_epoch_that_end_late_do_not_trip_the_new_one() -> None:
+    late = [ended("status", epoch="e1")] * 3
+    assert not after(*late).is_tripped("tutor", route("e2"), "new")
+    assert not after(*late[:2], ended("status", epoch="e2")).is_tripped("tutor", route("e2"), "new")
+
+
+def test_a_copy_probes_once_in_a_while() -> None:
+    breaker = after(*[ended("status")] * 3)
+    assert breaker.probe_due("tutor", "new", 100.0)
+    assert not breaker.probe_due("tutor", "new", 100.0 + PROBE_EVERY_S - 0.1)
+    assert breaker.probe_due("tutor", "new", 100.0 + PROBE_EVERY_S)
+
+
+def test_a_table_without_the_variant_or_with_a_new_epoch_forgets_it() -> None:
+    for routes in ({}, {"tutor": route("e2")}):
+        breaker = after(*[ended("status")] * 3)
+        assert breaker.tripped() == [("tutor", "new")]
+        breaker.keep_only(RoutingTable(revision=2, routes=routes))
+        assert breaker.tripped() == []
