@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import psutil
@@ -132,14 +132,20 @@ def test_an_unchanged_build_trains_nothing_again_and_comes_to_the_same_bundle(li
     assert time.monotonic() - started_at < 120
 
 
+def build_with_limit(live: LiveProject, name: str, max_tokens: int) -> tuple[LiveProject, str]:
+    """The same adapter under another limit for answers is another bundle; its digest."""
+    prompts = json.loads(live.project.prompts.model_dump_json())
+    prompts["sampling"]["max_tokens"] = max_tokens
+    other = live.variant(name, prompts=prompts)
+    found = re.search(r"bundle (sha256:[0-9a-f]{64}): may be released", other.slipway("build").stdout)
+    assert found
+    return other, found[1]
+
+
 @pytest.fixture(scope="module")
 def next_bundle(live: LiveProject) -> tuple[LiveProject, str]:
-    """Another candidate: the same adapter under another limit for answers."""
-    prompts = json.loads(live.project.prompts.model_dump_json())
-    prompts["sampling"]["max_tokens"] = 40
-    other = live.variant("next", prompts=prompts)
-    out = other.slipway("build").stdout
-    return other, out.rsplit("bundle ", 1)[1].split(":", 2)[1].split()[0]
+    """Another candidate."""
+    return build_with_limit(live, "next", 40)
 
 
 def test_users_are_served_by_stable_when_the_controller_is_killed_and_the_release_goes_on_where_it_was(
@@ -162,7 +168,7 @@ def test_users_are_served_by_stable_when_the_controller_is_killed_and_the_releas
         resumed = other.slipway("release", bundle, timeout_s=RELEASE_S)
     assert "live" in resumed.stdout
     assert seen.failures == 0, seen.errors
-    assert live.status()["live"].removeprefix("sha256:").startswith(bundle.removeprefix("sha256:"))
+    assert live.status()["live"] == bundle
 
 
 def test_slipway_rollback_gives_users_the_base_model_again_within_seconds_and_can_be_repeated(
@@ -181,15 +187,50 @@ def test_slipway_rollback_gives_users_the_base_model_again_within_seconds_and_ca
     assert "quarantined" in refused.stdout
 
 
-def test_a_killed_gateway_comes_back_with_its_table_and_fails_only_what_was_in_flight(live: LiveProject) -> None:
-    before = live.route()
-    process = processes.find("gateway", live.home / "environments" / "live")
+def test_a_gateway_and_then_vllm_killed_in_the_middle_of_a_canary_come_back_and_the_release_comes_to_an_end(
+    live: LiveProject,
+) -> None:
+    third, bundle = build_with_limit(live, "third", 36)
+    stable = live.route().stable
+    with users(live, "killed-servers") as seen:
+        release = third.start("release", bundle)
+        eventually(lambda: _share(live), RELEASE_S, "the candidate gets a share")
+        before = live.route()
+        killed_at = time.time()
+        kill_inside(live, "gateway", "delivery.gateway")
+        eventually(lambda: _answers(live), 60, "the supervisor starts the gateway again")
+        gateway_back_at = time.time()
+        assert live.route().variants == before.variants
+        kill_inside(live, "vllm", "vllm.entrypoints")
+        url = serving.addresses(live.project.environment).vllm_url
+        eventually(lambda: serving.vllm_health(url) != "ok", 30, "vLLM's death shows")
+        eventually(lambda: serving.vllm_health(url) == "ok", 180, "the supervisor starts vLLM again")
+        vllm_back_at = time.time()
+        assert release.wait(timeout=RELEASE_S) in (0, 1), (live.home / "release.log").read_text()[-2000:]
+        settled_at = time.time()
+        time.sleep(5)
+    asked = [json.loads(line) for line in (live.home / "traffic-killed-servers.jsonl").read_text().splitlines()]
+    assert [a for a in asked if a["at"] > settled_at], "users ask all the time"
+    late = [a for a in asked if not a["ok"] and a["at"] > vllm_back_at + 2]
+    assert not late, "with everything back, nobody sees a failure"
+    early = [a for a in asked if not a["ok"] and a["at"] + a["duration_s"] < killed_at]
+    assert not early, "nobody saw a failure before"
+    assert gateway_back_at - killed_at < 60
+    assert seen.requests > seen.failures
+    status = live.status()
+    assert status["unfinished"] is None
+    assert list(status["shares"].values()) == [10_000]
+    live_now = live.route().stable
+    assert (live_now == stable) == (release.returncode == 1), "rolled back to stable, or live"
+
+
+def kill_inside(live: LiveProject, name: str, words: str) -> None:
+    """kill -9 for what a guard guards, not for the guard."""
+    process = processes.find(name, live.home / "environments" / "live")
     assert process is not None
-    victims = [p for p in psutil.Process(process.pid).children() if "delivery.gateway" in " ".join(p.cmdline())]
-    assert victims
+    victims = [p for p in psutil.Process(process.pid).children(recursive=True) if words in " ".join(p.cmdline())]
+    assert victims, name
     os.kill(victims[0].pid, signal.SIGKILL)
-    eventually(lambda: _answers(live), 60, "the supervisor starts the gateway again")
-    assert live.route() == before
 
 
 def _share(live: LiveProject) -> bool:
