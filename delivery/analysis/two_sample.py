@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import Field, model_validator
 
 from configs.strict import Strict
@@ -132,10 +133,11 @@ class Standing:
         return e_values(self.wealth, self.blocks)
 
 
-def advance(test: Comparison, before: Standing, stable: Array, candidate: Array) -> Standing:
+def advance(test: Comparison, before: Standing, stable_counts: ArrayLike, candidate_counts: ArrayLike) -> Standing:
     """One more tick with counts (..., levels) of both arms."""
     levels = np.array(test.levels)
-    stable, candidate = before.waiting_s + stable, before.waiting_c + candidate
+    stable = before.waiting_s + np.asarray(stable_counts, dtype=np.float64)
+    candidate = before.waiting_c + np.asarray(candidate_counts, dtype=np.float64)
     n_s, n_c = stable.sum(axis=-1), candidate.sum(axis=-1)
     complete = (n_s > 0) & (n_c > 0)
     p_s = stable_rate(before.known_n, before.known_total, test.guess)

@@ -1,0 +1,60 @@
+"""Rows on what must not happen: an equal candidate rolled back, whatever the traffic does to both arms."""
+
+from benchmarks.canary import absolute, sticky
+from benchmarks.canary.ours import Limits
+from benchmarks.canary.row import Row
+from benchmarks.canary.simulate import ALPHA, Rollbacks, Watched, roll_back
+from benchmarks.canary.streams import Scenario
+
+TICKS, REQUESTS = 400, 50  # about 1,000 requests of a 5 % candidate, looked at 400 times
+RIVALS_RUNS = 4000
+
+
+def equal(runs: int, seed: int) -> list[Row]:
+    """Constant rates, each request to the candidate with 5 %."""
+    return [_ten_checks("equal candidate", Scenario(TICKS, REQUESTS), runs, seed)]
+
+
+def drift(runs: int, seed: int) -> list[Row]:
+    """Rates and durations of both arms wander and jump together."""
+    return [_ten_checks("equal candidate, all drifts", Scenario(TICKS, REQUESTS, drifts=True), runs, seed)]
+
+
+def ramp(runs: int, seed: int) -> list[Row]:
+    """Shares grow while rates grow: what pooling over stages cannot stand (Simpson)."""
+    scenario = Scenario(TICKS, REQUESTS, ramp=(0.01, 0.05, 0.25, 0.5), incident=(200, 400, 0.06))
+    return [_ten_checks("equal candidate, ramp of shares", scenario, runs, seed)]
+
+
+def slow_traffic(runs: int, seed: int) -> list[Row]:
+    """Most ticks hold no request of the candidate and wait, some of them over the beginning of an incident."""
+    scenario = Scenario(1600, 5, drifts=True, incident=(400, 800, 0.3), durations=False)
+    measured = roll_back(scenario, Limits(), runs, seed).within()["ours"]
+    detail = "seven checks; 5 requests a tick, drift, and an incident of 30 % in both arms"
+    return [Row("equal candidate, slow traffic", "rolled back", ALPHA, "at most", measured, runs, detail)]
+
+
+def sticky_users(runs: int, seed: int) -> list[Row]:
+    """Some users fail again and again."""
+    by_user, by_request = sticky.false_rollbacks(runs, 500, seed)
+    detail = f"one check with all of alpha; 3 % of users fail half the time; counting every request: {by_request:.1%}"
+    return [Row("equal candidate, sticky users", "rolled back", ALPHA, "at most", by_user, runs, detail)]
+
+
+def absolute_limits(runs: int, seed: int) -> list[Row]:
+    """A candidate exactly at its limit; and both arms beyond it for a while."""
+    at_limit = absolute.at_the_limit(runs, 500, seed)
+    blamed, looking = absolute.shared_incident(runs, seed + 1)
+    detail = f"10 % in both arms for 300 candidate requests; without looking at stable: {blamed:.1%}"
+    first = Row(
+        "candidate at its absolute limit", "rolled back", ALPHA, "at most", at_limit, runs, "one check, 500 looks"
+    )
+    return [first, Row("shared incident, absolute limit 5 %", "rolled back", ALPHA, "at most", looking, runs, detail)]
+
+
+def _ten_checks(case: str, scenario: Scenario, runs: int, seed: int) -> Row:
+    result: Rollbacks = roll_back(scenario, Limits(), runs, seed, watched=Watched(), rivals_runs=RIVALS_RUNS)
+    others = result.within()
+    measured = others.pop("ours")
+    others["z-test once, pooled, at the end"] = float(result.pooled_at_end.mean())
+    return Row(case, "rolled back", ALPHA, "at most", measured, runs, "ten checks, 400 looks", others)
