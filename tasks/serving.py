@@ -209,6 +209,7 @@ def gateway_command(environment: Environment, home: Path, token: str) -> Command
         "--table-state": str((environment_folder(environment, home) / "table.json").absolute()),
         "--connect-timeout-s": str(config.connect_timeout_s),
         "--first-byte-timeout-s": str(config.first_byte_timeout_s),
+        "--answer-timeout-s": str(config.answer_timeout_s),
         "--idle-timeout-s": str(config.idle_timeout_s),
         "--mirror-queue": str(config.mirror_queue),
         "--records-kept": str(config.records_kept),

@@ -84,15 +84,24 @@ def _expand(
 def bgmv_shrink(
     inputs: torch.Tensor, weights: torch.Tensor, output: torch.Tensor, indices: torch.Tensor, scaling: float = 1.0
 ) -> None:
-    """vLLM's operation of that name: `indices` has an adapter, or -1, for each row."""
+    """vLLM's operation of that name: `indices` has an adapter, or -1, for each row.
+
+    vLLM calls it for the logits too, with one index a sequence. For prompt log-probabilities (which lm-eval asks for)
+    there are more rows than sequences, and the engine died of it. Adapters of the output layer are never served, so
+    these rows have nothing to add.
+    """
+    if len(indices) != len(inputs):
+        output.zero_()
+        return
     _shrink(inputs, weights, output, rows_by_adapter(indices), scaling)
 
 
 def bgmv_expand(
     inputs: torch.Tensor, weights: torch.Tensor, output: torch.Tensor, indices: torch.Tensor, add_inputs: bool = True
 ) -> None:
-    """vLLM's operation of that name."""
-    _expand(inputs, weights, output, rows_by_adapter(indices), (0, output.shape[1]), add_inputs)
+    """vLLM's operation of that name; see `bgmv_shrink` for rows without an index."""
+    if len(indices) == len(inputs):
+        _expand(inputs, weights, output, rows_by_adapter(indices), (0, output.shape[1]), add_inputs)
 
 
 def bgmv_expand_slice(

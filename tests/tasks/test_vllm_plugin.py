@@ -66,3 +66,14 @@ def test_every_replaced_operation_exists_here(plugin) -> None:
 def test_the_metadata_beside_it_makes_vllm_find_it() -> None:
     found = [d for d in distributions(path=[str(FOLDER)]) if d.metadata["Name"] == "slipway-vllm"]
     assert [e.value for e in found[0].entry_points.select(group="vllm.general_plugins")] == ["slipway_vllm:register"]
+
+
+def test_prompt_logprobs_which_come_with_more_rows_than_indices_add_nothing_and_end_nothing(plugin) -> None:
+    x, a, b = torch.randn(10, 12), torch.randn(2, 4, 12), torch.randn(2, 6, 4)
+    indices = torch.tensor([0, -1, 1])
+    buffer, y = torch.randn(10, 4), torch.randn(10, 6)
+    before = y.clone()
+    plugin.bgmv_shrink(x, a, buffer, indices, 1.0)
+    plugin.bgmv_expand(buffer, b, y, indices)
+    assert not buffer.any()
+    assert torch.equal(y, before)
