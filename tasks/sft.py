@@ -88,7 +88,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
             step=state.global_step,
             loss=loss_curve.finite_or_none(logs["loss"]),
             lr=logs["learning_rate"],
-            grad_norm=loss_curve.finite_or_none(logs.get("grad_norm", 0.0)),
+            grad_norm=loss_curve.finite_or_none(logs["grad_norm"]),
             tokens=self.before.tokens + self.trainer.seen_tokens,
             seconds=round(self.before.seconds + time.monotonic() - self.started, 3),
         )
@@ -107,7 +107,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         history = f"the last finite loss before was {last.loss:.4g} at step {last.step}" if last else "from the start"
         config = self.run.config
         raise SlipwayError(
-            f"training broke at step {point.step}: loss {logs['loss']}, gradient norm {logs.get('grad_norm')}; "
+            f"training broke at step {point.step}: loss {logs['loss']}, gradient norm {logs['grad_norm']}; "
             + history,
             where=str(self.curve),
             cure=f"lower learning_rate (it is {config.learning_rate}) or lora.alpha ({config.lora.alpha}), "
