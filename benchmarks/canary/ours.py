@@ -104,7 +104,7 @@ class Durations:
 
     def learn(self, logs: NDArray[np.float32]) -> None:
         """Log durations (runs, requests) of stable's past."""
-        self._past += _tally(_bucket(logs), np.ones(logs.shape, dtype=bool), BUCKETS).astype(np.float32)
+        self._remember(_bucket(logs), np.ones(logs.shape, dtype=bool))
 
     def step(self, logs: NDArray[np.float32], is_candidate: NDArray[np.bool_]) -> None:
         """One more tick of log durations (runs, requests)."""
@@ -125,7 +125,7 @@ class Durations:
         buckets = _bucket(logs)
         if self._typical_shift is not None:
             self._rank_step(logs, is_candidate & known, ~is_candidate & known, below, n)
-        self._past += _tally(buckets, ~is_candidate, BUCKETS).astype(np.float32)
+        self._remember(buckets, ~is_candidate)
 
     def _rank_step(
         self,
@@ -136,13 +136,17 @@ class Durations:
         n: NDArray[np.float32],
     ) -> None:
         assert self._typical_shift is not None  # noqa: S101 - the caller looked
-        middle = (below - self._past / 2) / np.maximum(n, 1)[:, None]
-        grade = np.minimum((middle * GRADES).astype(np.int64), GRADES - 1)
         scaled = np.where(candidate, logs - np.float32(self._typical_shift), logs)
-        grades = np.take_along_axis(grade, _bucket(scaled), axis=1)
+        at = _bucket(scaled)
+        below_half = np.take_along_axis(below, at, axis=1) - np.take_along_axis(self._past, at, axis=1) / 2
+        grades = np.minimum((below_half / np.maximum(n, 1)[:, None] * GRADES).astype(np.int64), GRADES - 1)
         self._mean_standing = advance(
             self._mean, self._mean_standing, _tally(grades, stable, GRADES), _tally(grades, candidate, GRADES)
         )
+
+    def _remember(self, buckets: NDArray[np.int64], mask: NDArray[np.bool_]) -> None:
+        flat = (buckets + np.arange(len(buckets))[:, None] * BUCKETS)[mask]
+        np.add.at(self._past.reshape(-1), flat, np.float32(1))
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
         """Only these runs go on."""
