@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from tasks.loss_mask import audit
 from tasks.training_rows import TokenRow, order_of, tokenise, with_system_prompt
 
 COMPLETE = "complete"  # a checkpoint without this file was being written when the process died
+PART_TOKENS = 512
 SCALED_HEADS = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 
 
@@ -50,6 +51,13 @@ class CompactLossTrainer(SFTTrainer):  # type: ignore[misc]
 
     seen_tokens = 0
 
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        """One batch, on a CPU in parts: its activations, not the model, are what fills the memory there."""
+        if self.args.device.type != "cpu" or num_items_in_batch is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        step = super().training_step
+        return sum(step(model, part, num_items_in_batch) for part in split_batch(inputs, PART_TOKENS))
+
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
@@ -68,6 +76,16 @@ class CompactLossTrainer(SFTTrainer):  # type: ignore[misc]
         logits = causal.get_output_embeddings()(hidden[:, :-1][mask]).float()
         count = mask.sum() if num_items_in_batch is None else num_items_in_batch
         return torch.nn.functional.cross_entropy(logits, labels[mask], reduction="sum") / count
+
+
+def split_batch(inputs: Mapping[str, torch.Tensor], tokens: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Parts of at most so many tokens (or of one row), each without the padding that all of its rows share."""
+    rows, width = inputs["input_ids"].shape
+    per_part = max(1, tokens // width)
+    for start in range(0, rows, per_part):
+        part = {name: tensor[start : start + per_part] for name, tensor in inputs.items()}
+        longest = int(part["attention_mask"].sum(dim=1).max())
+        yield {name: tensor[:, :longest] for name, tensor in part.items()}
 
 
 class Recorder(TrainerCallback):  # type: ignore[misc]
@@ -107,8 +125,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         history = f"the last finite loss before was {last.loss:.4g} at step {last.step}" if last else "from the start"
         config = self.run.config
         raise SlipwayError(
-            f"training broke at step {point.step}: loss {logs['loss']}, gradient norm {logs['grad_norm']}; "
-            + history,
+            f"training broke at step {point.step}: loss {logs['loss']}, gradient norm {logs['grad_norm']}; " + history,
             where=str(self.curve),
             cure=f"lower learning_rate (it is {config.learning_rate}) or lora.alpha ({config.lora.alpha}), "
             f"or raise warmup_ratio ({config.warmup_ratio})",

@@ -144,6 +144,20 @@ def test_the_loss_on_a_cpu_is_exactly_the_one_of_trl(model, dataset, tmp_path):
     assert ours.item() == pytest.approx(theirs.item(), rel=2e-3)  # bf16 where the machine has it
 
 
+def test_a_batch_in_parts_has_every_row_once_and_no_part_is_too_long():
+    import torch
+
+    from tasks.sft import split_batch
+
+    lengths = [9, 2, 5, 5, 1, 30]
+    mask = torch.tensor([[1] * n + [0] * (30 - n) for n in lengths])
+    rows = torch.arange(6)[:, None] * mask
+    parts = list(split_batch({"input_ids": rows, "attention_mask": mask}, tokens=60))
+    assert [part["input_ids"].shape for part in parts] == [(2, 9), (2, 5), (2, 30)]
+    assert [n for part in parts for n in part["attention_mask"].sum(dim=1).tolist()] == lengths
+    assert len(list(split_batch({"input_ids": rows, "attention_mask": mask}, tokens=1))) == 6
+
+
 @pytest.mark.parametrize("alpha", [10**30, 10**18])
 def test_a_training_that_breaks_is_stopped_at_once_and_keeps_its_curve(model, dataset, tmp_path, alpha):
     """The first overflows, the second saturates every activation: its loss stays finite, its gradient is zero."""
