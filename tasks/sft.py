@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from configs.errors import SlipwayError
 from configs.strict import Strict
@@ -25,11 +25,10 @@ from configs.training import TrainingConfig
 from tasks import loss_curve
 from tasks.child import Report
 from tasks.loss_mask import audit
+from tasks.trainer import CpuAwareTrainer, computes_in_bf16
 from tasks.training_rows import TokenRow, order_of, tokenise, with_system_prompt
 
 COMPLETE = "complete"  # a checkpoint without this file was being written when the process died
-PART_TOKENS = 512
-SCALED_HEADS = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 
 
 class Run(Strict):
@@ -43,51 +42,6 @@ class Run(Strict):
     folder: Path  # checkpoints, curve, audit and adapter go here
 
 
-class CompactLossTrainer(SFTTrainer):  # type: ignore[misc]
-    """SFTTrainer whose loss on a CPU projects only the positions that carry loss onto the vocabulary.
-
-    TRL's fused head does so on GPUs alone; on a CPU it scores every prompt token and throws the result away.
-    """
-
-    seen_tokens = 0
-
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
-        """One batch, on a CPU in parts: its activations, not the model, are what fills the memory there."""
-        if self.args.device.type != "cpu" or num_items_in_batch is None:
-            return super().training_step(model, inputs, num_items_in_batch)
-        step = super().training_step
-        return sum(step(model, part, num_items_in_batch) for part in split_batch(inputs, PART_TOKENS))
-
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """The mean negative log-likelihood of the labelled tokens, exactly TRL's."""
-        self.seen_tokens += int(inputs["attention_mask"].sum())
-        causal = self.accelerator.unwrap_model(model).get_base_model()
-        text_config = causal.config.get_text_config()
-        scaled = any(getattr(text_config, name, None) is not None for name in SCALED_HEADS)
-        if inputs["input_ids"].is_cuda or scaled or self.aux_loss_enabled or return_outputs:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        hidden = causal.base_model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-        ).last_hidden_state
-        labels = inputs["labels"][:, 1:]
-        mask = labels != -100
-        logits = causal.get_output_embeddings()(hidden[:, :-1][mask]).float()
-        count = mask.sum() if num_items_in_batch is None else num_items_in_batch
-        return torch.nn.functional.cross_entropy(logits, labels[mask], reduction="sum") / count
-
-
-def split_batch(inputs: Mapping[str, torch.Tensor], tokens: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Parts of at most so many tokens (or of one row), each without the padding that all of its rows share."""
-    rows, width = inputs["input_ids"].shape
-    per_part = max(1, tokens // width)
-    for start in range(0, rows, per_part):
-        part = {name: tensor[start : start + per_part] for name, tensor in inputs.items()}
-        longest = int(part["attention_mask"].sum(dim=1).max())
-        yield {name: tensor[:, :longest] for name, tensor in part.items()}
-
-
 class Recorder(TrainerCallback):  # type: ignore[misc]
     """Keeps the curve, reports each step, marks whole checkpoints, and stops a run that is no longer finite."""
 
@@ -95,7 +49,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         self.run, self.report, self.curve = run, report, curve
         self.before = kept[-1] if kept else loss_curve.Point(0, None, 0.0, None, 0, 0.0)
         self.points = list(kept)
-        self.trainer: CompactLossTrainer | None = None
+        self.trainer: CpuAwareTrainer | None = None
         self.started = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
@@ -184,19 +138,7 @@ def _newest_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def computes_in_bf16() -> bool:
-    """Whether this machine multiplies bf16 in hardware: a GPU, or a CPU with the instructions for it.
-
-    On such a CPU it is twice as fast as float32; on one without, bf16 is emulated and much slower. The LoRA's own
-    weights are float32 either way.
-    """
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-
-
-def _trainer(run: Run, tokenizer: Any, rows: Sequence[TokenRow], recorder: Recorder) -> CompactLossTrainer:
+def _trainer(run: Run, tokenizer: Any, rows: Sequence[TokenRow], recorder: Recorder) -> CpuAwareTrainer:
     config, cuda, half = run.config, torch.cuda.is_available(), computes_in_bf16()
     steps = math.ceil(len(rows) / (config.batch_size * config.gradient_accumulation_steps))
     model = AutoModelForCausalLM.from_pretrained(
@@ -241,7 +183,7 @@ def _trainer(run: Run, tokenizer: Any, rows: Sequence[TokenRow], recorder: Recor
         dataloader_pin_memory=cuda,
     )
     data = Dataset.from_dict({"input_ids": [r.input_ids for r in rows], "labels": [r.labels for r in rows]})
-    return CompactLossTrainer(
+    return CpuAwareTrainer(
         model=model,
         args=arguments,
         train_dataset=data,
@@ -252,7 +194,7 @@ def _trainer(run: Run, tokenizer: Any, rows: Sequence[TokenRow], recorder: Recor
 
 
 def _prove_mask(
-    run: Run, rows: Sequence[TokenRow], order: Sequence[int], trainer: CompactLossTrainer, tokenizer: Any
+    run: Run, rows: Sequence[TokenRow], order: Sequence[int], trainer: CpuAwareTrainer, tokenizer: Any
 ) -> None:
     """Audits each row once, where it first comes up in what the trainer will feed."""
     first = {row: position for position, row in reversed(list(enumerate(order)))}

@@ -27,7 +27,7 @@ from delivery.servable import linear_modules, problems_with, problems_with_setti
 from tasks import child, loss_curve
 from tasks.model import model_revision
 
-TRAINER_FILES = ("sft.py", "training_rows.py", "loss_mask.py")
+TRAINER_FILES = ("sft.py", "trainer.py", "training_rows.py", "loss_mask.py")
 TRAINER_PACKAGES = ("torch", "transformers", "trl", "peft")
 
 

@@ -124,7 +124,8 @@ def test_the_same_training_gives_the_same_adapter_whether_or_not_it_was_interrup
 def test_the_loss_on_a_cpu_is_exactly_the_one_of_trl(model, dataset, tmp_path):
     from trl import SFTTrainer
 
-    from tasks.sft import CompactLossTrainer, Recorder, Run, _trainer
+    from tasks.sft import Recorder, Run, _trainer
+    from tasks.trainer import CpuAwareTrainer
     from tasks.training_rows import tokenise
 
     run = Run(
@@ -139,7 +140,7 @@ def test_the_loss_on_a_cpu_is_exactly_the_one_of_trl(model, dataset, tmp_path):
     rows = tokenise([(f"r{i}", conversation(i)) for i in range(4)], tokenizer, frozenset({1}), 512)
     trainer = _trainer(run, tokenizer, rows, Recorder(run, lambda event: None, tmp_path / "curve", []))
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
-    ours = CompactLossTrainer.compute_loss(trainer, trainer.model, dict(batch))
+    ours = CpuAwareTrainer.compute_loss(trainer, trainer.model, dict(batch))
     theirs = SFTTrainer.compute_loss(trainer, trainer.model, dict(batch))
     assert ours.item() == pytest.approx(theirs.item(), rel=2e-3)  # bf16 where the machine has it
 
@@ -147,7 +148,7 @@ def test_the_loss_on_a_cpu_is_exactly_the_one_of_trl(model, dataset, tmp_path):
 def test_a_batch_in_parts_has_every_row_once_and_no_part_is_too_long():
     import torch
 
-    from tasks.sft import split_batch
+    from tasks.trainer import split_batch
 
     lengths = [9, 2, 5, 5, 1, 30]
     mask = torch.tensor([[1] * n + [0] * (30 - n) for n in lengths])
