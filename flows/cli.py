@@ -227,8 +227,13 @@ def _narrate(done: int, total: int, text: str) -> None:
 
 
 def _quiet_surroundings() -> None:
-    """Telemetry is off unless somebody turned it on."""
-    for name, value in (("DO_NOT_TRACK", "1"), ("PREFECT_SERVER_ANALYTICS_ENABLED", "false")):
+    """Telemetry is off unless somebody turned it on, and Prefect's own server may take its time to start."""
+    defaults = {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",  # 20 are too few for a busy machine
+    }
+    for name, value in defaults.items():
         os.environ.setdefault(name, value)
 
 
