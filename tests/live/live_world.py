@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from configs.routing import Route
 from delivery.clients.gateway import GatewayClient
 from delivery.records import Record
 from tasks import serving
+from tasks.site import open_ledger
 
 T = TypeVar("T")
 TUTOR = Path("configs/tutor").absolute()
@@ -71,6 +73,12 @@ class LiveProject:
     def status(self) -> dict[str, Any]:
         """`slipway status --json`."""
         return json.loads(self.slipway("status", "--json").stdout)
+
+    def is_releasing(self) -> bool:
+        """Whether the ledger knows a release that has not ended."""
+        project = self.project
+        with closing(open_ledger(project.environment, self.home)) as ledger:
+            return ledger.unfinished(project.environment.name, project.route) is not None
 
     def route(self) -> Route:
         """What the gateway serves."""
