@@ -3,6 +3,7 @@
 TRL has its fast paths for GPUs alone: its fused head scores only tokens that carry loss, and a batch fits at once.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -49,9 +50,9 @@ class CpuAwareTrainer(SFTTrainer):  # type: ignore[misc]
 
 
 def split_batch(inputs: Mapping[str, torch.Tensor], tokens: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Parts of at most so many tokens (or of one row), each without the padding that all of its rows share."""
+    """Even parts of about so many tokens (or of one row), each without the padding that all of its rows share."""
     rows, width = inputs["input_ids"].shape
-    per_part = max(1, tokens // width)
+    per_part = math.ceil(rows / math.ceil(rows * width / tokens))
     for start in range(0, rows, per_part):
         part = {name: tensor[start : start + per_part] for name, tensor in inputs.items()}
         longest = int(part["attention_mask"].sum(dim=1).max())

@@ -150,7 +150,7 @@ def _work(folder: Path, on_progress: Progress) -> None:
         "DO_NOT_TRACK": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": str(_cores()),
-        "GOMP_SPINCOUNT": "1000",  # threads that spin while others use the cores make a step five times as long
+        "OMP_WAIT_POLICY": "passive",  # threads that spin while others use the cores make a step five times as long
         "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0],  # TRL refuses DataParallel
     }
     child.call("tasks.training_worker", folder / "run.json", folder / "train.log", relay, environment)
