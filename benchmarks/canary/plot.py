@@ -28,10 +28,10 @@ def _false_rollbacks(axes, rows: list[Row]) -> None:  # type: ignore[no-untyped-
     axes.barh(names, shares, color=colours)
     axes.invert_yaxis()
     axes.axvline(0.05, color="black", linewidth=0.8, linestyle=":")
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("share of equal candidates that are rolled back (grey: other rules; dotted: 5 %)")
+    axes.set_xlim(0, 1.1)
+    axes.set_xlabel("equal candidates rolled back (grey: other rules; dotted: 5 %)")
     for place, share in enumerate(shares):
-        axes.text(share + 0.01, place, f"{share:.1%}", va="center", fontsize=8)
+        axes.text(max(share, 0.05) + 0.01, place, f"{share:.1%}", va="center", fontsize=8)
 
 
 def _curves(axes, rows: list[Row]) -> None:  # type: ignore[no-untyped-def]  # matplotlib's are not typed here
@@ -43,4 +43,4 @@ def _curves(axes, rows: list[Row]) -> None:  # type: ignore[no-untyped-def]  # m
     axes.set_xlabel("requests of the candidate (x: target)")
     axes.set_ylabel("share of bad candidates rolled back")
     if rows:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="lower right")

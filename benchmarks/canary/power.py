@@ -40,7 +40,7 @@ class Case:
 def rate(name: str, bad: float, within: int, increase: float = 0.0) -> Case:
     """A rate that rises, against stable's + increase."""
     limits = Limits(rates={name: (1.0, increase)} if increase else {})
-    margin = f", d = {100 * increase:g} points" if increase else ""
+    margin = f", d = {100 * increase:g} %" if increase else ""
     case = f"{name} {RATES[name]:.0%} -> {bad:.0%}{margin}"
     return Case(case, within, limits, Watched(name, 2 * RATES[name]), RATES[name], bad, {name: bad}, increase)
 
