@@ -32,6 +32,24 @@ class Record(Strict):
     completion_tokens: int | None = None
     streamed: bool = False
     user_ok: bool = True  # whether the user got a complete answer in the end (true for mirrors)
+    # Per detector of the route's response contract: whether the answer breaks it. Absent: it could not be judged.
+    verdicts: dict[str, bool] = {}
+
+
+class Feedback(Strict):
+    """What a user said about an answer, tied to the attempt that gave it. Times are UNIX seconds."""
+
+    seq: int  # of the same counter as the records', so that one cursor covers both
+    request_id: str
+    route: str
+    epoch: str
+    variant: str
+    role: Role
+    user: str
+    started_at: float  # of the answered request
+    at: float
+    rating: Literal[-1, 0, 1] | None = None
+    escalated: bool = False
 
 
 class InFlight(Strict):
@@ -57,6 +75,7 @@ class RecordPage(Strict):
     revision: int
     lease_remaining_s: float | None  # None when no share is leased
     records: tuple[Record, ...]
+    feedback: tuple[Feedback, ...] = ()
     in_flight: tuple[InFlight, ...]
     dropped: int
     last_seq: int
