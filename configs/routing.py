@@ -1,12 +1,13 @@
 """The routing table: everything that the gateway knows. It never learns what a release is."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from configs.strict import Strict
 
 FULL_BP = 10_000  # basis points: 10,000 = all requests
+EndpointName = Literal["chat", "completions", "embeddings"]
 
 
 class Variant(Strict):
@@ -37,6 +38,20 @@ class Holdback(Strict):
     share_bp: int = Field(ge=0, le=FULL_BP, description="users in buckets [10000 - share_bp, 10000)")
 
 
+class Policy(Strict):
+    """What the clients of a route may ask for, and override."""
+
+    endpoints: tuple[EndpointName, ...] = Field(
+        ("chat",), min_length=1, description="a prompt for /v1/completions goes past the variant's system prompt"
+    )
+    system_messages: Literal["replace", "append", "refuse"] = Field(
+        "replace", description="the client's, where the variant has its own prompt: left out, put behind it, or 400"
+    )
+    refused_parameters: tuple[str, ...] = Field((), description="e.g. temperature: the variant's own always holds")
+    max_tokens: int | None = Field(None, ge=1, description="more is refused; also sent where nobody names a limit")
+    max_choices: int | None = Field(None, ge=1, description="answers to one request (`n`); more are refused")
+
+
 class Route(Strict):
     """One model name that clients ask for."""
 
@@ -46,6 +61,7 @@ class Route(Strict):
     stable: str
     candidate: Candidate | None = None
     holdback: Holdback | None = None
+    policy: Policy = Policy()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -63,9 +63,9 @@ def error_in(answer: dict[str, Any]) -> dict[str, Any] | None:
     return answer if answer.get("object") == "error" else None
 
 
-def has_content(answer: dict[str, Any], part: str) -> bool:
+def has_text(answer: dict[str, Any], part: str) -> bool:
     """Whether a choice's `message` or `delta` says anything. An answer cut by its token limit counts as said."""
-    for choice in _choices(answer):
+    for choice in choices_in(answer):
         said = choice.get(part)
         if isinstance(said, dict) and any(said.get(key) for key in CONTENT):
             return True
@@ -76,7 +76,7 @@ def has_content(answer: dict[str, Any], part: str) -> bool:
 
 def is_finished(answer: dict[str, Any]) -> bool:
     """Whether a choice names the reason of its end."""
-    return any(choice.get("finish_reason") for choice in _choices(answer))
+    return any(choice.get("finish_reason") for choice in choices_in(answer))
 
 
 def tokens_in(answer: dict[str, Any]) -> tuple[int, int] | None:
@@ -88,7 +88,8 @@ def tokens_in(answer: dict[str, Any]) -> tuple[int, int] | None:
     return (prompt, completion or 0) if isinstance(prompt, int) and isinstance(completion, int | None) else None
 
 
-def _choices(answer: dict[str, Any]) -> list[dict[str, Any]]:
+def choices_in(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The answer's choices, as far as they are objects."""
     choices = answer.get("choices")
     return [c for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from delivery.gateway.answers import UpstreamError
 from delivery.gateway.api_errors import JSON_HEADERS, ApiError, error_body, server_error, unknown_route
 from delivery.gateway.attempts import Attempt, Attempts
 from delivery.gateway.breaker import Breaker
-from delivery.gateway.chat import Call, parse, user_key
+from delivery.gateway.chat import Call, check_policy, parse, user_key
+from delivery.gateway.endpoints import Endpoint
 from delivery.gateway.metrics import Metrics
 from delivery.gateway.mirror import Mirror
 from delivery.gateway.tables import Tables
@@ -32,7 +34,7 @@ TIMED_OUT = frozenset(("first_byte_timeout", "idle_timeout"))
 
 @dataclass
 class Proxy:
-    """`POST /v1/chat/completions`."""
+    """`POST` on the paths that reach a model."""
 
     tables: Tables
     attempts: Attempts
@@ -43,11 +45,19 @@ class Proxy:
     body_timeout_s: float = 30.0
     write_timeout_s: float = 60.0
 
-    async def chat(self, http: web.Request) -> web.StreamResponse:
+    def at(self, endpoint: Endpoint) -> Handler:
+        """The handler of this endpoint."""
+
+        async def handle(http: web.Request) -> web.StreamResponse:
+            return await self._handle(http, endpoint)
+
+        return handle
+
+    async def _handle(self, http: web.Request, endpoint: Endpoint) -> web.StreamResponse:
         """Answers, or says in OpenAI's shape why not."""
         request_id = secrets.token_hex(12)
         try:
-            call = self._admit(request_id, http, await self._body(http))
+            call = self._admit(request_id, http, await self._body(http), endpoint)
             return await self._answer(http, call)
         except ApiError as refusal:
             self.metrics.refuse(refusal)
@@ -68,12 +78,13 @@ class Proxy:
         except web.RequestPayloadError:
             raise ApiError(400, "The body could not be read to its end.", code="invalid_body") from None
 
-    def _admit(self, request_id: str, http: web.Request, raw: bytes) -> Call:
-        body = parse(raw)
+    def _admit(self, request_id: str, http: web.Request, raw: bytes, endpoint: Endpoint) -> Call:
+        body = parse(raw, endpoint)
         name = body["model"]
         route = self.tables.routes.get(name)
         if route is None:
             raise unknown_route(name, sorted(self.tables.routes))
+        check_policy(route.policy, endpoint, body)
         key = user_key(http.headers, body)
         return Call(
             request_id=request_id,
@@ -84,6 +95,7 @@ class Proxy:
             user=pseudonym(route.salt, key) if key else "",
             stream=body.get("stream") is True,
             wants_usage=(body.get("stream_options") or {}).get("include_usage") is True,
+            endpoint=endpoint,
         )
 
     async def _answer(self, http: web.Request, call: Call) -> web.StreamResponse:

@@ -18,6 +18,7 @@ from delivery.gateway.admin import Admin
 from delivery.gateway.api_errors import JSON_HEADERS, ApiError, unknown_route
 from delivery.gateway.attempts import Attempts
 from delivery.gateway.breaker import Breaker
+from delivery.gateway.endpoints import ENDPOINTS
 from delivery.gateway.exposition import Exposition
 from delivery.gateway.metrics import Metrics
 from delivery.gateway.mirror import Mirror
@@ -28,6 +29,7 @@ from delivery.gateway.upstreams import Timeouts, Upstreams
 
 log = logging.getLogger("slipway.gateway")
 DEFAULTS = GatewayConfig()
+PATHS = frozenset(("/v1/models", *(endpoint.path for endpoint in ENDPOINTS)))
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Gateway:
     def app(self, max_body_bytes: int) -> web.Application:
         """The users' listener: these paths, and no others."""
         app = web.Application(client_max_size=max_body_bytes)
-        app.router.add_post("/v1/chat/completions", self.proxy.chat)
+        for endpoint in ENDPOINTS:
+            app.router.add_post(endpoint.path, self.proxy.at(endpoint))
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/models/{name:.+}", self._model)
         app.router.add_get("/healthz", self._alive)
@@ -100,7 +103,7 @@ class Gateway:
         return _json({"status": "ok"})
 
     async def _no_such_path(self, http: web.Request) -> web.Response:
-        if http.path in ("/v1/chat/completions", "/v1/models"):
+        if http.path in PATHS:
             return ApiError(405, "This path does not take this method.", code="method_not_allowed").response()
         return ApiError(404, "There is no such path here.", code="no_such_path").response()
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from configs.errors import ConfigError, Problem, SlipwayError
 from configs.loading import load
 from configs.routing import RoutingTable
+from delivery.gateway.endpoints import ENDPOINTS
 from delivery.gateway.tables import Kept, Tables
 
 log = logging.getLogger("slipway.gateway")
@@ -52,6 +53,10 @@ def problems_with(table: RoutingTable, where: str = "") -> list[Problem]:
             if not NAME.fullmatch(value):
                 cure = "use up to 128 letters, digits and . _ : / @ + -"
                 found.append(Problem(f"{where}routes.{name}", f"{what} name {value!r} cannot be used", cure))
+        for parameter in route.policy.refused_parameters:
+            if not any(parameter in endpoint.parameters for endpoint in ENDPOINTS):
+                cure = "no client may set it anyway; name one of those in the gateway's README"
+                found.append(Problem(f"{where}routes.{name}.policy", f"unknown parameter {parameter!r}", cure))
         for label, variant in route.variants.items():
             for upstream in variant.upstreams:
                 if not _is_base_url(upstream):

@@ -24,7 +24,6 @@ from delivery.gateway.answers import (
     UpstreamError,
     declined,
     error_in,
-    has_content,
     is_finished,
     parse_object,
     tokens_in,
@@ -79,10 +78,10 @@ class Upstreams:
 
     async def ask(self, call: Call, variant: Variant, attempt: Attempt) -> bytes:
         """A plain request's answer, under the route's name. Raises UpstreamError, or ApiError if the model declines."""
-        body = for_variant(call.body, variant, stream=False)
+        body = for_variant(call, variant)
         try:
             async with asyncio.timeout(self.timeouts.answer_s):
-                response = await self._post(variant, body, attempt)
+                response = await self._post(variant, call.endpoint.path, body, attempt)
                 try:
                     raw = await response.read()
                 finally:
@@ -95,18 +94,18 @@ class Upstreams:
         answer["model"] = call.name
         _count_tokens(attempt, answer)
         shown = orjson.dumps(answer)
-        if not has_content(answer, "message"):
+        if not call.endpoint.has_content(answer, False):
             raise UpstreamError("empty", attempt.status, shown if is_finished(answer) else b"")
         self.attempts.first_content(attempt)
         return shown
 
     async def stream(self, call: Call, variant: Variant, attempt: Attempt) -> "Stream":
         """A stream whose first content is there, or UpstreamError, or ApiError. Whoever gets it closes it."""
-        body = for_variant(call.body, variant, stream=True)
+        body = for_variant(call, variant)
         response = None
         try:
             async with asyncio.timeout(self.timeouts.first_byte_s):
-                response = await self._post(variant, body, attempt)
+                response = await self._post(variant, call.endpoint.path, body, attempt)
                 if response.status != 200:
                     _accepted(response.status, await response.read(), variant, call)
                 stream = Stream(response, call, variant, attempt, self.timeouts.idle_s)
@@ -122,7 +121,7 @@ class Upstreams:
             if response is not None:
                 response.close()
 
-    async def _post(self, variant: Variant, body: bytes, attempt: Attempt) -> aiohttp.ClientResponse:
+    async def _post(self, variant: Variant, path: str, body: bytes, attempt: Attempt) -> aiohttp.ClientResponse:
         """The response's head from the first replica that takes the request. Raises UpstreamError `connect`."""
         suffix = {"served": "", "failover": "-f", "mirror": "-m"}[attempt.role]
         headers = {"X-Request-Id": attempt.request_id + suffix}
@@ -130,7 +129,7 @@ class Upstreams:
             for is_last_try in (False, True):
                 try:
                     response = await self._session.post(
-                        URL(upstream.rstrip("/") + "/v1/chat/completions", encoded=True),
+                        URL(upstream.rstrip("/") + path, encoded=True),
                         data=body,
                         headers=headers,
                         allow_redirects=False,
@@ -236,7 +235,7 @@ class Stream:
                 del chunk["usage"]
                 if not chunk.get("choices"):
                     return b""
-        self._has_content = self._has_content or has_content(chunk, "delta")
+        self._has_content = self._has_content or self._call.endpoint.has_content(chunk, True)
         self._finished = self._finished or is_finished(chunk)
         return b"data: " + orjson.dumps(chunk) + b"\n\n"
 

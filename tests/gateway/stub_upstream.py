@@ -16,6 +16,7 @@ USAGE = {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}
 class Seen:
     body: dict[str, Any]
     headers: dict[str, str]
+    path: str = ""
 
 
 @dataclass(repr=False)
@@ -36,7 +37,7 @@ class Stub:
 
     async def handle(self, http: web.Request) -> web.StreamResponse:
         body = await http.json()
-        self.seen.append(Seen(body, dict(http.headers)))
+        self.seen.append(Seen(body, dict(http.headers), http.path))
         behave = self.behaviours.get(body["model"]) or says(f"I am {body['model']}")
         try:
             return await behave(http, body)
@@ -46,7 +47,8 @@ class Stub:
 
     async def start(self, port: int = 0) -> web.AppRunner:
         app = web.Application()
-        app.router.add_post("/v1/chat/completions", self.handle)
+        for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
+            app.router.add_post(path, self.handle)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.01, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stub_upstream import Stub, answers, sends
 
 from delivery.gateway.answers import Frames
-from delivery.gateway.chat import PARAMETERS, ROLES
+from delivery.gateway.endpoints import CHAT_COMPLETIONS, ROLES
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -20,7 +20,7 @@ JSON = st.recursive(
 MESSAGE = st.fixed_dictionaries({"role": st.sampled_from(sorted(ROLES)) | JSON, "content": JSON}) | JSON
 BODY = st.fixed_dictionaries(
     {"model": st.just("tutor") | JSON, "messages": st.lists(MESSAGE, max_size=3) | JSON},
-    optional={name: JSON for name in sorted(PARAMETERS - {"model", "messages"})},
+    optional={name: JSON for name in sorted(CHAT_COMPLETIONS.parameters - {"model", "messages"})},
 )
 CHOICE = st.fixed_dictionaries(
     {},
