@@ -86,3 +86,19 @@ class RoutingTable(Strict):
     revision: int = Field(ge=0, description="only ever grows; a lower one is refused")
     lease_s: float = Field(15.0, gt=0, le=3600, description="candidates' and holdbacks' shares end after this silence")
     routes: dict[str, Route] = Field(default_factory=dict)
+    draining: tuple[str, ...] = Field((), description="upstreams that get no new requests and finish what they have")
+
+    @model_validator(mode="after")
+    def _somebody_is_left(self) -> Self:
+        used = {url for route in self.routes.values() for v in route.variants.values() for url in v.upstreams}
+        for url in self.draining:
+            if url not in used:
+                raise ValueError(
+                    f"draining names {url!r}, which is no variant's upstream -> use one of: {sorted(used)}"
+                )
+        for name, route in self.routes.items():
+            for label, variant in route.variants.items():
+                if set(variant.upstreams) <= set(self.draining):
+                    where = f"routes.{name}.variants.{label}"
+                    raise ValueError(f"every upstream of {where} is draining -> leave one, or give it another")
+        return self

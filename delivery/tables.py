@@ -63,13 +63,30 @@ def newest_table(observation: Observation) -> RoutingTable | None:
 
 
 def table_with(route_name: str, route: Route, observation: Observation, lease_s: float) -> RoutingTable:
-    """The newest table when it has this route already, otherwise the next revision with it; other routes stay."""
+    """The newest table when it has this route already, otherwise the next revision with it.
+
+    What operators set stays: other routes, this route's policy, and which of the replicas drain.
+    """
+    tables = list(_tables(observation))
+    top = max(tables, key=lambda table: table.revision, default=RoutingTable(revision=0))
+    if route_name in top.routes:
+        route = route.model_copy(update={"policy": top.routes[route_name].policy})
     newest = newest_table(observation)
     if newest is not None and newest.routes.get(route_name) == route and newest.lease_s == lease_s:
         return newest
-    tables = list(_tables(observation))
-    top = max(tables, key=lambda table: table.revision, default=RoutingTable(revision=0))
-    return RoutingTable(revision=top.revision + 1, lease_s=lease_s, routes={**top.routes, route_name: route})
+    routes = {**top.routes, route_name: route}
+    return RoutingTable(
+        revision=top.revision + 1, lease_s=lease_s, routes=routes, draining=_still_draining(top, routes.values())
+    )
+
+
+def _still_draining(table: RoutingTable, routes: Iterable[Route]) -> tuple[str, ...]:
+    """Those that the routes name; none that would leave a variant without any: a rollback must be served."""
+    named = [frozenset(variant.upstreams) for route in routes for variant in route.variants.values()]
+    draining = frozenset(url for url in table.draining if any(url in urls for urls in named))
+    if any(urls <= draining for urls in named):
+        return ()
+    return tuple(url for url in table.draining if url in draining)
 
 
 def _tables(observation: Observation) -> Iterable[RoutingTable]:

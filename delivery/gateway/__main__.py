@@ -109,6 +109,7 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         max_body_bytes=arguments.max_body_bytes,
         trip_after=arguments.trip_after,
         drain_s=arguments.drain_s,
+        health_interval_s=arguments.health_interval_s,
     )
 
 
@@ -161,6 +162,12 @@ def _parser() -> argparse.ArgumentParser:
         help="failures in a row until a candidate gets no users (%(default)s)",
     )
     add("--drain-s", type=_above_zero, default=standing.drain_s, help="for answers under way at SIGTERM (%(default)s)")
+    add(
+        "--health-interval-s",
+        type=_above_zero,
+        default=standing.health_interval_s,
+        help="between two looks at every replica (%(default)s)",
+    )
     return parser
 
 

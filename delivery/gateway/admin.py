@@ -13,6 +13,7 @@ from configs.errors import ConfigError, Problem
 from configs.strict import Strict
 from delivery.gateway.attempts import Attempts
 from delivery.gateway.exposition import Exposition
+from delivery.gateway.replicas import Replicas
 from delivery.gateway.table_files import StateFile, parse_table
 from delivery.gateway.tables import ConflictError, Tables
 
@@ -32,6 +33,7 @@ class Admin:
 
     tables: Tables
     attempts: Attempts
+    replicas: Replicas
     exposition: Exposition
     state: StateFile | None
     token: str
@@ -45,6 +47,7 @@ class Admin:
         app.router.add_put("/admin/table", self._put)
         app.router.add_post("/admin/lease", self._renew)
         app.router.add_get("/admin/records", self._records)
+        app.router.add_get("/admin/upstreams", self._upstreams)
         app.router.add_get("/metrics", self._metrics)
         return app
 
@@ -94,6 +97,9 @@ class Admin:
         page["revision"] = self.tables.revision
         page["lease_remaining_s"] = self.tables.lease_remaining_s()
         return _json(page)
+
+    async def _upstreams(self, _: web.Request) -> web.Response:
+        return _json({"upstreams": self.replicas.page()})
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self.exposition.render(), headers={"Content-Type": METRICS_TYPE})

@@ -39,6 +39,7 @@ class Attempt:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     user_ok: bool = True
+    upstream: str = ""  # the base URL that is being asked
 
     def fail(self, kind: str) -> None:
         """The variant failed."""

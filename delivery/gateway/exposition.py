@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from delivery.gateway.attempts import Attempts
 from delivery.gateway.breaker import Breaker
 from delivery.gateway.metrics import Metrics
+from delivery.gateway.replicas import Replicas
 from delivery.gateway.tables import Tables
 
 ATTEMPT = ("route", "variant", "role")
@@ -19,11 +20,12 @@ ATTEMPT = ("route", "variant", "role")
 class Exposition(Collector):
     """Everything that `GET /metrics` shows."""
 
-    def __init__(self, metrics: Metrics, attempts: Attempts, tables: Tables, breaker: Breaker):
+    def __init__(self, metrics: Metrics, attempts: Attempts, tables: Tables, breaker: Breaker, replicas: Replicas):
         self._metrics = metrics
         self._attempts = attempts
         self._tables = tables
         self._breaker = breaker
+        self._replicas = replicas
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -36,6 +38,7 @@ class Exposition(Collector):
         yield from self._counted()
         yield from self._timed()
         yield from self._now()
+        yield from self._upstreams()
 
     def _counted(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
@@ -84,3 +87,16 @@ class Exposition(Collector):
         yield from (in_flight, tripped, revision)
         if lease is not None:
             yield GaugeMetricFamily("slipway_lease_remaining_seconds", "Until stable gets everything.", value=lease)
+
+    def _upstreams(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("slipway_upstream_up", "Answers health checks.", labels=("upstream",))
+        in_flight = GaugeMetricFamily("slipway_upstream_in_flight", "Attempts there now.", labels=("upstream",))
+        failures = CounterMetricFamily(
+            "slipway_upstream_failures", "Failures that another replica made good.", labels=("upstream", "kind")
+        )
+        for url, replica in self._replicas.known():
+            up.add_metric((url,), replica.is_up)
+            in_flight.add_metric((url,), replica.in_flight)
+            for kind, count in replica.failures.items():
+                failures.add_metric((url, kind), count)
+        yield from (up, in_flight, failures)

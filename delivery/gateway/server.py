@@ -20,9 +20,11 @@ from delivery.gateway.attempts import Attempts
 from delivery.gateway.breaker import Breaker
 from delivery.gateway.endpoints import ENDPOINTS
 from delivery.gateway.exposition import Exposition
+from delivery.gateway.health import Health
 from delivery.gateway.metrics import Metrics
 from delivery.gateway.mirror import Mirror
 from delivery.gateway.proxy import Proxy
+from delivery.gateway.replicas import Replicas
 from delivery.gateway.table_files import StateFile, Watch
 from delivery.gateway.tables import Clock, Tables
 from delivery.gateway.upstreams import Timeouts, Upstreams
@@ -50,6 +52,7 @@ class Settings:
     max_body_bytes: int = 4 * 1024 * 1024
     trip_after: int = 5  # failures in a row
     drain_s: float = 8.0
+    health_interval_s: float = 2.0
 
 
 class Gateway:
@@ -58,18 +61,20 @@ class Gateway:
     def __init__(self, settings: Settings, monotonic: Clock, wall: Clock):
         self.metrics = Metrics()
         self.breaker = Breaker(settings.trip_after)
+        self.replicas = Replicas(monotonic)
+        observers = (self.breaker.observe, self.metrics.observe, self.replicas.observe)
+        self.attempts = Attempts(settings.records_kept, observers, monotonic=monotonic, wall=wall)
+        self.upstreams = Upstreams(self.attempts, settings.timeouts, self.replicas, settings.upstream_api_key)
+        self.health = Health(self.replicas, self.upstreams, settings.health_interval_s)
         self.tables = Tables(
-            (self.breaker.keep_only, self.metrics.keep_only),
+            (self.breaker.keep_only, self.metrics.keep_only, self.replicas.keep_only, self.health.table_changed),
             leased=settings.table is None,
             monotonic=monotonic,
             wall=wall,
         )
-        observers = (self.breaker.observe, self.metrics.observe)
-        self.attempts = Attempts(settings.records_kept, observers, monotonic=monotonic, wall=wall)
-        self.upstreams = Upstreams(self.attempts, settings.timeouts, settings.upstream_api_key)
         self.mirror = Mirror(settings.mirror_queue, self.tables, self.attempts, self.upstreams, self.metrics)
         self.proxy = Proxy(self.tables, self.attempts, self.breaker, self.upstreams, self.mirror, self.metrics)
-        self.exposition = Exposition(self.metrics, self.attempts, self.tables, self.breaker)
+        self.exposition = Exposition(self.metrics, self.attempts, self.tables, self.breaker, self.replicas)
         self.is_draining = False
         self.port = self.admin_port = 0
 
@@ -130,11 +135,18 @@ async def serving(
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(gateway.upstreams)
         stack.push_async_callback(_cancelled, asyncio.create_task(gateway.mirror.run()))
+        stack.push_async_callback(_cancelled, asyncio.create_task(gateway.health.run()))
         if watch is not None:
             stack.push_async_callback(_cancelled, asyncio.create_task(watch.run()))
         if settings.admin_token:
             admin = Admin(
-                gateway.tables, gateway.attempts, gateway.exposition, state, settings.admin_token, watch is not None
+                gateway.tables,
+                gateway.attempts,
+                gateway.replicas,
+                gateway.exposition,
+                state,
+                settings.admin_token,
+                watch is not None,
             )
             listened = await _listen(stack, admin.app(), settings.admin_host, settings.admin_port, "--admin-port")
             gateway.admin_port = listened[1]

@@ -6,11 +6,10 @@ are made anew, so there is nothing hop-by-hop to strip and no key to leak.
 
 import asyncio
 import contextlib
-import itertools
-import time
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiohttp
 import orjson
@@ -30,12 +29,15 @@ from delivery.gateway.answers import (
 )
 from delivery.gateway.attempts import Attempt, Attempts
 from delivery.gateway.chat import Call, for_variant
+from delivery.gateway.replicas import Replicas
 
 DEFAULTS = GatewayConfig()
 KEEPALIVE_S = 3.0  # less than the 5 s after which vLLM closes an idle connection
-SHUNNED_S = 2.0  # a replica that refused a connection comes last for this long
+TRIES = 3  # replicas of a variant asked for one attempt
+ANOTHER_MAY_DO = frozenset(("connect", "disconnected", "first_frame"))
 LAST_BYTES_S = 0.2  # between [DONE] and the end of the response
 DONE = b"data: [DONE]\n\n"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,8 @@ class Upstreams:
 
     attempts: Attempts
     timeouts: Timeouts
+    replicas: Replicas
     api_key: str = ""
-    _turn: "itertools.count[int]" = field(default_factory=itertools.count)
-    _shunned: dict[str, float] = field(default_factory=dict)
 
     async def __aenter__(self) -> Self:
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "slipway"}
@@ -76,21 +77,24 @@ class Upstreams:
     ) -> None:
         await self._session.close()
 
+    async def get(self, url: URL) -> tuple[int, bytes]:
+        """Status and body of a GET upstream. Raises aiohttp.ClientError."""
+        async with self._session.get(url, allow_redirects=False) as response:
+            return response.status, await response.read()
+
     async def ask(self, call: Call, variant: Variant, attempt: Attempt) -> bytes:
         """A plain request's answer, under the route's name. Raises UpstreamError, or ApiError if the model declines."""
         body = for_variant(call, variant)
-        try:
-            async with asyncio.timeout(self.timeouts.answer_s):
-                response = await self._post(variant, call.endpoint.path, body, attempt)
-                try:
-                    raw = await response.read()
-                finally:
-                    response.close()  # no effect on a connection whose answer was read to the end
-        except aiohttp.ClientError:
-            raise UpstreamError("disconnected", attempt.status) from None
-        except TimeoutError:
-            raise UpstreamError("first_byte_timeout", attempt.status) from None
-        answer = _accepted(attempt.status, raw, variant, call)
+
+        async def one(upstream: str) -> dict[str, Any]:
+            response = await self._post(upstream, call.endpoint.path, body, attempt)
+            try:
+                raw = await response.read()
+            finally:
+                response.close()  # no effect on a connection whose answer was read to the end
+            return _accepted(response.status, raw, variant, call)
+
+        answer = await self._at_some_replica(variant, attempt, self.timeouts.answer_s, one)
         answer["model"] = call.name
         _count_tokens(attempt, answer)
         shown = orjson.dumps(answer)
@@ -102,56 +106,69 @@ class Upstreams:
     async def stream(self, call: Call, variant: Variant, attempt: Attempt) -> "Stream":
         """A stream whose first content is there, or UpstreamError, or ApiError. Whoever gets it closes it."""
         body = for_variant(call, variant)
-        response = None
-        try:
-            async with asyncio.timeout(self.timeouts.first_byte_s):
-                response = await self._post(variant, call.endpoint.path, body, attempt)
+
+        async def one(upstream: str) -> Stream:
+            response = await self._post(upstream, call.endpoint.path, body, attempt)
+            try:
                 if response.status != 200:
                     _accepted(response.status, await response.read(), variant, call)
                 stream = Stream(response, call, variant, attempt, self.timeouts.idle_s)
                 await stream.start()
-            self.attempts.first_content(attempt)
-            response = None
+            except BaseException:
+                response.close()
+                raise
             return stream
-        except aiohttp.ClientError:
-            raise UpstreamError("disconnected", attempt.status) from None
+
+        stream = await self._at_some_replica(variant, attempt, self.timeouts.first_byte_s, one)
+        self.attempts.first_content(attempt)
+        return stream
+
+    async def _at_some_replica(
+        self, variant: Variant, attempt: Attempt, timeout_s: float, once: Callable[[str], Awaitable[T]]
+    ) -> T:
+        """What the first replica that can says. A replica's own failure is the variant's only if no other helps."""
+        upstreams = self.replicas.order(variant)[:TRIES]
+        try:
+            async with asyncio.timeout(timeout_s):
+                for upstream in upstreams[:-1]:
+                    try:
+                        return await self._at(upstream, attempt, once)
+                    except UpstreamError as failure:
+                        if not _another_may_do(failure):
+                            raise
+                        if failure.status == 404:
+                            self.replicas.lacks(upstream, variant.model)
+                        else:
+                            self.replicas.failed(upstream, failure.kind)
+                return await self._at(upstreams[-1], attempt, once)
         except TimeoutError:
             raise UpstreamError("first_byte_timeout", attempt.status) from None
-        finally:
-            if response is not None:
-                response.close()
 
-    async def _post(self, variant: Variant, path: str, body: bytes, attempt: Attempt) -> aiohttp.ClientResponse:
-        """The response's head from the first replica that takes the request. Raises UpstreamError `connect`."""
+    async def _at(self, upstream: str, attempt: Attempt, once: Callable[[str], Awaitable[T]]) -> T:
+        self.replicas.begin(attempt, upstream)
+        attempt.status = 0
+        try:
+            return await once(upstream)
+        except aiohttp.ClientError:
+            raise UpstreamError("disconnected", attempt.status) from None
+
+    async def _post(self, upstream: str, path: str, body: bytes, attempt: Attempt) -> aiohttp.ClientResponse:
+        """The response's head. Raises UpstreamError `connect`."""
         suffix = {"served": "", "failover": "-f", "mirror": "-m"}[attempt.role]
         headers = {"X-Request-Id": attempt.request_id + suffix}
-        for upstream in self._in_order(variant.upstreams):
-            for is_last_try in (False, True):
-                try:
-                    response = await self._session.post(
-                        URL(upstream.rstrip("/") + path, encoded=True),
-                        data=body,
-                        headers=headers,
-                        allow_redirects=False,
-                    )
-                except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError):
-                    self._shunned[upstream] = time.monotonic() + SHUNNED_S
+        url = URL(upstream.rstrip("/") + path, encoded=True)
+        for is_last_try in (False, True):
+            try:
+                response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
+            except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError):
+                break
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if is_last_try:  # the first may have met a kept-alive connection at its end
                     break
-                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                    if is_last_try:  # the first may have met a kept-alive connection at its end
-                        break
-                else:
-                    attempt.status = response.status
-                    return response
+            else:
+                attempt.status = response.status
+                return response
         raise UpstreamError("connect")
-
-    def _in_order(self, upstreams: tuple[str, ...]) -> list[str] | tuple[str, ...]:
-        if len(upstreams) == 1:
-            return upstreams
-        start = next(self._turn) % len(upstreams)
-        now = time.monotonic()
-        turned = upstreams[start:] + upstreams[:start]
-        return sorted(turned, key=lambda upstream: self._shunned.get(upstream, 0.0) > now)
 
 
 class Stream:
@@ -238,6 +255,12 @@ class Stream:
         self._has_content = self._has_content or self._call.endpoint.has_content(chunk, True)
         self._finished = self._finished or is_finished(chunk)
         return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+
+def _another_may_do(failure: UpstreamError) -> bool:
+    """Whether it may be this replica's failure alone: never time that has passed, nor an answer that is a poor one."""
+    by_status = failure.kind == "status" and (failure.status in (404, 429) or failure.status >= 500)
+    return by_status or failure.kind in ANOTHER_MAY_DO
 
 
 def _accepted(status: int, raw: bytes, variant: Variant, call: Call) -> dict[str, Any]:

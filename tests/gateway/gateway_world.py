@@ -137,4 +137,4 @@ def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.002)
 
 
-QUICK = Timeouts(connect_s=0.5, first_byte_s=0.15, idle_s=0.15, answer_s=0.15)
+QUICK = Timeouts(connect_s=0.5, first_byte_s=0.3, idle_s=0.15, answer_s=0.15)

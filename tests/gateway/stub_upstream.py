@@ -27,6 +27,8 @@ class Stub:
     seen: list[Seen] = field(default_factory=list)
     abandoned: int = 0  # requests whose client went away
     port: int = 0
+    models: list[str] | None = None  # what it lists; None: it has no list
+    is_broken: bool = False  # as its health checks show it
 
     @property
     def url(self) -> str:
@@ -45,10 +47,16 @@ class Stub:
             self.abandoned += 1
             raise
 
+    async def list_models(self, _: web.Request) -> web.StreamResponse:
+        if self.is_broken or self.models is None:
+            return web.Response(status=500 if self.is_broken else 404)
+        return web.json_response({"object": "list", "data": [{"id": name} for name in self.models]})
+
     async def start(self, port: int = 0) -> web.AppRunner:
         app = web.Application()
         for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
             app.router.add_post(path, self.handle)
+        app.router.add_get("/v1/models", self.list_models)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.01, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()

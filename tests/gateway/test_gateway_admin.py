@@ -17,6 +17,7 @@ PATHS = [
     ("PUT", "/admin/table"),
     ("POST", "/admin/lease"),
     ("GET", "/admin/records"),
+    ("GET", "/admin/upstreams"),
     ("GET", "/metrics"),
     ("GET", "/nothing"),
 ]

@@ -1,0 +1,60 @@
+"""Active health checks: every replica is asked for its models, every few seconds and after each new table."""
+
+import asyncio
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from configs.routing import RoutingTable
+from delivery.gateway.replicas import Replicas
+from delivery.gateway.upstreams import Upstreams
+
+CHECK_TIMEOUT_S = 2.0
+
+
+class Health:
+    """Asks `GET /v1/models`. Any answer below 500 says that the replica is up; a list says what it has loaded."""
+
+    def __init__(self, replicas: Replicas, upstreams: Upstreams, every_s: float):
+        self._replicas = replicas
+        self._upstreams = upstreams
+        self._every_s = every_s
+        self._new_table = asyncio.Event()
+
+    def table_changed(self, _: RoutingTable) -> None:
+        """Asks at once."""
+        self._new_table.set()
+
+    async def run(self) -> None:
+        """Asks until cancelled."""
+        while True:
+            self._new_table.clear()
+            generation = self._replicas.generation
+            async with asyncio.TaskGroup() as checks:
+                for url, _ in self._replicas.known():
+                    checks.create_task(self._check(url, generation))
+            try:
+                async with asyncio.timeout(self._every_s):
+                    await self._new_table.wait()
+            except TimeoutError:
+                continue
+
+    async def _check(self, url: str, generation: int) -> None:
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                status, raw = await self._upstreams.get(URL(url.rstrip("/") + "/v1/models", encoded=True))
+        except (aiohttp.ClientError, TimeoutError):
+            self._replicas.checked(url, False, None, generation)
+            return
+        models = _models_in(raw) if status == 200 else None
+        self._replicas.checked(url, status < 500, models, generation)
+
+
+def _models_in(raw: bytes) -> frozenset[str] | None:
+    """The models' names; None where the answer is no list of models."""
+    try:
+        listed = orjson.loads(raw)["data"]
+        return frozenset(str(model["id"]) for model in listed)
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
