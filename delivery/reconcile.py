@@ -13,17 +13,21 @@ from delivery.tables import table_with, wanted_route
 
 
 def routing_actions(plan: RolloutPlan, state: ReleaseState, observation: Observation) -> list[Action]:
-    """The table for every gateway that lacks it, a renewed lease for those that have it and are being watched."""
+    """The table for every gateway that lacks it, a renewed lease for those that have it and are being watched.
+
+    Nobody gets a share while the monitor is blind.
+    """
     table = wanted_table(plan, state, observation)
     if table is None:
         return []
-    actions: list[Action] = []
-    if gateways_behind(observation, table):
-        actions.append(SetTable(table=table))
     route = table.routes[state.route]
-    if route.candidate is None and route.holdback is None:
-        return actions
+    shares = route.candidate is not None or route.holdback is not None
     blind = state.clocks.silent_s > plan.monitor_timeout_s
+    actions: list[Action] = []
+    if gateways_behind(observation, table) and not (shares and blind):  # a put is a lease too
+        actions.append(SetTable(table=table))
+    if not shares:
+        return actions
     for name, seen in sorted(observation.gateways.items()):
         if seen is not None and seen.table == table and (seen.pages or not blind):
             actions.append(RenewLease(gateway=name, revision=table.revision))

@@ -138,6 +138,8 @@ def _prepare(plan: RolloutPlan, state: ReleaseState, observation: Observation, n
 def _not_ready(state: ReleaseState, observation: Observation) -> str:
     if not observation.gateways or any(seen is None for seen in observation.gateways.values()):
         return "a gateway does not answer"
+    if state.clocks.silent_s > 0:
+        return "a gateway's records cannot be read"
     silent = [url for url in state.candidate.variant.upstreams if observation.replicas.get(url) is None]
     if silent:
         return f"no answer from vLLM at {', '.join(silent)}"

@@ -139,7 +139,7 @@ def _look_after_models(tick: Tick, state: ReleaseState) -> tuple[ReleaseState, l
     """
     plan, observation = tick.plan, tick.observation
     gone = bool(lost_on(observation, state.candidate)) or state.clocks.gone_s > GONE_AFTER_S
-    if state.suspended and is_verified(observation, state.candidate):
+    if state.suspended and is_verified(observation, state.candidate) and state.clocks.silent_s == 0:
         again = state.model_copy(update={"suspended": False, "attempt": state.attempt + 1})
         state = _restarted(plan, again)
     elif gone and not state.suspended and (not state.committed or is_listed(observation, state.stable)):

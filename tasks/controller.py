@@ -7,7 +7,7 @@ from configs.errors import SlipwayError
 from configs.rollout import RolloutPlan
 from configs.routing import RoutingTable
 from delivery.clients.gateway import GatewayClient, GatewayError
-from delivery.clients.ledger import LeaseHeldError, LedgerError
+from delivery.clients.ledger import LeaseHeldError, LedgerError, RevisionTakenError
 from delivery.progress import Progress, silent
 from delivery.records import RecordPage
 from delivery.release import (
@@ -62,6 +62,7 @@ class Controller:
         self._ledger_table: RoutingTable | None = None
         self._command: Command | None = None
         self._approval: Approval | None = None
+        self._way_back: Decision | None = None  # taken while the ledger was away
         self._text = ""
         self._rerouted = False
 
@@ -86,6 +87,8 @@ class Controller:
     def tick(self, state: ReleaseState) -> Decision | None:
         """One round. None when the ledger could not take the decision; only a way back is applied then."""
         self._rerouted = False
+        if self._way_back is not None:
+            return self._put_on_record(self._way_back)
         observation = self.observe(state)
         now = self.site.clock()
         decision = decide(self.plan, state, observation, now)
@@ -96,6 +99,7 @@ class Controller:
         except LedgerError as error:
             self._say(state, f"not renewing, not advancing; stable has all traffic when the lease ends. {error}")
             if decision.state.phase == "rolling_back":
+                self._way_back = decision
                 self._apply_tables(decision, observation)
             return None
         if number is not None:
@@ -103,6 +107,24 @@ class Controller:
         self._say_where(decision)
         self._apply(decision, observation, number)
         return decision
+
+    def _put_on_record(self, way_back: Decision) -> Decision | None:
+        """A way back that was taken without the ledger: nothing else is decided before it is on record."""
+        observation = self.observe(way_back.state)
+        try:
+            number = self._record(way_back, self.site.clock())
+        except LeaseHeldError:
+            raise
+        except RevisionTakenError:  # by a person's rollback: what is wanted now is decided anew
+            self._way_back = None
+            return None
+        except LedgerError:
+            self._apply_tables(way_back, observation)
+            return None
+        self._way_back = None
+        self.on_decision(way_back)
+        self._apply(way_back, observation, number)
+        return way_back
 
     # -- observe ----------------------------------------------------------------------------------------------------
 

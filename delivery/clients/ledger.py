@@ -45,6 +45,10 @@ class LeaseHeldError(LedgerError):
     """Somebody else controls the environment."""
 
 
+class RevisionTakenError(LedgerError):
+    """Somebody else decided another table under this revision; the next look at the ledger shows it."""
+
+
 class RouteRow(Strict):
     """A route's pointers in one environment."""
 
@@ -294,12 +298,15 @@ class Ledger:
             _quarantine(connection, bundle, reason, by, now, lifted=True)
 
     def export(self) -> Iterator[str]:
-        """Every row of every table as one line of JSON, in the order in which they refer to each other."""
+        """Every row of every table as one line of JSON, `{"table": NAME, "row": {COLUMN: VALUE}}`, oldest first.
+
+        Tables come in the order in which they refer to each other.
+        """
         with self._read() as connection:
             for table in schema.metadata.sorted_tables:
                 order = list(table.primary_key.columns)
                 for row in connection.execute(sa.select(table).order_by(*order)).mappings():
-                    yield json.dumps({"table": table.name, **row}, ensure_ascii=False)
+                    yield json.dumps({"table": table.name, "row": dict(row)}, ensure_ascii=False)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -445,7 +452,7 @@ def _add_table(
         values = {"environment": environment, "revision": table.revision, "release_id": release_id}
         connection.execute(sa.insert(rows).values(**values, table=value, why=why, at=now))
     elif canonical_json(known["table"]) != canonical_json(value):
-        raise LedgerError(f"revision {table.revision} of {environment} is another table already: {known['why']}")
+        raise RevisionTakenError(f"revision {table.revision} of {environment} is another table already: {known['why']}")
 
 
 def _quarantine(connection: Connection, bundle: str, reason: str, by: str, now: float, *, lifted: bool) -> None:

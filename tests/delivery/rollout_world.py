@@ -25,7 +25,7 @@ from delivery.release import (
     UnloadAdapter,
 )
 from delivery.rollout import decide, new_state
-from delivery.tables import alone
+from delivery.tables import alone, table_with
 
 VLLM = "http://vllm"
 OLD = Served(
@@ -54,6 +54,11 @@ PLAN = RolloutPlan(
 )
 
 
+def on(urls: tuple[str, ...], served: Served) -> Served:
+    """The same bundle on these replicas."""
+    return served.model_copy(update={"variant": served.variant.model_copy(update={"upstreams": urls})})
+
+
 @dataclass
 class Gateway:
     table: RoutingTable | None
@@ -73,6 +78,11 @@ class Gateway:
             raise AssertionError(f"revision {table.revision} has two contents")
         self.table, self.lease_until = table, now + table.lease_s
 
+    def receive(self, table: RoutingTable, now: float) -> None:
+        """A put that may be late or a repetition: whatever is not newer is refused, as the real gateway does."""
+        if self.up and (self.table is None or table == self.table or table.revision > self.table.revision):
+            self.put(table, now)
+
     def restart(self) -> None:
         """Keeps its table and loses its records; the lease is not longer for it."""
         self.boot += 1
@@ -91,33 +101,38 @@ class Replica:
 
 @dataclass
 class World:
-    """One release of NEW over OLD. `crash_after`: how many actions a tick applies before the controller dies."""
+    """One release of `new` over `old`. `crash_after`: how many actions a tick applies before the controller dies."""
 
     plan: RolloutPlan = PLAN
+    old: Served = OLD
+    new: Served = NEW
     now: float = 1000.0
     gateways: dict[str, Gateway] = field(default_factory=dict)
     replicas: dict[str, Replica] = field(default_factory=dict)
     command: Command | None = None
     approval: Approval | None = None
     refusal: str = ""
-    live: Served = OLD
+    live: Served = field(init=False)
     quarantined: set[str] = field(default_factory=set)
     tables: dict[int, RoutingTable] = field(default_factory=dict)
     alerts: list[str] = field(default_factory=list)
     asked: list[int] = field(default_factory=list)
     done: list[Action] = field(default_factory=list)
+    under_way: list[Action] = field(default_factory=list)  # sent, and not arrived yet
+    unrecorded: Decision | None = None  # a way back that was applied while the ledger was away
     load_error: str = ""
     loads_fail: bool = False
     state: ReleaseState = field(init=False)
 
     def __post_init__(self) -> None:
-        first = RoutingTable(revision=7, routes={"tutor": alone(OLD, "salt", "start")})
+        self.live = self.old
+        first = RoutingTable(revision=7, routes={"tutor": alone(self.old, "salt", "start")})
         self.tables = {7: first}
         self.gateways = self.gateways or {"gw": Gateway(first)}
         for gateway in self.gateways.values():
             gateway.table = first
         self.replicas = self.replicas or {VLLM: Replica({"base", "tutor-old"})}
-        self.state = new_state("r1", "local", "tutor", NEW, OLD, self.now)
+        self.state = new_state("r1", "local", "tutor", self.new, self.old, self.now)
 
     # -- the world goes on ------------------------------------------------------------------------------------------
 
@@ -197,19 +212,60 @@ class World:
         )
 
     def tick(
-        self, step_s: float = 1.0, *, failing: frozenset[int] = frozenset(), crash_after: int | None = None
+        self,
+        step_s: float = 1.0,
+        *,
+        failing: frozenset[int] = frozenset(),
+        late: frozenset[int] = frozenset(),
+        crash_after: int | None = None,
+        has_ledger: bool = True,
     ) -> Decision:
-        """One tick, recorded before anything is applied. `failing`: which of its actions fail."""
+        """One tick, recorded before anything is applied. Which of its actions fail, or arrive only some time later.
+
+        Without a ledger nothing is applied but a way back, which goes on record as soon as the ledger is there again.
+        """
         self.now += step_s
+        if self.unrecorded is not None and has_ledger:
+            self._record(self.unrecorded)
+            self.unrecorded = None
+        if self.unrecorded is not None:
+            return self.unrecorded
         observation = self.observe()
         decision = decide(self.plan, self.state, observation, self.now)
-        self._record(decision)
+        if has_ledger:
+            self._record(decision)
+        elif decision.state.phase == "rolling_back":
+            self.unrecorded = decision
         for index, action in enumerate(decision.actions):
             if crash_after is not None and index >= crash_after:
                 break
-            if index not in failing:
+            if not has_ledger and not (self.unrecorded and isinstance(action, SetTable)):
+                continue
+            if index in late:
+                self.under_way.append(action)
+            elif index not in failing:
                 self._apply(action, observation)
         return decision
+
+    def arrive(self, which: int) -> None:
+        """Something that was sent arrives, maybe long after what was sent later."""
+        action = self.under_way.pop(which % len(self.under_way))
+        if isinstance(action, SetTable):
+            for gate in self.gateways.values():
+                gate.receive(action.table, self.now)
+        else:
+            self._apply(action, self.observe())
+
+    def take_back_by_hand(self, *, and_put: bool) -> None:
+        """`slipway rollback`: the request on record, then the routing change without waiting for a controller."""
+        self.command = Command(id=1, kind="rollback", by="ann", reason="because")
+        if not and_put or self.state.phase == "rolling_back":
+            return
+        route = alone(self.state.stable, "r1", "r1/rolled-back")
+        table = table_with("tutor", route, self.observe(), self.plan.lease_s)
+        self.tables.setdefault(table.revision, table)
+        for gate in self.gateways.values():
+            gate.receive(table, self.now)
 
     def _record(self, decision: Decision) -> None:
         self.state = decision.state
@@ -268,7 +324,7 @@ class World:
         route = gate.table.routes["tutor"] if gate.table else None
         if route is None:
             return 0
-        if route.stable == NEW.name:
+        if route.stable == self.new.name:
             return 10_000
         leased = self.now < gate.lease_until
         return route.candidate.share_bp if route.candidate is not None and leased else 0

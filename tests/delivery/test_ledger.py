@@ -213,4 +213,4 @@ def test_the_export_is_every_row_as_json(ledger: Ledger) -> None:
     ledger.record(Decision(state=state, actions=(), verdict="inconclusive", reason="nothing yet"), "me", 30, now=1)
     rows = [json.loads(line) for line in ledger.export()]
     assert {row["table"] for row in rows} >= {"bundles", "releases", "decisions", "routes", "leases"}
-    assert [row["reason"] for row in rows if row["table"] == "decisions"] == ["nothing yet"]
+    assert [row["row"]["reason"] for row in rows if row["table"] == "decisions"] == ["nothing yet"]

@@ -1,5 +1,6 @@
 """The controller's verbs against gateways, vLLM and users that keep their state outside of it."""
 
+import json
 import os
 import shutil
 import signal
@@ -467,17 +468,19 @@ def test_a_candidate_that_breaks_while_the_ledger_is_locked_still_loses_its_traf
         def sleeping(seconds: float) -> None:
             sleep(seconds)
             served.append(scene.serves())
-            if scene.world.clock() > locked_at + 10:
+            if other.in_transaction and scene.world.clock() > locked_at + 10:
+                scene.world.restart_gateway()  # what was seen of the candidate is gone
                 other.execute("ROLLBACK")
-                scene.world.sleep = sleep  # type: ignore[method-assign]
 
         scene.world.sleep = sleeping  # type: ignore[method-assign]
 
     site = replace(scene.site, sleep=lambda seconds: scene.world.sleep(seconds))
     when(scene.world, in_canary_of(scene), lock)
     outcome = scene.release(site=site)
-    assert served[-1] == {scene.base.variant_name}
+    off = served.index({scene.base.variant_name})
+    assert served[off:] == [{scene.base.variant_name}] * len(served[off:])
     assert outcome.outcome == "rolled_back"
+    assert scene.ledger.newest_table("local") == scene.world.table
     assert scene.ledger.quarantined(scene.new.digest)
 
 
@@ -485,7 +488,7 @@ def test_a_candidate_that_breaks_while_the_ledger_is_locked_still_loses_its_traf
 
 
 class Noticed(Ledger):
-    """Tells when a decision is on record and nothing of it is applied yet."""
+    """Tells when something is on record and nothing of it is applied yet."""
 
     on_record: Callable[[str], None] = staticmethod(lambda effect: None)
 
@@ -494,14 +497,23 @@ class Noticed(Ledger):
         self.on_record("record")
         return number
 
+    def add_command(self, *arguments: Any, **more: Any) -> None:
+        super().add_command(*arguments, **more)
+        self.on_record("record")
 
-def killed_after(home: Path, effect: int, *, bad: bool) -> bool:
-    """Releases in a child process that kills itself right after its n-th effect; whether it came so far."""
+    def add_table(self, *arguments: Any, **more: Any) -> None:
+        super().add_table(*arguments, **more)
+        self.on_record("record")
+
+
+def killed_after(home: Path, effect: int, begin: Callable[[Scene], Callable[[], object]]) -> bool:
+    """A child process kills itself right after the n-th effect of what `begin` returns; whether it came so far."""
     pid = os.fork()
     if pid == 0:
         try:
             scene = Scene(home, Noticed)
-            seen = 0
+            scene.site = replace(scene.site, owner=own_name())
+            act, seen = begin(scene), 0
 
             def count(text: str) -> None:
                 nonlocal seen
@@ -509,10 +521,8 @@ def killed_after(home: Path, effect: int, *, bad: bool) -> bool:
                 if seen >= effect:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            if bad:
-                scene.breaks(scene.new, 4)
             scene.world.on_effect, Noticed.on_record = count, staticmethod(count)
-            scene.release(site=replace(scene.site, owner=own_name()))
+            act()
             os._exit(0)
         except BaseException:  # noqa: BLE001 - a forked child must not return into pytest
             os._exit(1)
@@ -521,29 +531,73 @@ def killed_after(home: Path, effect: int, *, bad: bool) -> bool:
     return os.WIFSIGNALED(status)
 
 
-@pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
-def test_a_controller_killed_after_any_effect_does_no_harm_and_its_release_ends_as_it_would_have(
-    home: Path, tmp_path_factory: pytest.TempPathFactory, bad: bool
+def good(scene: Scene) -> Callable[[], object]:
+    return scene.release
+
+
+def bad(scene: Scene) -> Callable[[], object]:
+    scene.breaks(scene.new, 4)
+    return scene.release
+
+
+def taken_back_by_hand(scene: Scene) -> Callable[[], object]:
+    assert scene.release().outcome == "live"
+    return lambda: rollback(scene.site, "tutor", by="ann", reason="complaints")
+
+
+def taken_back_in_the_middle(scene: Scene) -> Callable[[], object]:
+    """Of a release whose own controller was killed in the canary."""
+    with pytest.raises(KeyboardInterrupt):
+        when(scene.world, in_canary_of(scene), interrupt)
+        scene.release()
+    scene.world.on_effect = lambda effect: None
+    return lambda: rollback(scene.site, "tutor", by="ann", reason="complaints")
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def written_so_far(ledger: Ledger) -> dict[str, list[str]]:
+    """By table, the rows of which none may ever change or go."""
+    found: dict[str, list[str]] = {}
+    for line in ledger.export():
+        found.setdefault(json.loads(line)["table"], []).append(line)
+    return {name: found.get(name, []) for name in ("decisions", "applied", "commands", "approvals", "bundles")}
+
+
+@pytest.mark.parametrize("begin", [good, bad, taken_back_by_hand, taken_back_in_the_middle], ids=lambda f: f.__name__)
+def test_whoever_is_killed_after_any_effect_does_no_harm_and_all_ends_as_it_would_have(
+    home: Path, tmp_path_factory: pytest.TempPathFactory, begin: Callable[[Scene], Callable[[], object]]
 ) -> None:
-    for effect in range(1 + bad, 100, 2):
+    for effect in range(1, 100):
         place = tmp_path_factory.mktemp("killed")
         shutil.copy(home / "ledger.sqlite", place / "ledger.sqlite")
-        was_killed = killed_after(place, effect, bad=bad)
+        was_killed = killed_after(place, effect, begin)
         scene = Scene(place)  # starts the environment again, which must not disturb the release
-        if bad:
+        before = written_so_far(scene.ledger)
+        if begin is bad:
             scene.world.goes_bad = lambda world: world["now"] >= 1_000_004
         scene.world.sleep(20)  # longer than the lease, with nobody there
         state, table = scene.world.read(), scene.world.table.routes["tutor"]
         assert table.candidate is None or state["lease_until"] <= state["now"]
-        if was_killed:
+        if not was_killed:
+            pass
+        elif begin in (good, bad):
             outcome = scene.release().outcome
-            assert outcome in (("rolled_back", "refused") if bad else ("live",))  # refused: it was over already
-            assert [row["phase"] for row in scene.ledger.releases("local")][-1] == ("rolled_back" if bad else "live")
-        assert scene.serves() == {scene.base.variant_name if bad else scene.new.variant_name}, f"effect {effect}"
+            assert outcome in (("rolled_back", "refused") if begin is bad else ("live",))  # refused: it was over already
+        else:
+            again = rollback(scene.site, "tutor", by="ann", reason="complaints")
+            assert again.outcome in ("rolled_back", "nothing_to_do")
+        phases = [row["phase"] for row in scene.ledger.releases("local")]
+        assert phases[-1] == ("live" if begin is good else "rolled_back")
+        assert scene.serves() == {(scene.new if begin is good else scene.base).variant_name}, f"effect {effect}"
         state = scene.world.read()
         assert state["failed_users"] == 0
         assert state["put"] == sorted(state["put"])
+        after = written_so_far(scene.ledger)
+        assert all(after[name][: len(rows)] == rows for name, rows in before.items()), "the ledger lost something"
         if not was_killed:
-            assert effect > 10
+            assert effect > 4
             return
-    raise AssertionError("the release never ended")
+    raise AssertionError("it never ended")
