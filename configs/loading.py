@@ -111,6 +111,8 @@ def _known_keys(model: type[BaseModel], parents: tuple[int | str, ...]) -> list[
                     following.append(option["properties"][str(part)])
                 elif isinstance(option.get("additionalProperties"), dict):
                     following.append(option["additionalProperties"])
+                else:
+                    following += option.get("patternProperties", {}).values()
         candidates = following or candidates
     keys = [key for node in candidates for o in _options(node, definitions) for key in o.get("properties", {})]
     return sorted(set(keys))

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from configs.contract import Contract
 from configs.dataset import DatasetRecipe
 from configs.environment import Environment
 from configs.errors import ConfigError, Problem
@@ -38,6 +39,8 @@ FILES: dict[str, type[Any]] = {
     "rollout": RolloutPlan,
     "environment": Environment,
 }
+CONTRACT = "contract:"  # a rollout metric is this and a detector's name
+OPTIONAL: dict[str, type[Any]] = {"contract": Contract}
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Project:
     evals: EvalsConfig
     rollout: RolloutPlan
     environment: Environment
+    contract: Contract | None  # None: answers are not judged
 
 
 def load_project(folder: Path) -> Project:
@@ -63,17 +67,19 @@ def load_project(folder: Path) -> Project:
         raise ConfigError(f"there is no folder {folder}", cure=f"known here: {', '.join(near) or 'none'}")
     head, problems = _head(folder)
     parts: dict[str, Any] = {}
-    files = {name: _file(folder, name, head) for name in FILES}
-    if problems:  # which files stand in for missing ones is not known then
-        files = {name: path for name, path in files.items() if path.exists()}
+    known = FILES | OPTIONAL
+    files = {name: _file(folder, name, head) for name in known}
+    absent = OPTIONAL if not problems else known  # which files stand in for missing ones is not known then
+    files = {name: path for name, path in files.items() if name not in absent or path.exists()}
     for name, path in files.items():
-        parts[name], found = check(path, FILES[name])
+        parts[name], found = check(path, known[name])
         problems += found
     if not problems:
         problems = _disagreements(files, parts)
     if problems:
         raise ConfigError(f"{folder} cannot be used: {len(problems)} problem(s)", problems=problems)
     route = head.route or folder.resolve().name
+    parts.setdefault("contract", None)
     return Project(folder=folder, route=route, dataset_folder=files["dataset"].parent, **parts)
 
 
@@ -124,4 +130,16 @@ def _disagreements(files: dict[str, Path], parts: dict[str, Any]) -> list[Proble
                 "make both the same",
             )
         )
-    return found
+    return found + _undetectable(files, parts)
+
+
+def _undetectable(files: dict[str, Path], parts: dict[str, Any]) -> list[Problem]:
+    """Checks on a detector that the contract does not have: they could only ever be inconclusive."""
+    contract = parts.get("contract")
+    known = sorted(contract.detectors) if contract else []
+    cure = f"known detectors: {', '.join(known)}" if known else "write a contract.yaml with this detector"
+    return [
+        Problem(f"{files['rollout']}: checks.{index}.metric", f"{check.metric} names no detector of the contract", cure)
+        for index, check in enumerate(parts["rollout"].checks)
+        if check.metric.startswith(CONTRACT) and check.metric.removeprefix(CONTRACT) not in known
+    ]

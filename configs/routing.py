@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from configs.contract import Contract
 from configs.strict import Strict
 
 FULL_BP = 10_000  # basis points: 10,000 = all requests
@@ -62,6 +63,7 @@ class Route(Strict):
     candidate: Candidate | None = None
     holdback: Holdback | None = None
     policy: Policy = Policy()
+    contract: Contract | None = Field(None, description="every complete answer is judged by it, whoever gave it")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -7,6 +7,8 @@ Only `served` and `mirror` attempts were assigned at random; comparisons leave `
 
 from typing import Literal
 
+from pydantic import Field
+
 from configs.strict import Strict
 
 Role = Literal["served", "failover", "mirror"]
@@ -33,7 +35,7 @@ class Record(Strict):
     streamed: bool = False
     user_ok: bool = True  # whether the user got a complete answer in the end (true for mirrors)
     # Per detector of the route's response contract: whether the answer breaks it. Absent: it could not be judged.
-    verdicts: dict[str, bool] = {}
+    verdicts: dict[str, bool] = Field(default_factory=dict)
 
 
 class Feedback(Strict):

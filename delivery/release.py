@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from configs.contract import Contract
 from configs.routing import RoutingTable, Variant
 from configs.strict import Strict
 from delivery.checks import CheckResult, Verdict
@@ -24,6 +25,7 @@ class Served(Strict):
     name: str  # of the variant
     variant: Variant
     adapter_path: str | None = None
+    contract: Contract | None = None  # how its route's answers are judged while it is the newest bundle there
 
 
 class StageRecord(Strict):

@@ -24,7 +24,8 @@ def epoch_of(plan: RolloutPlan, state: ReleaseState) -> str:
 
 def alone(served: Served, salt: str, epoch: str) -> Route:
     """One variant with all traffic."""
-    return Route(salt=salt, epoch=epoch, variants={served.name: served.variant}, stable=served.name)
+    variants = {served.name: served.variant}
+    return Route(salt=salt, epoch=epoch, variants=variants, stable=served.name, contract=served.contract)
 
 
 def wanted_route(plan: RolloutPlan, state: ReleaseState) -> Route | None:
@@ -39,14 +40,16 @@ def wanted_route(plan: RolloutPlan, state: ReleaseState) -> Route | None:
     if state.phase == "live":
         return alone(state.candidate, release, f"{release}/live")
     stage, epoch = current_stage(plan, state), epoch_of(plan, state)
+    contract = state.candidate.contract  # for both, or they could not be compared
     both = {served.name: served.variant for served in (stable, state.candidate)}
     if stage.kind == "watch":
         if state.holdback_bp == 0:
             return alone(state.candidate, release, epoch)
         held = Holdback(variant=stable.name, share_bp=state.holdback_bp)
-        return Route(salt=release, epoch=epoch, variants=both, stable=state.candidate.name, holdback=held)
+        ours = state.candidate.name
+        return Route(salt=release, epoch=epoch, variants=both, contract=contract, stable=ours, holdback=held)
     share = Candidate(variant=state.candidate.name, share_bp=stage.share_bp, mirror_bp=stage.mirror_bp)
-    return Route(salt=release, epoch=epoch, variants=both, stable=stable.name, candidate=share)
+    return Route(salt=release, epoch=epoch, variants=both, contract=contract, stable=stable.name, candidate=share)
 
 
 def holdback_of(plan: RolloutPlan) -> int:

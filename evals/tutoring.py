@@ -104,20 +104,39 @@ def giveaway_fault(text: str, answer: Fraction, given: str) -> str:
 
 def format_fault(text: str, max_words: int, max_sentences: int) -> str:
     """What speaks against the form: too long, not one question at the end, lists, markdown, several paragraphs."""
-    plain = unicodedata.normalize("NFKC", text).strip()
-    count = len(words(plain))
-    if count > max_words:
+    if fault := length_fault(text, max_words, None) or markup_fault(text) or ending_fault(text):
+        return fault
+    return length_fault(text, None, max_sentences)
+
+
+def length_fault(text: str, max_words: int | None, max_sentences: int | None) -> str:
+    """More words or sentences than allowed."""
+    plain = _plain(text)
+    count = len(words(plain)) if max_words is not None else 0
+    if max_words is not None and count > max_words:
         return f"{count} words, allowed are {max_words}"
+    sentences = len(re.findall(r"[.!?]+(?=[\s\"'”’»)]|$)", plain)) if max_sentences is not None else 0
+    if max_sentences is not None and sentences > max_sentences:
+        return f"{sentences} sentences, allowed are {max_sentences}"
+    return ""
+
+
+def markup_fault(text: str) -> str:
+    """Anything but one plain paragraph: lists, markdown, formulas, line breaks."""
+    plain = _plain(text)
     if _LIST.search(plain):
         return "holds a list"
     if found := _MARKDOWN.search(plain):
         return f"holds markup: {found.group().strip()!r}"
-    if "\n" in plain:
-        return "has more than one paragraph"
+    return "has more than one paragraph" if "\n" in plain else ""
+
+
+def ending_fault(text: str) -> str:
+    """Anything but exactly one question, at the end."""
+    plain = _plain(text)
     if plain.count("?") != 1 or not plain.rstrip("\"'”’»)").endswith("?"):
         return f"{plain.count('?')} question marks; one is needed, at the end"
-    sentences = len(re.findall(r"[.!?]+(?=[\s\"'”’»)]|$)", plain))
-    return f"{sentences} sentences, allowed are {max_sentences}" if sentences > max_sentences else ""
+    return ""
 
 
 def _concludes(text: str, mention: Mention) -> bool:

@@ -48,7 +48,7 @@ def assemble_bundle(
         temperature=project.prompts.sampling.temperature,
         max_tokens=project.prompts.sampling.max_tokens,
         evals=_scores(report),
-        routing=_routing(project) if trained else {},
+        routing=_routing(project, is_released=trained is not None),
     )
     oci.write_bundle(bundle, trained.folder if trained else None, home)
     return bundle
@@ -74,7 +74,12 @@ def _scores(report: EvalReport | None) -> dict[str, SuiteScore]:
     }
 
 
-def _routing(project: Project) -> dict[str, Any]:
-    """How far traffic is moved at a time on the bundle's way through."""
+def _routing(project: Project, *, is_released: bool) -> dict[str, Any]:
+    """How the route's answers are judged, and how far traffic is moved at a time on the bundle's way through."""
     fields = {"kind", "share_bp", "mirror_bp"}
-    return {"stages": [stage.model_dump(mode="json", include=fields) for stage in project.rollout.stages]}
+    rules: dict[str, Any] = {}
+    if project.contract is not None:
+        rules["contract"] = project.contract.model_dump(mode="json")
+    if is_released:
+        rules["stages"] = [stage.model_dump(mode="json", include=fields) for stage in project.rollout.stages]
+    return rules

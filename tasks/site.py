@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from configs.contract import Contract
 from configs.environment import Environment
 from configs.errors import SlipwayError
 from configs.routing import Variant
@@ -109,7 +110,9 @@ def served_as(bundle: Bundle, upstreams: tuple[str, ...], home: Path) -> Served:
         temperature=bundle.temperature,
         max_tokens=bundle.max_tokens,
     )
-    return Served(bundle=bundle.digest, name=bundle.variant_name, variant=variant, adapter_path=path)
+    judged_by = bundle.routing.get("contract")
+    contract = None if judged_by is None else Contract.model_validate(judged_by)
+    return Served(bundle=bundle.digest, name=bundle.variant_name, variant=variant, adapter_path=path, contract=contract)
 
 
 def why_not_servable(bundle: Bundle, served: Served, environment: Environment) -> str:

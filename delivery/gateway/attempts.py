@@ -6,13 +6,16 @@ An attempt's `ok` says that its variant did not fail: an answer that the client 
 keeps True.
 """
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from configs.contract import Contract
 from delivery.gateway.chat import Call
+from delivery.gateway.judging import Said, judge
 from delivery.gateway.tables import Clock
 from delivery.records import Role
 
@@ -40,6 +43,9 @@ class Attempt:
     completion_tokens: int | None = None
     user_ok: bool = True
     upstream: str = ""  # the base URL that is being asked
+    verdicts: dict[str, bool] = field(default_factory=dict)
+    contract: Contract | None = None
+    said: Said | None = None  # kept until the attempt is on record
 
     def fail(self, kind: str) -> None:
         """The variant failed."""
@@ -82,6 +88,8 @@ class Attempts:
             streamed=call.stream,
             started_at=self.wall(),
             began=self.monotonic(),
+            contract=call.route.contract,
+            said=Said() if call.route.contract is not None else None,
         )
         self.in_flight.add(attempt)
         return attempt
@@ -91,8 +99,20 @@ class Attempts:
         attempt.ttft_s = self.monotonic() - attempt.began
 
     def end(self, attempt: Attempt) -> None:
-        """The attempt is over: into the ring, in place of the oldest."""
+        """The attempt is over. It is judged and on record in the event loop's next turn: the user's bytes go first."""
         attempt.duration_s = self.monotonic() - attempt.began
+        if attempt.said is not None and attempt.ok and not attempt.error:
+            asyncio.get_running_loop().call_soon(self._judge, attempt)
+        else:
+            self._file(attempt)
+
+    def _judge(self, attempt: Attempt) -> None:
+        if attempt.contract is not None and attempt.said is not None:
+            attempt.verdicts = judge(attempt.contract, attempt.said, attempt.request_id)
+        self._file(attempt)
+
+    def _file(self, attempt: Attempt) -> None:
+        """Into the ring, in place of the oldest."""
         self.in_flight.discard(attempt)
         self.last_seq += 1
         attempt.seq = self.last_seq
@@ -102,6 +122,7 @@ class Attempts:
             self._ring[(attempt.seq - 1) % self._kept] = attempt
         for observe in self._observers:
             observe(attempt)
+        attempt.contract = attempt.said = None
 
     def page(self, after: int, limit: int) -> dict[str, Any]:
         """The part of a `RecordPage` that is about attempts: at most `limit` that ended after `after`, oldest first."""
@@ -132,6 +153,7 @@ def _record(attempt: Attempt) -> dict[str, Any]:
         "completion_tokens": attempt.completion_tokens,
         "streamed": attempt.streamed,
         "user_ok": attempt.user_ok,
+        "verdicts": attempt.verdicts,
     }
 
 

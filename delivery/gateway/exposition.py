@@ -54,13 +54,23 @@ class Exposition(Collector):
             users.add_metric(place, series.users_failed)
             tokens.add_metric((*place, "prompt"), series.prompt_tokens)
             tokens.add_metric((*place, "completion"), series.completion_tokens)
+        judged = CounterMetricFamily(
+            "slipway_contract_judged", "Answers that a detector of the contract judged.", labels=(*ATTEMPT, "detector")
+        )
+        broken = CounterMetricFamily(
+            "slipway_contract_broken", "Answers that break the contract.", labels=(*ATTEMPT, "detector")
+        )
+        for place, series in self._metrics.series.items():
+            for detector, count in series.judged.items():
+                judged.add_metric((*place, detector), count)
+                broken.add_metric((*place, detector), series.broken[detector])
         refused = CounterMetricFamily("slipway_refused", "Requests answered with an error.", labels=("code",))
         for code, count in self._metrics.refused.items():
             refused.add_metric((code,), count)
         dropped = CounterMetricFamily("slipway_mirror_dropped", "Copies that were not sent.", labels=("route",))
         for route, count in self._metrics.dropped.items():
             dropped.add_metric((route,), count)
-        yield from (requests, failovers, users, tokens, refused, dropped)
+        yield from (requests, failovers, users, tokens, judged, broken, refused, dropped)
 
     def _timed(self) -> Iterator[Metric]:
         latency = HistogramMetricFamily("slipway_answer_seconds", "Time to the end of an answer.", labels=ATTEMPT)

@@ -48,6 +48,8 @@ class Series:
     completion_tokens: int = 0
     failed_over: int = 0
     users_failed: int = 0
+    judged: Counter[str] = field(default_factory=Counter)  # by detector
+    broken: Counter[str] = field(default_factory=Counter)
 
 
 class Metrics:
@@ -70,6 +72,9 @@ class Metrics:
             series.latency.observe(attempt.duration_s)
         if not attempt.user_ok:
             series.users_failed += 1
+        for detector, is_broken in attempt.verdicts.items():
+            series.judged[detector] += 1
+            series.broken[detector] += is_broken
 
     def failed_over(self, attempt: Attempt) -> None:
         """Stable takes over from this attempt."""

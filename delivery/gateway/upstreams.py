@@ -97,6 +97,8 @@ class Upstreams:
         answer = await self._at_some_replica(variant, attempt, self.timeouts.answer_s, one)
         answer["model"] = call.name
         _count_tokens(attempt, answer)
+        if attempt.said is not None:
+            attempt.said.add(answer, streamed=False)
         shown = orjson.dumps(answer)
         if not call.endpoint.has_content(answer, False):
             raise UpstreamError("empty", attempt.status, shown if is_finished(answer) else b"")
@@ -254,6 +256,8 @@ class Stream:
                     return b""
         self._has_content = self._has_content or self._call.endpoint.has_content(chunk, True)
         self._finished = self._finished or is_finished(chunk)
+        if self._attempt.said is not None:
+            self._attempt.said.add(chunk, streamed=True)
         return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
 

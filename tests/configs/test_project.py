@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from configs.errors import ConfigError
-from configs.project import FILES, load_project
+from configs.project import FILES, OPTIONAL, load_project
 
 SHIPPED = Path(__file__).parents[2] / "configs"
 
@@ -17,7 +17,7 @@ def folder(tmp_path) -> Path:
     """A copy of the tutor's settings."""
     target = tmp_path / "tutor"
     target.mkdir()
-    for name in FILES:
+    for name in FILES | OPTIONAL:
         shutil.copy(SHIPPED / "tutor" / f"{name}.yaml", target)
     return target
 
@@ -107,3 +107,9 @@ def test_a_wrong_head_is_reported_alone(folder, tmp_path, content, message):
 def test_a_folder_that_is_not_there_names_those_that_are(tmp_path):
     with pytest.raises(ConfigError, match=r"there is no folder(?s:.)*tutor"):
         load_project(SHIPPED / "tutro")
+
+
+def test_a_project_without_a_contract_has_none_and_an_extended_one_lends_its_own(folder):
+    assert load_project(SHIPPED / "tutor-next").contract == load_project(SHIPPED / "tutor").contract
+    (folder / "contract.yaml").unlink()
+    assert load_project(folder).contract is None

@@ -3,6 +3,7 @@
 import pytest
 from rollout_world import BASE, NEW, OLD, PLAN, VLLM, Gateway, Replica, World
 
+from configs.contract import Contract
 from delivery.records import InFlight
 from delivery.release import Approval, Command, Commit, LoadAdapter, Quarantine, RenewLease, SetTable, UnloadAdapter
 from delivery.rollout import watching
@@ -513,3 +514,21 @@ def test_a_live_release_that_goes_bad_while_watched_is_taken_back() -> None:
         world.tick()
     assert world.state.phase == "rolled_back"
     assert world.live == OLD
+
+
+def test_candidate_and_stable_are_judged_by_the_candidates_contract_until_it_is_taken_back() -> None:
+    contract = Contract.model_validate({"detectors": {"refusal": {"kind": "refusal"}}})
+    world = World()
+    world.state = world.state.model_copy(update={"candidate": NEW.model_copy(update={"contract": contract})})
+    for index in range(len(PLAN.stages)):
+        world.until_stage(index)
+        assert judged_by(world) == contract
+    world.command = ROLLBACK
+    world.until("rolled_back")
+    assert judged_by(world) is None
+
+
+def judged_by(world: World) -> Contract | None:
+    table = world.gateways["gw"].table
+    assert table is not None
+    return table.routes["tutor"].contract

@@ -12,8 +12,10 @@ from configs.errors import SlipwayError
 from configs.project import load_project
 from configs.training import TrainingConfig
 from delivery.clients import adapter_store, oci
+from delivery.tables import alone
 from evals.report import EvalReport, SuiteResult
 from tasks.bundle import assemble_bundle, base_bundle
+from tasks.site import served_as
 from tasks.training import TrainedAdapter
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "tutor"
@@ -101,3 +103,12 @@ def test_an_adapter_that_vllm_would_refuse_is_refused(project, tmp_path):
         assemble_bundle(project, "r", DATASET, train_fake(tmp_path, use_dora=True), None, tmp_path)
     assert "DoRA" in str(caught.value)
     assert not (tmp_path / "bundles").exists()
+
+
+def test_a_bundle_carries_the_contract_by_which_its_route_is_judged(project, tmp_path):
+    released = assemble_bundle(project, "rev", DATASET, train_fake(tmp_path), None, tmp_path)
+    base = base_bundle(project, "rev", tmp_path)
+    for bundle in (released, base):
+        served = served_as(bundle, ("http://vllm",), tmp_path)
+        assert served.contract == project.contract
+        assert alone(served, "salt", "epoch").contract == project.contract

@@ -1,0 +1,84 @@
+"""The response contract of a route: what an answer must not do, as named detectors that need nothing but its text.
+
+The gateway judges complete answers by it, for stable and candidate alike; a release plan may then ask for
+`contract:<detector>`. A detector says True when an answer breaks it. Patterns are Python's, searched in at most
+JUDGED_CHARS characters after the user has the answer: whoever writes one answers for its running time.
+"""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+import jsonschema
+from pydantic import Field, field_validator, model_validator
+
+from configs.strict import Strict
+
+JUDGED_CHARS = 8_000  # of an answer are kept; a longer one is judged by these as far as that is possible
+DetectorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
+
+
+class Form(Strict):
+    """Broken by an answer that is too long, holds markup, or does not end as it should."""
+
+    kind: Literal["form"]
+    max_words: int | None = Field(None, ge=1)
+    max_sentences: int | None = Field(None, ge=1)
+    plain_text: bool = Field(False, description="one paragraph without lists or markup")
+    ends_with: Literal["question"] | None = Field(None, description="question: exactly one, at the end")
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if self.max_words is None and self.max_sentences is None and not self.plain_text and self.ends_with is None:
+            raise ValueError("this form allows everything -> give max_words, max_sentences, plain_text or ends_with")
+        return self
+
+
+class Refusal(Strict):
+    """Broken by an answer that turns the request down, in the route's own words or in those that models use for it."""
+
+    kind: Literal["refusal"]
+    opening: str | None = Field(None, min_length=1, description="how this route's refusals start")
+
+
+class Pattern(Strict):
+    """Broken by an answer in which a pattern is found (or, with `broken_by: absence`, is not)."""
+
+    kind: Literal["pattern"]
+    pattern: str = Field(min_length=1, description="a regular expression, searched anywhere in the answer")
+    broken_by: Literal["presence", "absence"] = "presence"
+    ignore_case: bool = True
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return pattern
+
+
+class Json(Strict):
+    """Broken by an answer that is not JSON, or not JSON of this schema."""
+
+    kind: Literal["json"]
+    json_schema: dict[str, Any] = Field(default_factory=dict, description="{}: any JSON")
+
+    @field_validator("json_schema")
+    @classmethod
+    def _is_a_schema(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        try:
+            jsonschema.validators.validator_for(schema).check_schema(schema)
+        except jsonschema.SchemaError as error:
+            place = ".".join(map(str, error.absolute_path)) or "its root"
+            raise ValueError(f"not a JSON Schema, at {place}: {error.message}") from None
+        return schema
+
+
+Detector = Annotated[Form | Refusal | Pattern | Json, Field(discriminator="kind")]
+
+
+class Contract(Strict):
+    """A route's detectors by name."""
+
+    detectors: dict[DetectorName, Detector] = Field(min_length=1, max_length=16)
