@@ -547,8 +547,8 @@ def taken_back_by_hand(scene: Scene) -> Callable[[], object]:
 
 def taken_back_in_the_middle(scene: Scene) -> Callable[[], object]:
     """Of a release whose own controller was killed in the canary."""
+    when(scene.world, in_canary_of(scene), interrupt)
     with pytest.raises(KeyboardInterrupt):
-        when(scene.world, in_canary_of(scene), interrupt)
         scene.release()
     scene.world.on_effect = lambda effect: None
     return lambda: rollback(scene.site, "tutor", by="ann", reason="complaints")
@@ -585,7 +585,8 @@ def test_whoever_is_killed_after_any_effect_does_no_harm_and_all_ends_as_it_woul
             pass
         elif begin in (good, bad):
             outcome = scene.release().outcome
-            assert outcome in (("rolled_back", "refused") if begin is bad else ("live",))  # refused: it was over already
+            # refused: it was over already
+            assert outcome in (("rolled_back", "refused") if begin is bad else ("live",))
         else:
             again = rollback(scene.site, "tutor", by="ann", reason="complaints")
             assert again.outcome in ("rolled_back", "nothing_to_do")
