@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from configs.routing import FULL_BP
+from configs.routing import FULL_BP, Trip
 from configs.strict import Strict
 
 Metric = Literal["error_rate", "latency_p95_s", "ttft_p95_s", "completion_tokens_mean"]
@@ -58,6 +58,7 @@ class RolloutPlan(Strict):
     monitor_timeout_s: float = Field(30.0, gt=0, description="a monitor silent for longer raises an alert")
     max_hold_s: float = Field(900.0, gt=0, description="held for want of data or of a monitor for longer: rolled back")
     drain_s: float = Field(30.0, ge=0, description="between the routing change and the unloading of an adapter")
+    trip: Trip = Field(Trip(), description="when the gateway takes the candidate's users away by itself: rolled back")
     approval_timeout_s: float = Field(86_400.0, gt=0, description="an approval not given by then: rolled back")
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     checks: Annotated[tuple[Check, ...], Field(min_length=1)]

@@ -53,6 +53,15 @@ class Policy(Strict):
     max_choices: int | None = Field(None, ge=1, description="answers to one request (`n`); more are refused")
 
 
+class Trip(Strict):
+    """When a variant that fails outright loses its users at the gateway itself, within the route's epoch."""
+
+    failures: int = Field(5, ge=1, description="in a row, served and mirrored alike")
+    users: int = Field(
+        2, ge=1, le=100, description="so many different ones among them: one user's bad luck trips nothing"
+    )
+
+
 class Route(Strict):
     """One model name that clients ask for."""
 
@@ -63,6 +72,7 @@ class Route(Strict):
     candidate: Candidate | None = None
     holdback: Holdback | None = None
     policy: Policy = Policy()
+    trip: Trip = Trip()
     contract: Contract | None = Field(None, description="every complete answer is judged by it, whoever gave it")
 
     @model_validator(mode="after")

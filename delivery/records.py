@@ -65,6 +65,19 @@ class InFlight(Strict):
     started_at: float
 
 
+class Tripped(Strict):
+    """A variant that failed so often in a row that its gateway gives it no more users. Times are UNIX seconds."""
+
+    route: str
+    epoch: str
+    variant: str
+    since: float  # when the first of the failed attempts started
+    failures: int
+    users: int
+    error: str  # of the last one
+    answered_elsewhere: int  # good answers of the route's other variants since: 0 when everything fails
+
+
 class RecordPage(Strict):
     """An answer to `GET /admin/records?after=SEQ&limit=N`.
 
@@ -78,6 +91,7 @@ class RecordPage(Strict):
     lease_remaining_s: float | None  # None when no share is leased
     records: tuple[Record, ...]
     feedback: tuple[Feedback, ...] = ()
+    tripped: tuple[Tripped, ...] = ()  # now
     in_flight: tuple[InFlight, ...]
     dropped: int
     last_seq: int

@@ -7,7 +7,7 @@ from configs.rollout import RolloutPlan
 from delivery import rollback
 from delivery.checks import Judgement, judge
 from delivery.reconcile import is_listed, is_verified, loads, lost_on, routing_actions
-from delivery.records import Role
+from delivery.records import Role, Tripped
 from delivery.release import (
     Action,
     Alert,
@@ -63,6 +63,9 @@ def run_stage(tick: Tick, state: ReleaseState) -> Decision:
     state, reloads = _look_after_models(tick, state)
     stage = current_stage(plan, state)
     judgement = judge(plan.checks, state.evidence, stage)
+    tripped = _tripped(state, observation)
+    if tripped is not None:
+        judgement = _failed_outright(judgement, tripped)
     state = state.model_copy(update={"verdict": judgement.verdict, "reason": judgement.reason})
     if judgement.blame == "rollback":
         return _turn(tick, state, judgement, judgement.reason)
@@ -105,6 +108,33 @@ def _turn(tick: Tick, state: ReleaseState, judgement: Judgement, reason: str) ->
     first = judgement.first_bad_at
     decision = rollback.begin(tick.plan, noted, tick.observation, tick.now, reason=reason, first_bad_at=first)
     return decision.model_copy(update={"results": judgement.results, "verdict": judgement.verdict})
+
+
+def _tripped(state: ReleaseState, observation: Observation) -> Tripped | None:
+    """The candidate's failure as a gateway saw it, where it is the candidate's own.
+
+    It is not where nothing else answers either, nor where a replica is silent or has lost the adapter: that is
+    suspended and loaded again.
+    """
+    if state.suspended or state.clocks.gone_s > 0 or lost_on(observation, state.candidate):
+        return None
+    for seen in observation.gateways.values():
+        for trip in seen.pages[-1].tripped if seen is not None and seen.pages else ():
+            own = (trip.route, trip.epoch, trip.variant) == (state.route, state.evidence.epoch, state.candidate.name)
+            if own and trip.answered_elsewhere > 0:
+                return trip
+    return None
+
+
+def _failed_outright(judgement: Judgement, trip: Tripped) -> Judgement:
+    first = trip.since if judgement.first_bad_at is None else min(trip.since, judgement.first_bad_at)
+    reason = (
+        f"fail: {trip.failures} attempts in a row failed (users: {trip.users}, the last with {trip.error}) while the"
+        f" route's other variant answered {trip.answered_elsewhere}: the gateway gives it no more users"
+    )
+    return judgement.model_copy(
+        update={"verdict": "fail", "blame": "rollback", "reason": reason, "first_bad_at": first}
+    )
 
 
 # -- time -----------------------------------------------------------------------------------------------------------

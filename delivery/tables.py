@@ -1,6 +1,7 @@
 """From a release's state to the routing table that it wants, so that every tick can compare wanted with found."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from configs.rollout import RolloutPlan, Stage
 from configs.routing import FULL_BP, Candidate, Holdback, Route, RoutingTable
@@ -40,16 +41,15 @@ def wanted_route(plan: RolloutPlan, state: ReleaseState) -> Route | None:
     if state.phase == "live":
         return alone(state.candidate, release, f"{release}/live")
     stage, epoch = current_stage(plan, state), epoch_of(plan, state)
-    contract = state.candidate.contract  # for both, or they could not be compared
+    rules: dict[str, Any] = {"contract": state.candidate.contract, "trip": plan.trip}  # for both, to be comparable
     both = {served.name: served.variant for served in (stable, state.candidate)}
     if stage.kind == "watch":
         if state.holdback_bp == 0:
             return alone(state.candidate, release, epoch)
         held = Holdback(variant=stable.name, share_bp=state.holdback_bp)
-        ours = state.candidate.name
-        return Route(salt=release, epoch=epoch, variants=both, contract=contract, stable=ours, holdback=held)
+        return Route(salt=release, epoch=epoch, variants=both, stable=state.candidate.name, holdback=held, **rules)
     share = Candidate(variant=state.candidate.name, share_bp=stage.share_bp, mirror_bp=stage.mirror_bp)
-    return Route(salt=release, epoch=epoch, variants=both, contract=contract, stable=stable.name, candidate=share)
+    return Route(salt=release, epoch=epoch, variants=both, stable=stable.name, candidate=share, **rules)
 
 
 def holdback_of(plan: RolloutPlan) -> int:

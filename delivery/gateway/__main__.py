@@ -107,7 +107,6 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         mirror_queue=arguments.mirror_queue,
         records_kept=arguments.records_kept,
         max_body_bytes=arguments.max_body_bytes,
-        trip_after=arguments.trip_after,
         drain_s=arguments.drain_s,
         health_interval_s=arguments.health_interval_s,
     )
@@ -155,12 +154,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--records-kept", type=_count, default=standing.records_kept, help="attempts remembered (%(default)s)")
     add("--max-body-bytes", type=_count, default=standing.max_body_bytes, help="of a request (%(default)s)")
-    add(
-        "--trip-after",
-        type=_count,
-        default=standing.trip_after,
-        help="failures in a row until a candidate gets no users (%(default)s)",
-    )
     add("--drain-s", type=_above_zero, default=standing.drain_s, help="for answers under way at SIGTERM (%(default)s)")
     add(
         "--health-interval-s",

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from configs.errors import ConfigError, Problem
 from configs.strict import Strict
 from delivery.gateway.attempts import Attempts
+from delivery.gateway.breaker import Breaker
 from delivery.gateway.exposition import Exposition
 from delivery.gateway.replicas import Replicas
 from delivery.gateway.table_files import StateFile, parse_table
@@ -33,6 +34,7 @@ class Admin:
 
     tables: Tables
     attempts: Attempts
+    breaker: Breaker
     replicas: Replicas
     exposition: Exposition
     state: StateFile | None
@@ -94,6 +96,7 @@ class Admin:
     async def _records(self, http: web.Request) -> web.Response:
         after, limit = _number(http, "after", 0), _number(http, "limit", 5000)
         page = self.attempts.page(after, min(limit, RECORDS_AT_ONCE))
+        page["tripped"] = self.breaker.page()
         page["revision"] = self.tables.revision
         page["lease_remaining_s"] = self.tables.lease_remaining_s()
         return _json(page)

@@ -1,29 +1,47 @@
 """A variant that fails every time costs users nothing: after a few failures in a row it is asked only by copies.
 
-It decides nothing about a release: the controller does, and a table with a new epoch starts afresh.
+It decides nothing about a release: what tripped is shown to the controller, which does. A table with a new epoch starts
+afresh.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
-from configs.routing import Route, RoutingTable
+from configs.routing import Route, RoutingTable, Trip
 from delivery.gateway.attempts import Attempt
 
 PROBE_EVERY_S = 5.0
+USERS_KEPT = 100
 
 
 @dataclass(slots=True)
 class _Failures:
     epoch: str
-    in_a_row: int
-    probed_at: float
+    since: float  # when the first of them started, UNIX seconds
+    in_a_row: int = 0
+    users: set[str] = field(default_factory=set)
+    error: str = ""  # the last one's
+    answered_elsewhere: int = 0  # good answers of the route's other variants since
+    probed_at: float = float("-inf")
+
+    def add(self, attempt: Attempt) -> None:
+        self.in_a_row += 1
+        self.error = attempt.error
+        self.since = min(self.since, attempt.started_at)
+        if len(self.users) < USERS_KEPT:  # whoever is not known counts as somebody new
+            self.users.add(attempt.user or attempt.request_id)
+
+    def has_tripped(self, trip: Trip) -> bool:
+        return self.in_a_row >= trip.failures and len(self.users) >= min(trip.users, USERS_KEPT)
 
 
 class Breaker:
     """Counts failures in a row, per route and variant, within the route's epoch."""
 
-    def __init__(self, trip_after: int):
-        self._trip_after = trip_after
+    def __init__(self) -> None:
         self._failing: dict[tuple[str, str], _Failures] = {}
+        self._trips: dict[str, Trip] = {}  # by route
 
     def observe(self, attempt: Attempt) -> None:
         """One attempt has ended."""
@@ -32,17 +50,23 @@ class Breaker:
             return
         if attempt.ok:
             if self._failing and not attempt.error:
+                self._answered(attempt)
                 self._failing.pop(place, None)
             return
         seen = self._failing.get(place)
         if seen is None or seen.epoch != attempt.epoch:
-            seen = self._failing[place] = _Failures(attempt.epoch, 0, float("-inf"))
-        seen.in_a_row += 1
+            seen = self._failing[place] = _Failures(attempt.epoch, attempt.started_at)
+        seen.add(attempt)
+
+    def _answered(self, attempt: Attempt) -> None:
+        for (name, variant), seen in self._failing.items():
+            elsewhere = name == attempt.route and variant != attempt.variant and seen.epoch == attempt.epoch
+            seen.answered_elsewhere += elsewhere
 
     def is_tripped(self, name: str, route: Route, variant: str) -> bool:
         """Whether users' first attempts should go elsewhere."""
         seen = self._failing.get((name, variant)) if self._failing else None
-        return seen is not None and seen.epoch == route.epoch and seen.in_a_row >= self._trip_after
+        return seen is not None and seen.epoch == route.epoch and seen.has_tripped(route.trip)
 
     def probe_due(self, name: str, variant: str, now: float) -> bool:
         """Whether a copy should be sent to a tripped variant now; True once every PROBE_EVERY_S."""
@@ -54,10 +78,32 @@ class Breaker:
 
     def tripped(self) -> list[tuple[str, str]]:
         """(route, variant) of all that are tripped."""
-        return [place for place, seen in self._failing.items() if seen.in_a_row >= self._trip_after]
+        return [place for place, _ in self._tripped()]
+
+    def page(self) -> list[dict[str, Any]]:
+        """The part of a `RecordPage` that says what is tripped."""
+        return [
+            {
+                "route": name,
+                "epoch": seen.epoch,
+                "variant": variant,
+                "since": seen.since,
+                "failures": seen.in_a_row,
+                "users": len(seen.users),
+                "error": seen.error,
+                "answered_elsewhere": seen.answered_elsewhere,
+            }
+            for (name, variant), seen in self._tripped()
+        ]
+
+    def _tripped(self) -> Iterator[tuple[tuple[str, str], _Failures]]:
+        for place, seen in self._failing.items():
+            if place[0] in self._trips and seen.has_tripped(self._trips[place[0]]):
+                yield place, seen
 
     def keep_only(self, table: RoutingTable) -> None:
         """Forgets variants that are served no more, and earlier epochs."""
+        self._trips = {name: route.trip for name, route in table.routes.items()}
         self._failing = {
             (name, variant): seen
             for (name, variant), seen in self._failing.items()

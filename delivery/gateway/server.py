@@ -50,7 +50,6 @@ class Settings:
     mirror_queue: int = DEFAULTS.mirror_queue
     records_kept: int = DEFAULTS.records_kept
     max_body_bytes: int = 4 * 1024 * 1024
-    trip_after: int = 5  # failures in a row
     drain_s: float = 8.0
     health_interval_s: float = 2.0
 
@@ -60,7 +59,7 @@ class Gateway:
 
     def __init__(self, settings: Settings, monotonic: Clock, wall: Clock):
         self.metrics = Metrics()
-        self.breaker = Breaker(settings.trip_after)
+        self.breaker = Breaker()
         self.replicas = Replicas(monotonic)
         observers = (self.breaker.observe, self.metrics.observe, self.replicas.observe)
         self.attempts = Attempts(settings.records_kept, observers, monotonic=monotonic, wall=wall)
@@ -142,6 +141,7 @@ async def serving(
             admin = Admin(
                 gateway.tables,
                 gateway.attempts,
+                gateway.breaker,
                 gateway.replicas,
                 gateway.exposition,
                 state,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from configs.rollout import Check, RolloutPlan, Stage
 from configs.routing import RoutingTable, Variant
-from delivery.records import InFlight, Record, RecordPage
+from delivery.records import InFlight, Record, RecordPage, Tripped
 from delivery.release import (
     Action,
     Alert,
@@ -68,6 +68,7 @@ class Gateway:
     lease_until: float = 0.0
     records: list[Record] = field(default_factory=list)
     in_flight: tuple[InFlight, ...] = ()
+    tripped: tuple[Tripped, ...] = ()
 
     def put(self, table: RoutingTable, now: float) -> None:
         if not self.up:
@@ -207,6 +208,7 @@ class World:
             lease_remaining_s=None,
             records=tuple(gate.records[max(0, after - 3) :]),  # overlaps, as a repeated page would
             in_flight=gate.in_flight,
+            tripped=gate.tripped,
             dropped=0,
             last_seq=len(gate.records),
         )

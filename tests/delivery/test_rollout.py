@@ -4,7 +4,7 @@ import pytest
 from rollout_world import BASE, NEW, OLD, PLAN, VLLM, Gateway, Replica, World
 
 from configs.contract import Contract
-from delivery.records import InFlight
+from delivery.records import InFlight, Tripped
 from delivery.release import Approval, Command, Commit, LoadAdapter, Quarantine, RenewLease, SetTable, UnloadAdapter
 from delivery.rollout import watching
 
@@ -532,3 +532,52 @@ def judged_by(world: World) -> Contract | None:
     table = world.gateways["gw"].table
     assert table is not None
     return table.routes["tutor"].contract
+
+
+TRIP = Tripped(
+    route="tutor", epoch="", variant="new", since=1003.5, failures=5, users=2, error="connect", answered_elsewhere=4
+)
+
+
+def tripped(world: World, **more: object) -> None:
+    """The gateway has taken the candidate's users away by itself."""
+    world.gateways["gw"].tripped = (TRIP.model_copy(update={"epoch": world.state.evidence.epoch} | more),)
+    world.tick()
+
+
+@pytest.mark.parametrize("stage", range(5))
+def test_a_candidate_that_its_gateway_gave_up_is_rolled_back_at_once_in_every_stage(stage: int) -> None:
+    world = World()
+    world.until_stage(stage)
+    tripped(world)
+    assert world.state.phase == "rolling_back"
+    assert world.state.rollback is not None
+    assert "5 attempts in a row failed (users: 2, the last with connect)" in world.state.rollback.reason
+    assert (world.state.rollback.first_bad_at, world.state.rollback.quarantine) == (1003.5, True)
+    assert world.state.stages[-1].verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    "more", [{"answered_elsewhere": 0}, {"epoch": "r1/0-shadow"}, {"variant": "old"}, {"route": "other"}]
+)
+def test_a_trip_that_is_not_the_candidates_own_takes_nothing_back(more: dict[str, object]) -> None:
+    world = World()
+    world.until_stage(1)
+    tripped(world, **more)
+    assert world.state.phase == "stage"
+
+
+def test_a_trip_while_the_adapter_is_missing_is_answered_by_loading_it_again() -> None:
+    world = World()
+    world.until_stage(1)
+    world.replicas[VLLM].restart()
+    tripped(world)
+    assert (world.state.phase, world.state.suspended) == ("stage", True)
+
+
+def test_a_trip_while_the_replica_is_silent_waits_for_it() -> None:
+    world = World()
+    world.until_stage(1)
+    world.replicas[VLLM].up = False
+    tripped(world)
+    assert world.state.phase == "stage"

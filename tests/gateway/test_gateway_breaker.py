@@ -3,24 +3,34 @@
 from configs.routing import Route, RoutingTable
 from delivery.gateway.attempts import Attempt
 from delivery.gateway.breaker import PROBE_EVERY_S, Breaker
-from delivery.records import Role
+from delivery.records import Role, Tripped
 
 
-def route(epoch: str) -> Route:
+def route(epoch: str, users: int = 1) -> Route:
     variants = {name: {"model": name, "upstreams": ["http://u"]} for name in ("old", "new")}
     fields = {"salt": "s", "epoch": epoch, "stable": "old", "variants": variants, "candidate": {"variant": "new"}}
-    return Route.model_validate(fields)
+    return Route.model_validate(fields | {"trip": {"failures": 3, "users": users}})
 
 
-def ended(error: str = "", *, epoch: str = "e1", ok: bool | None = None, role: Role = "served") -> Attempt:
-    attempt = Attempt("id", "tutor", epoch, "new", role, "", False, 0.0, 0.0)
+def ended(
+    error: str = "",
+    *,
+    epoch: str = "e1",
+    ok: bool | None = None,
+    role: Role = "served",
+    variant: str = "new",
+    user: str = "",
+    at: float = 0.0,
+) -> Attempt:
+    attempt = Attempt("id", "tutor", epoch, variant, role, user, False, at, 0.0)
     attempt.error = error
     attempt.ok = not error if ok is None else ok
     return attempt
 
 
-def after(*attempts: Attempt, trip_after: int = 3) -> Breaker:
-    breaker = Breaker(trip_after)
+def after(*attempts: Attempt) -> Breaker:
+    breaker = Breaker()
+    breaker.keep_only(RoutingTable(revision=1, routes={"tutor": route("e1")}))
     for attempt in attempts:
         breaker.observe(attempt)
     return breaker
@@ -61,3 +71,22 @@ def test_a_table_without_the_variant_or_with_a_new_epoch_forgets_it() -> None:
         assert breaker.tripped() == [("tutor", "new")]
         breaker.keep_only(RoutingTable(revision=2, routes=routes))
         assert breaker.tripped() == []
+
+
+def test_one_users_failures_do_not_trip_a_variant_that_must_fail_two() -> None:
+    one = [ended("status", user="ada")] * 5
+    assert not after(*one).is_tripped("tutor", route("e1", users=2), "new")
+    assert after(*one, ended("status", user="bob")).is_tripped("tutor", route("e1", users=2), "new")
+
+
+def test_the_page_tells_since_when_of_whom_and_whether_anything_else_answered() -> None:
+    failures = [
+        ended("connect", at=12.0, user="ada"),
+        ended("status", at=11.0, user="bob"),
+        ended("status", user="ada", at=13),
+    ]
+    breaker = after(*failures, ended(variant="old", role="failover"), ended(variant="old", epoch="e0"))
+    (trip,) = [Tripped.model_validate(item) for item in breaker.page()]
+    assert (trip.since, trip.failures, trip.users, trip.error) == (11.0, 3, 2, "status")
+    assert trip.answered_elsewhere == 1
+    assert after(*failures[:2]).page() == []

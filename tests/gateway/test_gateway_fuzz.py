@@ -47,8 +47,9 @@ FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChec
 @pytest.fixture
 def between(world: World) -> tuple[Running, Stub]:
     stub = world.upstream()
-    table = table_for(stub.url, **all_to_new(variants={"new": {"system_prompt": "Tutor.", "max_tokens": 9}}))
-    return world.gateway(table, trip_after=1_000_000), stub
+    variants = {"new": {"system_prompt": "Tutor.", "max_tokens": 9}}
+    table = table_for(stub.url, **all_to_new(variants=variants, trip={"failures": 1_000_000}))
+    return world.gateway(table), stub
 
 
 def assert_openai(running: Running, response: Any) -> None:

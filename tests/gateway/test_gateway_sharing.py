@@ -108,8 +108,8 @@ def test_a_table_without_shares_needs_no_lease(world: World) -> None:
 
 def broken(world: World, **more: Any) -> tuple[Running, Any, RoutingTable]:
     stub = world.upstream(**{"new-model": refuses(500)})
-    table = table_for(stub.url, **all_to_new(**more))
-    return world.gateway(table, trip_after=3), stub, table
+    table = table_for(stub.url, **all_to_new(trip={"failures": 3}, **more))
+    return world.gateway(table), stub, table
 
 
 def test_a_candidate_that_always_fails_is_asked_no_more_and_the_records_say_so(world: World) -> None:
@@ -121,6 +121,26 @@ def test_a_candidate_that_always_fails_is_asked_no_more_and_the_records_say_so(w
     assert all(not record.ok for record in running.records() if record.error == "tripped")
     assert {record.role for record in running.records() if record.variant == "old"} == {"failover"}
     assert 'slipway_variant_tripped{route="tutor",variant="new"} 1.0' in running.metrics()
+
+
+def test_a_trip_is_there_for_the_controller_to_see_until_it_heals(world: World) -> None:
+    running, stub, _ = broken(world)
+    for user in USERS[:3]:
+        running.ask(user=user)
+    (trip,) = running.admin.records(0).tripped
+    assert (trip.variant, trip.epoch, trip.failures, trip.users, trip.error) == ("new", "e1", 3, 3, "status")
+    assert trip.answered_elsewhere == 3  # stable took over each of them
+    del stub.behaviours["new-model"]
+    running.ask(user="ada")
+    eventually(lambda: running.admin.records(0).tripped == ())
+
+
+def test_one_users_failures_do_not_trip_a_candidate(world: World) -> None:
+    running, stub, _ = broken(world)
+    for _ in range(6):
+        running.ask(user="ada")
+    assert len(stub.asked("new-model")) == 6
+    assert running.admin.records(0).tripped == ()
 
 
 def test_one_success_in_between_keeps_a_candidate_its_users(world: World) -> None:
@@ -159,7 +179,7 @@ def test_a_new_epoch_gives_a_tripped_candidate_a_fresh_start(world: World) -> No
 
 def test_requests_that_the_model_declines_do_not_trip_it(world: World) -> None:
     stub = world.upstream(**{"new-model": refuses(400)})
-    running = world.gateway(table_for(stub.url, **all_to_new()), trip_after=2)
+    running = world.gateway(table_for(stub.url, **all_to_new(trip={"failures": 2})))
     assert [running.ask().status_code for _ in range(5)] == [400] * 5
 
 
