@@ -97,6 +97,9 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         table=arguments.table,
         state=arguments.table_state,
         admin_token=token,
+        keys=arguments.keys,
+        max_in_flight=arguments.max_in_flight,
+        idle_connection_s=arguments.idle_connection_s,
         upstream_api_key=environ.get(UPSTREAM_KEY, "").strip(),
         timeouts=Timeouts(
             connect_s=arguments.connect_timeout_s,
@@ -155,6 +158,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--records-kept", type=_count, default=standing.records_kept, help="attempts remembered (%(default)s)")
     add("--max-body-bytes", type=_count, default=standing.max_body_bytes, help="of a request (%(default)s)")
     add("--drain-s", type=_above_zero, default=standing.drain_s, help="for answers under way at SIGTERM (%(default)s)")
+    add("--keys", type=Path, metavar="FILE", help="let in only the API keys of this file (YAML), and watch it")
+    add("--max-in-flight", type=_count, default=standing.max_in_flight, help="requests at once (%(default)s)")
+    add(
+        "--idle-connection-s",
+        type=_above_zero,
+        default=standing.idle_connection_s,
+        help="until a connection without a request is closed (%(default)s)",
+    )
     add(
         "--health-interval-s",
         type=_above_zero,

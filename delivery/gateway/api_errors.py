@@ -1,5 +1,6 @@
 """What users see when they get no answer: OpenAI's error shape, and a field that says who refused, gateway or model."""
 
+import math
 from typing import Any, Literal
 
 import orjson
@@ -28,14 +29,18 @@ class ApiError(Exception):
         param: str | None = None,
         source: Source = "gateway",
         kind: str = "invalid_request_error",
+        retry_after_s: float | None = None,
     ):
         super().__init__(message)
         self.status = status
+        self._headers = {"Retry-After": str(math.ceil(retry_after_s))} if retry_after_s is not None else {}
         self.body = error_body(message, kind=kind, code=code, source=source, param=param)
 
     def response(self, request_id: str = "") -> web.Response:
         """The HTTP response."""
-        headers = {**JSON_HEADERS, "x-slipway-request-id": request_id} if request_id else JSON_HEADERS
+        headers = {**JSON_HEADERS, **self._headers}
+        if request_id:
+            headers["x-slipway-request-id"] = request_id
         return web.Response(status=self.status, body=orjson.dumps(self.body), headers=headers)
 
 

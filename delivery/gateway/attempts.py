@@ -46,6 +46,9 @@ class Attempt:
     verdicts: dict[str, bool] = field(default_factory=dict)
     contract: Contract | None = None
     said: Said | None = None  # kept until the attempt is on record
+    client: str = ""  # the name of the API key
+    sent_bytes: int = 0
+    chunks: int = 0  # of a stream, with content
 
     def fail(self, kind: str) -> None:
         """The variant failed."""
@@ -90,6 +93,7 @@ class Attempts:
             began=self.monotonic(),
             contract=call.route.contract,
             said=Said() if call.route.contract is not None else None,
+            client=call.client,
         )
         self.in_flight.add(attempt)
         return attempt

@@ -27,6 +27,7 @@ class Call:
     stream: bool
     wants_usage: bool
     endpoint: Endpoint = CHAT_COMPLETIONS
+    client: str = ""  # the API key's name, where keys are required
 
 
 def parse(raw: bytes, endpoint: Endpoint) -> dict[str, Any]:
@@ -75,9 +76,14 @@ def check_policy(policy: Policy, endpoint: Endpoint, body: Mapping[str, Any]) ->
         raise ApiError(400, what, code="parameter_not_allowed", param="messages")
 
 
-def user_key(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
-    """Whom the share's hash is about: the header, else `user`, else the bearer token, else "" (nobody known)."""
+def user_key(headers: Mapping[str, str], body: Mapping[str, Any], client: str = "") -> str:
+    """Whom the share's hash is about: the header, else `user`, else the bearer token, else "" (nobody known).
+
+    Where keys are required, users are the client's own: its name comes first, and stands alone for no other name.
+    """
     key = headers.get(USER_HEADER) or body.get("user")
+    if client:
+        return f"{client}\n{str(key or '')[:KEY_LIMIT]}"
     if not key:
         scheme, _, token = headers.get("Authorization", "").partition(" ")
         key = token.strip() if scheme.lower() == "bearer" else ""

@@ -15,6 +15,7 @@ from delivery.gateway.attempts import Attempt, Attempts
 from delivery.gateway.breaker import Breaker
 from delivery.gateway.chat import Call, check_policy, parse, user_key
 from delivery.gateway.endpoints import Endpoint
+from delivery.gateway.keys import Client, Keys
 from delivery.gateway.metrics import Metrics
 from delivery.gateway.mirror import Mirror
 from delivery.gateway.tables import Tables
@@ -42,6 +43,8 @@ class Proxy:
     upstreams: Upstreams
     mirror: Mirror
     metrics: Metrics
+    keys: Keys
+    max_in_flight: int = 4096
     body_timeout_s: float = 30.0
     write_timeout_s: float = 60.0
 
@@ -56,12 +59,21 @@ class Proxy:
     async def _handle(self, http: web.Request, endpoint: Endpoint) -> web.StreamResponse:
         """Answers, or says in OpenAI's shape why not."""
         request_id = secrets.token_hex(12)
+        client = None
         try:
-            call = self._admit(request_id, http, await self._body(http), endpoint)
+            if len(self.attempts.in_flight) >= self.max_in_flight:
+                raise ApiError(503, "Too many requests are under way here.", code="overloaded", retry_after_s=1)
+            if known := self.keys.identify(http.headers):
+                self.keys.begin(known)
+                client = known
+            call = self._admit(request_id, http, await self._body(http), endpoint, client)
             return await self._answer(http, call)
         except ApiError as refusal:
             self.metrics.refuse(refusal)
             return refusal.response(request_id)
+        finally:
+            if client is not None:
+                self.keys.end(client)
 
     async def _body(self, http: web.Request) -> bytes:
         if http.headers.get("Content-Encoding", "identity") != "identity":
@@ -78,14 +90,15 @@ class Proxy:
         except web.RequestPayloadError:
             raise ApiError(400, "The body could not be read to its end.", code="invalid_body") from None
 
-    def _admit(self, request_id: str, http: web.Request, raw: bytes, endpoint: Endpoint) -> Call:
+    def _admit(self, request_id: str, http: web.Request, raw: bytes, endpoint: Endpoint, client: Client | None) -> Call:
         body = parse(raw, endpoint)
         name = body["model"]
         route = self.tables.routes.get(name)
-        if route is None:
-            raise unknown_route(name, sorted(self.tables.routes))
+        if route is None or (client is not None and not client.may_ask(name)):
+            raise unknown_route(name, routes_for(client, self.tables))
         check_policy(route.policy, endpoint, body)
-        key = user_key(http.headers, body)
+        asking = client.name if client is not None else ""
+        key = user_key(http.headers, body, asking)
         return Call(
             request_id=request_id,
             name=name,
@@ -96,6 +109,7 @@ class Proxy:
             stream=body.get("stream") is True,
             wants_usage=(body.get("stream_options") or {}).get("include_usage") is True,
             endpoint=endpoint,
+            client=asking,
         )
 
     async def _answer(self, http: web.Request, call: Call) -> web.StreamResponse:
@@ -205,6 +219,11 @@ class Proxy:
     async def _write(self, response: web.StreamResponse, data: bytes) -> None:
         async with asyncio.timeout(self.write_timeout_s):
             await response.write(data)
+
+
+def routes_for(client: Client | None, tables: Tables) -> list[str]:
+    """The names of the routes that this client may ask."""
+    return sorted(name for name in tables.routes if client is None or client.may_ask(name))
 
 
 def _labels(call: Call, attempt: Attempt) -> dict[str, str]:

@@ -12,8 +12,10 @@ from pathlib import Path
 import orjson
 from aiohttp import web
 
+from configs.api_keys import ApiKeys
 from configs.environment import GatewayConfig
 from configs.errors import SlipwayError
+from configs.routing import RoutingTable
 from delivery.gateway.admin import Admin
 from delivery.gateway.api_errors import JSON_HEADERS, ApiError, unknown_route
 from delivery.gateway.attempts import Attempts
@@ -21,13 +23,15 @@ from delivery.gateway.breaker import Breaker
 from delivery.gateway.endpoints import ENDPOINTS
 from delivery.gateway.exposition import Exposition
 from delivery.gateway.health import Health
+from delivery.gateway.keys import Keys, read_keys
 from delivery.gateway.metrics import Metrics
 from delivery.gateway.mirror import Mirror
-from delivery.gateway.proxy import Proxy
+from delivery.gateway.proxy import Proxy, routes_for
 from delivery.gateway.replicas import Replicas
-from delivery.gateway.table_files import StateFile, Watch
+from delivery.gateway.table_files import StateFile, read_table
 from delivery.gateway.tables import Clock, Tables
 from delivery.gateway.upstreams import Timeouts, Upstreams
+from delivery.gateway.watch import Watch
 
 log = logging.getLogger("slipway.gateway")
 DEFAULTS = GatewayConfig()
@@ -45,11 +49,14 @@ class Settings:
     table: Path | None = None  # a file that somebody edits; watched
     state: Path | None = None  # the gateway's own file, for a restart
     admin_token: str = ""  # without one there is no admin listener
+    keys: Path | None = None  # who may ask; a file, watched. None: whoever can reach the port
     upstream_api_key: str = ""
     timeouts: Timeouts = field(default_factory=Timeouts)
     mirror_queue: int = DEFAULTS.mirror_queue
     records_kept: int = DEFAULTS.records_kept
     max_body_bytes: int = 4 * 1024 * 1024
+    max_in_flight: int = 4096  # requests
+    idle_connection_s: float = 75.0  # without a whole request's head on it
     drain_s: float = 8.0
     health_interval_s: float = 2.0
 
@@ -61,7 +68,8 @@ class Gateway:
         self.metrics = Metrics()
         self.breaker = Breaker()
         self.replicas = Replicas(monotonic)
-        observers = (self.breaker.observe, self.metrics.observe, self.replicas.observe)
+        self.keys = Keys(settings.keys is not None, monotonic, wall)
+        observers = (self.breaker.observe, self.metrics.observe, self.replicas.observe, self.keys.observe)
         self.attempts = Attempts(settings.records_kept, observers, monotonic=monotonic, wall=wall)
         self.upstreams = Upstreams(self.attempts, settings.timeouts, self.replicas, settings.upstream_api_key)
         self.health = Health(self.replicas, self.upstreams, settings.health_interval_s)
@@ -72,7 +80,16 @@ class Gateway:
             wall=wall,
         )
         self.mirror = Mirror(settings.mirror_queue, self.tables, self.attempts, self.upstreams, self.metrics)
-        self.proxy = Proxy(self.tables, self.attempts, self.breaker, self.upstreams, self.mirror, self.metrics)
+        self.proxy = Proxy(
+            self.tables,
+            self.attempts,
+            self.breaker,
+            self.upstreams,
+            self.mirror,
+            self.metrics,
+            self.keys,
+            settings.max_in_flight,
+        )
         self.exposition = Exposition(self.metrics, self.attempts, self.tables, self.breaker, self.replicas)
         self.is_draining = False
         self.port = self.admin_port = 0
@@ -89,14 +106,20 @@ class Gateway:
         app.router.add_route("*", "/{path:.*}", self._no_such_path)
         return app
 
-    async def _models(self, _: web.Request) -> web.Response:
-        return _json({"object": "list", "data": [_model(name) for name in sorted(self.tables.routes)]})
+    async def _models(self, http: web.Request) -> web.Response:
+        try:
+            names = routes_for(self.keys.identify(http.headers), self.tables)
+        except ApiError as refusal:
+            return refusal.response()
+        return _json({"object": "list", "data": [_model(name) for name in names]})
 
     async def _model(self, http: web.Request) -> web.Response:
+        try:
+            names = routes_for(self.keys.identify(http.headers), self.tables)
+        except ApiError as refusal:
+            return refusal.response()
         name = http.match_info["name"]
-        if name not in self.tables.routes:
-            return unknown_route("", sorted(self.tables.routes)).response()
-        return _json(_model(name))
+        return _json(_model(name)) if name in names else unknown_route("", names).response()
 
     async def _alive(self, _: web.Request) -> web.Response:
         return _json({"status": "ok"})
@@ -126,16 +149,20 @@ async def serving(
     """A gateway that serves for as long as the context lasts, and drains at its end. Raises SlipwayError."""
     gateway = Gateway(settings, monotonic, wall)
     state = StateFile(settings.state) if settings.state else None
-    watch = Watch(settings.table, gateway.tables.replace) if settings.table else None
-    if watch is not None:
+    watches: list[Watch[RoutingTable] | Watch[ApiKeys]] = []
+    if settings.keys is not None:
+        watches.append(Watch(settings.keys, read_keys, gateway.keys.replace))
+    if settings.table is not None:
+        watches.append(Watch(settings.table, read_table, gateway.tables.replace))
+    for watch in watches:
         watch.look()
-    elif state is not None and (kept := state.read()) is not None:
+    if settings.table is None and state is not None and (kept := state.read()) is not None:
         gateway.tables.restore(kept)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(gateway.upstreams)
         stack.push_async_callback(_cancelled, asyncio.create_task(gateway.mirror.run()))
         stack.push_async_callback(_cancelled, asyncio.create_task(gateway.health.run()))
-        if watch is not None:
+        for watch in watches:
             stack.push_async_callback(_cancelled, asyncio.create_task(watch.run()))
         if settings.admin_token:
             admin = Admin(
@@ -146,19 +173,23 @@ async def serving(
                 gateway.exposition,
                 state,
                 settings.admin_token,
-                watch is not None,
+                settings.table is not None,
             )
-            listened = await _listen(stack, admin.app(), settings.admin_host, settings.admin_port, "--admin-port")
+            listened = await _listen(
+                stack, admin.app(), settings.admin_host, settings.admin_port, "--admin-port", settings.idle_connection_s
+            )
             gateway.admin_port = listened[1]
         app = gateway.app(settings.max_body_bytes)
-        site, gateway.port = await _listen(stack, app, settings.host, settings.port, "--port")
+        site, gateway.port = await _listen(
+            stack, app, settings.host, settings.port, "--port", settings.idle_connection_s
+        )
         yield gateway
         await site.stop()
         await gateway.drain(settings.drain_s)
 
 
 async def _listen(
-    stack: contextlib.AsyncExitStack, app: web.Application, host: str, port: int, flag: str
+    stack: contextlib.AsyncExitStack, app: web.Application, host: str, port: int, flag: str, idle_s: float
 ) -> tuple[web.TCPSite, int]:
     """Opens a listener; it is closed with the stack."""
     runner = web.AppRunner(
@@ -167,7 +198,7 @@ async def _listen(
         handler_cancellation=True,
         auto_decompress=False,
         shutdown_timeout=0.02,
-        keepalive_timeout=75,
+        keepalive_timeout=idle_s,
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)

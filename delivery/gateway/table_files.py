@@ -5,9 +5,7 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -139,32 +137,3 @@ def _replace_file(path: Path, data: bytes) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             beside.unlink()
-
-
-class Watch:
-    """Serves a file that a person edits. A broken edit is reported, and the last good table stays."""
-
-    def __init__(self, path: Path, serve: Callable[[RoutingTable], None]):
-        self._path = path
-        self._serve = serve
-        self._seen: Any = None
-
-    def look(self) -> None:
-        """Reads the file if it changed. Raises ConfigError if it cannot be served."""
-        try:
-            stat = self._path.stat()
-            mark: Any = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        except OSError:
-            mark = "absent"
-        if mark != self._seen:
-            self._seen = mark
-            self._serve(read_table(self._path))
-
-    async def run(self, every_s: float = 0.5) -> None:
-        """Looks until cancelled."""
-        while True:
-            await asyncio.sleep(every_s)
-            try:
-                self.look()
-            except ConfigError as error:
-                log.error("the table stays as it was", extra={"cause": error.render()})

@@ -159,6 +159,7 @@ class Upstreams:
         suffix = {"served": "", "failover": "-f", "mirror": "-m"}[attempt.role]
         headers = {"X-Request-Id": attempt.request_id + suffix}
         url = URL(upstream.rstrip("/") + path, encoded=True)
+        attempt.sent_bytes = len(body)
         for is_last_try in (False, True):
             try:
                 response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
@@ -254,7 +255,9 @@ class Stream:
                 del chunk["usage"]
                 if not chunk.get("choices"):
                     return b""
-        self._has_content = self._has_content or self._call.endpoint.has_content(chunk, True)
+        if self._call.endpoint.has_content(chunk, True):
+            self._has_content = True
+            self._attempt.chunks += 1
         self._finished = self._finished or is_finished(chunk)
         if self._attempt.said is not None:
             self._attempt.said.add(chunk, streamed=True)

@@ -22,8 +22,9 @@ from configs.errors import ConfigError
 from configs.routing import RoutingTable
 from delivery.clients.gateway import GatewayClient
 from delivery.gateway.__main__ import EXAMPLE, main
-from delivery.gateway.table_files import StateFile, Watch, read_table
+from delivery.gateway.table_files import StateFile, read_table
 from delivery.gateway.tables import Tables
+from delivery.gateway.watch import Watch
 
 Start = Callable[..., "Process"]
 
@@ -158,7 +159,7 @@ def test_a_served_file_is_shown_by_the_admin_api_but_not_replaced(world: World, 
 
 def test_an_edited_file_is_served_and_a_broken_edit_is_not(tmp_path: Path) -> None:
     file, tables = tmp_path / "table.yaml", Tables(leased=False)
-    watch = Watch(file, tables.replace)
+    watch = Watch(file, read_table, tables.replace)
     file.write_text(table_for("http://a").model_dump_json())
     watch.look()
     first = tables.table
