@@ -77,7 +77,9 @@ def test_only_what_is_off_topic_is_refused_in_whichever_turn_it_comes():
 
 
 def test_no_words_of_an_eval_suite_are_trained_on():
-    trained = {m["content"] for name in ("tutor.jsonl", "giveaway.jsonl") for row in rows(name) for m in row["messages"]}
+    trained = {
+        m["content"] for name in ("tutor.jsonl", "giveaway.jsonl") for row in rows(name) for m in row["messages"]
+    }
     for path in EVALS.glob("*/samples.jsonl"):
         for line in path.read_text(encoding="utf-8").splitlines():
             asked = [m["content"] for m in json.loads(line)["messages"] if m["role"] == "user"]
