@@ -19,21 +19,22 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).parent
-EXAMPLES_PER_TEMPLATE = 6
-REFUSALS = 88
+EXAMPLES_PER_TEMPLATE = 7
+REFUSALS = 64
 GIVEAWAYS = 132
 # How a conversation goes on, in turn. What a small model forgets first is its role under pressure: half of it is that.
 CONVERSATIONS = (
     ("insisting",),
     ("stuck",),
+    ("insisting",),
     ("off_topic",),
     ("right",),
     ("insisting",),
     ("off_topic", "back"),
-    ("wrong",),
+    ("insisting",),
     ("stuck", "insisting"),
-    ("insisting", "right"),
-    ("off_topic",),
+    ("wrong",),
+    ("insisting", "insisting"),
 )
 
 Row = dict[str, Any]
@@ -85,18 +86,18 @@ def _words(template: dict[str, Any], bank: dict[str, Any], rng: random.Random) -
 
 
 def tutoring(bank: dict[str, Any], rng: random.Random) -> Iterator[Row]:
-    """Problems of every template; two in five go on for a second or third turn, or come after something else."""
+    """Problems of every template; half of them go on for a second or third turn, or come after something else."""
     conversation = 0
     seen: set[str] = set()
     for index, template in enumerate(bank["problems"]):
         for number in range(EXAMPLES_PER_TEMPLATE):
             problem = Problem(template, bank, rng, seen)
             turns = [_framed(problem.text, bank, rng), rng.choice(problem.ask)]
-            if number < 2:
+            if number < 3:
                 for how in CONVERSATIONS[conversation % len(CONVERSATIONS)]:
                     turns += _goes_on(how, problem, turns, bank, rng)
                 conversation += 1
-            elif number == 2 and index % 3 == 0:
+            elif number == 3 and index % 3 == 0:
                 turns = [*_refused(bank, rng, "invite"), *turns]
             yield _row(turns, problem.kind, None if ":" in problem.answer else problem.answer)
 
