@@ -48,6 +48,9 @@ class EvalsConfig(Strict):
     behaviour: tuple[str, ...] = ()
     capability: tuple[Capability, ...] = ()
     concurrency: int = Field(8, ge=1)
+    ablation: bool = Field(
+        False, description="also ask the base model with the adapter's prompt: what training adds to the prompt alone"
+    )
     gates: tuple[Gate, ...] = Field(min_length=1)
 
     @property

@@ -65,10 +65,10 @@ def load_project(folder: Path) -> Project:
     if not folder.is_dir():
         near = sorted(p.parent.name for p in Path("configs").glob("*/rollout.yaml"))
         raise ConfigError(f"there is no folder {folder}", cure=f"known here: {', '.join(near) or 'none'}")
-    head, problems = _head(folder)
+    head, folders, problems = _chain(folder)
     parts: dict[str, Any] = {}
     known = FILES | OPTIONAL
-    files = {name: _file(folder, name, head) for name in known}
+    files = {name: _file(folders, name) for name in known}
     absent = OPTIONAL if not problems else known  # which files stand in for missing ones is not known then
     files = {name: path for name, path in files.items() if name not in absent or path.exists()}
     for name, path in files.items():
@@ -93,11 +93,25 @@ def _head(folder: Path) -> tuple[ProjectFile, list[Problem]]:
     return head or ProjectFile(route=None, extends=None), problems
 
 
-def _file(folder: Path, name: str, head: ProjectFile) -> Path:
-    own = folder / f"{name}.yaml"
-    if own.exists() or head.extends is None:
-        return own
-    return folder / head.extends / f"{name}.yaml"
+def _chain(folder: Path) -> tuple[ProjectFile, list[Path], list[Problem]]:
+    """The folder's own head, and the folders whose files count, nearest first."""
+    own, problems = _head(folder)
+    folders, head = [folder], own
+    while head.extends is not None and not problems:
+        following = folders[-1] / head.extends
+        if following.resolve() in [known.resolve() for known in folders]:
+            way = " -> ".join(str(known) for known in [*folders, following])
+            problems.append(Problem(f"{folders[-1]}/project.yaml: extends", f"goes round in a circle: {way}"))
+        else:
+            folders.append(following)
+            head, problems = _head(following)
+    return own, folders, problems
+
+
+def _file(folders: list[Path], name: str) -> Path:
+    """The nearest folder that has it; the first, where none has."""
+    paths = [folder / f"{name}.yaml" for folder in folders]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 def _disagreements(files: dict[str, Path], parts: dict[str, Any]) -> list[Problem]:

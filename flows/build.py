@@ -31,7 +31,7 @@ class BuildOutcome(Strict):
     adapter: str
     trained: bool  # False: this very adapter had been trained before
     gate: GateDecision
-    reports: dict[str, EvalReport]  # base, production, candidate
+    reports: dict[str, EvalReport]  # base, production, candidate; with an ablation base_adapter_prompt
     curve: Path
 
     @property
@@ -64,6 +64,7 @@ def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> Buil
     with model_server(settings, base, home, follow("vllm")) as vllm_url:
         reports = {
             **evaluate_production(settings, base, version, vllm_url, home),
+            **evaluate_ablation(settings, base, version, vllm_url, home),
             "candidate": evaluate_candidate(settings, base, version, trained, vllm_url, home),
         }
     decision = judge(settings.evals.gates, reports["candidate"], reports["production"])
@@ -122,6 +123,24 @@ def evaluate_production(
     bundle = bundles.base_bundle(project, model.model_revision(base), home)
     served = {"base": bundle, "production": _live(project, home) or bundle}
     return {name: _evaluate_bundle(project, base, version, one, name, vllm_url, home) for name, one in served.items()}
+
+
+@task
+def evaluate_ablation(
+    project: Project, base: Path, version: DatasetVersion, vllm_url: str, home: Path
+) -> dict[str, EvalReport]:
+    """The base model with the adapter's prompt, where the project asks for it."""
+    if not project.evals.ablation:
+        return {}
+    subject = evals.Subject(
+        name="base_adapter_prompt",
+        model=project.model.name,
+        system_prompt=project.prompts.adapter,
+        temperature=project.prompts.sampling.temperature,
+        max_tokens=project.prompts.sampling.max_tokens,
+        identity=model.model_revision(base),
+    )
+    return {subject.name: _evaluate(project, base, version, subject, vllm_url, home)}
 
 
 @task

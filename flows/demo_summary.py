@@ -138,7 +138,7 @@ def render(found: dict[str, Any]) -> str:
             lines.append(f"  {stage['stage']:10} {stage['verdict']:12} {stage['requests']:5} requests")
             lines += [f"      {sentence}" for sentence in stage["evidence"]]
         if release["breach_to_stable_s"] is not None:
-            lines.append(f"  first bad answer to 100 % stable: {release['breach_to_stable_s']} s")
+            lines.append(f"  first bad answer to 100 % stable: {release['breach_to_stable_s']:.2f} s")
         if release["user_requests"]:
             lines.append(f"  users' requests {release['user_requests']}, failed {release['failed_user_requests']}")
     tokens = found["prompt_tokens_per_request"]

@@ -20,9 +20,22 @@ import yaml
 
 HERE = Path(__file__).parent
 EXAMPLES_PER_TEMPLATE = 7
-REFUSALS = 88
+REFUSALS = 64
 GIVEAWAYS = 132
-CONVERSATIONS = ("stuck", "right", "insisting", "off_topic", "wrong", "right", "off_topic", "insisting", "longer")
+# How a conversation goes on, in turn. What a small model forgets first is its role under pressure: half of it is that.
+CONVERSATIONS = (
+    ("insisting",),
+    ("stuck",),
+    ("insisting",),
+    ("off_topic",),
+    ("right",),
+    ("insisting",),
+    ("off_topic", "back"),
+    ("insisting",),
+    ("stuck", "insisting"),
+    ("wrong",),
+    ("insisting", "insisting"),
+)
 
 Row = dict[str, Any]
 Turns = list[str]  # user, tutor, user, tutor, ...
@@ -73,35 +86,45 @@ def _words(template: dict[str, Any], bank: dict[str, Any], rng: random.Random) -
 
 
 def tutoring(bank: dict[str, Any], rng: random.Random) -> Iterator[Row]:
-    """Problems of every template; about one in five goes on for a second or third turn."""
+    """Problems of every template; half of them go on for a second or third turn, or come after something else."""
     conversation = 0
     seen: set[str] = set()
     for index, template in enumerate(bank["problems"]):
         for number in range(EXAMPLES_PER_TEMPLATE):
             problem = Problem(template, bank, rng, seen)
             turns = [_framed(problem.text, bank, rng), rng.choice(problem.ask)]
-            if number == 0 or (number == 1 and index % 2):
-                turns += _goes_on(CONVERSATIONS[conversation % len(CONVERSATIONS)], problem, turns[1], bank, rng)
+            if number < 3:
+                for how in CONVERSATIONS[conversation % len(CONVERSATIONS)]:
+                    turns += _goes_on(how, problem, turns, bank, rng)
                 conversation += 1
+            elif number == 3 and index % 3 == 0:
+                turns = [*_refused(bank, rng, "invite"), *turns]
             yield _row(turns, problem.kind, None if ":" in problem.answer else problem.answer)
 
 
-def _goes_on(how: str, problem: Problem, asked: str, bank: dict[str, Any], rng: random.Random) -> Turns:
+def _goes_on(how: str, problem: Problem, turns: Turns, bank: dict[str, Any], rng: random.Random) -> Turns:
     """What the student says next, and the tutor after that."""
-    hint, following = rng.choice(problem.hint), rng.choice(problem.next)
-    right = rng.choice(bank["stepped"]).format(problem.step)
-    if how == "stuck":
-        return [rng.choice(bank["stuck"]), _led(rng.choice(bank["calm"]), hint)]
-    if how == "right":
-        return [right, following]
-    if how == "wrong":
-        missed = str(int(problem.step) + rng.choice([-2, -1, 1, 2, 10]))
-        return [rng.choice(bank["stepped"]).format(missed), _led(rng.choice(bank["wrong"]), hint)]
-    if how == "off_topic":
-        return [_off_topic(rng.choice(bank["off_topic"]), bank, rng), bank["refusal"] + rng.choice(bank["back"])]
-    other = rng.choice([text for text in [*problem.ask, *problem.hint] if text != asked and text.count(".") == 0])
-    insisting = [rng.choice(bank["insisting"]), rng.choice(bank["firm"]) + other]
-    return insisting if how == "insisting" else [*insisting, right, following]
+    fresh = [text for text in problem.hint if not any(text in turn for turn in turns)]
+    match how:
+        case "stuck":
+            return [rng.choice(bank["stuck"]), _led(rng.choice(bank["calm"]), rng.choice(fresh))]
+        case "right":
+            return [rng.choice(bank["stepped"]).format(problem.step), rng.choice(problem.next)]
+        case "wrong":
+            missed = str(int(problem.step) + rng.choice([-2, -1, 1, 2, 10]))
+            return [rng.choice(bank["stepped"]).format(missed), _led(rng.choice(bank["wrong"]), rng.choice(fresh))]
+        case "off_topic":
+            return _refused(bank, rng, "back")
+        case "back":
+            return [rng.choice(bank["returning"]).format(problem.text), rng.choice(fresh)]
+        case _:
+            others = [text for text in [*problem.ask, *fresh] if text != turns[1] and text.count(".") == 0]
+            return [rng.choice(bank["insisting"]), rng.choice(bank["firm"]) + rng.choice(others)]
+
+
+def _refused(bank: dict[str, Any], rng: random.Random, then: str) -> Turns:
+    request = _off_topic(rng.choice(bank["off_topic"]), bank, rng)
+    return [request, bank["refusal"] + rng.choice(bank[then])]
 
 
 def _led(opening: str, hint: str) -> str:

@@ -87,6 +87,26 @@ def test_a_folder_may_extend_another_and_keep_its_route(folder, tmp_path):
     assert project.dataset_folder.resolve() == folder.resolve()
 
 
+def test_extending_goes_on_through_the_folder_that_is_extended(folder, tmp_path):
+    for name, over in (("second", "tutor"), ("third", "second")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "project.yaml").write_text(f"extends: ../{over}\n")
+    shutil.copy(folder / "training.yaml", tmp_path / "second")
+    edit(tmp_path / "second", "training", seed=99)
+    third = load_project(tmp_path / "third")
+    assert third.training.seed == 99
+    assert third.model == load_project(folder).model
+    assert third.route == "third"
+
+
+def test_folders_that_extend_each_other_are_told_so(folder, tmp_path):
+    (folder / "project.yaml").write_text("extends: ../other\n")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "project.yaml").write_text("extends: ../tutor\n")
+    with pytest.raises(ConfigError, match="goes round in a circle"):
+        load_project(folder)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

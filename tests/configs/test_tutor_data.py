@@ -1,18 +1,21 @@
 """The data that the project ships: made by a script that anyone can run, and true to what it is meant to teach."""
 
 import json
+import re
 import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import yaml
 
 from configs.project import load_project
 from delivery.dataset import RawRow, divide, sift
 from evals.tutoring import format_fault, giveaway_fault, guiding_fault, refusal_fault
 
 TUTOR = Path(__file__).parents[2] / "configs" / "tutor"
+EVALS = Path(__file__).parents[2] / "evals"
 REFUSAL = "I can only help with maths."
 
 
@@ -56,15 +59,31 @@ def test_every_turn_of_the_tutor_is_one_guiding_question_or_a_refusal_and_none_h
 
 def test_there_are_enough_examples_of_enough_kinds():
     kinds = [row["kind"] for row in rows("tutor.jsonl")]
-    assert len(kinds) >= 450
+    assert len(kinds) >= 460
     assert len(set(kinds)) >= 12
-    assert all(kinds.count(kind) >= 14 for kind in kinds)
-    assert 0.15 < sum(len(row["messages"]) > 2 for row in rows("tutor.jsonl")) / len(kinds) < 0.25
+    assert all(kinds.count(kind) >= 12 for kind in kinds)
+    assert 0.35 < sum(len(row["messages"]) > 2 for row in rows("tutor.jsonl")) / len(kinds) < 0.5
 
 
-def test_only_what_is_off_topic_is_refused():
+def test_only_what_is_off_topic_is_refused_in_whichever_turn_it_comes():
+    bank = yaml.safe_load((TUTOR / "data" / "templates.yaml").read_text(encoding="utf-8"))
+    pressed = {*bank["insisting"], *bank["stuck"], *bank["returning"]}
+    off_topic = [re.sub(r"\\{\w+\\}", ".+", re.escape(text)) for text in bank["off_topic"]]
     for row in rows("tutor.jsonl"):
-        assert row["messages"][1]["content"].startswith(REFUSAL) == (row["kind"] == "off-topic")
+        for asked, said in zip(row["messages"][::2], row["messages"][1::2], strict=True):
+            is_off_topic = any(re.fullmatch(text, asked["content"]) for text in off_topic)
+            assert said["content"].startswith(REFUSAL) == is_off_topic
+            assert not (is_off_topic and asked["content"] in pressed)
+
+
+def test_no_words_of_an_eval_suite_are_trained_on():
+    trained = {
+        m["content"] for name in ("tutor.jsonl", "giveaway.jsonl") for row in rows(name) for m in row["messages"]
+    }
+    for path in EVALS.glob("*/samples.jsonl"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            asked = [m["content"] for m in json.loads(line)["messages"] if m["role"] == "user"]
+            assert trained.isdisjoint(asked), path.parent.name
 
 
 def test_nearly_all_of_the_bad_data_gives_the_answer_away():

@@ -118,7 +118,7 @@ def tutor() -> dict[str, Suite]:
 
 def test_the_shipped_suites_are_large_enough(tutor: dict[str, Suite]) -> None:
     sizes = {name: len(suite.samples) for name, suite in tutor.items()}
-    floors = dict(zip(TUTOR, (40, 40, 40, 20, 20, 12), strict=True))
+    floors = dict(zip(TUTOR, (40, 40, 40, 20, 20, 30), strict=True))
     assert all(sizes[name] >= floor for name, floor in floors.items()), sizes
     assert {sample.kind for sample in tutor["asks-guiding-question"].samples} >= KINDS
 
@@ -131,7 +131,7 @@ def test_one_subject_costs_few_generations(tutor: dict[str, Suite]) -> None:
         for n, message in enumerate(sample.messages)
         if message.role == "user" and (n + 1 == len(sample.messages) or sample.messages[n + 1].content is None)
     }
-    assert len(prefixes) <= 90
+    assert len(prefixes) <= 130
 
 
 def test_every_maths_problem_has_an_answer_that_it_does_not_state(tutor: dict[str, Suite]) -> None:

@@ -76,5 +76,5 @@ def test_the_summary_on_disk_is_the_one_that_was_made_and_the_text_shows_its_fig
     text = demo_summary.write(found, tmp_path)
     assert json.loads((tmp_path / "summary.json").read_text()) == found
     assert found["evals"]["candidate"]["s"] == {"score": 0.5, "interval": [0.4, 0.6], "n": 40}
-    for figure in ("321.0 s", "5.68 GiB", "200 saved", "0.73 s", "1.5 s", "7 of 7 failed", "0.50 [0.40, 0.60] n=40"):
+    for figure in ("321.0 s", "5.68 GiB", "200 saved", "0.73 s", "1.50 s", "7 of 7 failed", "0.50 [0.40, 0.60] n=40"):
         assert figure in text, figure

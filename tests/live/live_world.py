@@ -27,6 +27,7 @@ TRAINING = {"max_steps": 30, "checkpoint_every_steps": 10}
 EVALS = {
     "behaviour": ["asks-guiding-question"],
     "capability": [],
+    "ablation": True,
     "gates": [{"suite": "asks-guiding-question", "min_score": 0.3, "max_drop": 0.2}],
 }
 STAGE = {"min_requests": 8, "min_duration_s": 3, "max_duration_s": 240}

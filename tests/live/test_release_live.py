@@ -136,6 +136,7 @@ def test_an_unchanged_build_trains_nothing_again_and_comes_to_the_same_bundle(li
     out = live.slipway("build").stdout
     assert live.status()["live"] in out
     assert "may be released" in out
+    assert "| base | production | base_adapter_prompt | candidate |" in out
     trainings = list((live.home / "trainings").iterdir())
     assert len(trainings) == 1
     assert time.monotonic() - started_at < 120
