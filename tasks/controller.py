@@ -186,7 +186,7 @@ class Controller:
         elif not 0 <= now - self._recorded_at < HEARTBEAT_S:
             number = site.ledger.record(decision, site.owner, LEASE_TTL_S, now, heartbeat=True)
         else:
-            site.ledger.acquire(state.environment, site.owner, LEASE_TTL_S, now)
+            site.ledger.prolong(state.environment, site.owner, LEASE_TTL_S, now)
             return None
         self._recorded, self._recorded_at = about, now
         return number

@@ -67,7 +67,7 @@ def rollback(
     else:
         stable = state.stable
     on_progress(1, 3, f"routing all traffic of {route} to {stable.name}")
-    problem = _reroute(site, state, stable, f"rollback asked for by {by}: {reason}")
+    problem = _reroute(site, state, stable, by, f"rollback asked for by {by}: {reason}")
     to_stable_s = None if problem else site.clock() - started_at
     on_progress(2, 3, problem or f"all traffic of {route} is on {stable.name} after {to_stable_s:.2f} s")
     ended = _see_to_the_end(site, state.release_id, on_progress)
@@ -85,7 +85,7 @@ def rollback(
     )
 
 
-def _reroute(site: Site, state: ReleaseState, stable: Served, why: str) -> str:
+def _reroute(site: Site, state: ReleaseState, stable: Served, by: str, why: str) -> str:
     """Stable alone on every gateway, as the controller would do it; returns what went wrong."""
     wanted = alone(stable, state.release_id, f"{state.release_id}/rolled-back")
     if state.committed:  # stable's adapter was not used for a while: vLLM may have been restarted since
@@ -106,7 +106,7 @@ def _reroute(site: Site, state: ReleaseState, stable: Served, why: str) -> str:
         lease_s = site.ledger.plan(state.release_id).lease_s
         table = table_with(state.route, wanted, observation, lease_s)
         try:
-            site.ledger.add_table(site.name, table, why, site.clock())
+            site.ledger.add_table(site.name, table, why, by, site.clock())
         except LedgerError as error:  # a controller took this revision in between
             problem = str(error)
             continue

@@ -54,7 +54,7 @@ def bootstrap(
     site.take_lease()
     try:
         now = site.clock()
-        site.ledger.set_base(site.name, route, served_as(base, site.upstreams, site.home), base, now)
+        site.ledger.set_base(site.name, route, served_as(base, site.upstreams, site.home), base, site.owner, now)
         pointers = site.ledger.route(site.name, route)
         if pointers is None:
             raise SlipwayError(f"route {route} is not in the ledger although it was just written")
@@ -70,7 +70,7 @@ def bootstrap(
                 wanted = one
         newest = site.ledger.newest_table(site.name)
         table = table_with(route, wanted, Observation(gateways=seen, replicas={}, ledger_table=newest), lease_s)
-        site.ledger.add_table(site.name, table, f"start of route {route}", now)
+        site.ledger.add_table(site.name, table, f"start of route {route}", site.owner, now)
         for name, client in site.gateways.items():
             if seen[name].table != table:
                 client.put_table(table)
@@ -125,7 +125,7 @@ def run_release(
         release_id += f"-{short(bundle.digest, 6)}{secrets.token_hex(2)}"
         now, place = site.clock(), (site.name, project.route)
         state = new_state(release_id, *place, candidate, pointers.live, now, _cursors(site))
-        site.ledger.begin(state, project.rollout, bundle, site.owner, LEASE_TTL_S, now)
+        site.ledger.begin(state, project.rollout, bundle, site.owner, LEASE_TTL_S, now, by)
         refusal = _refusal(site, bundle, candidate)
         return _drive(site, state, on_progress, on_decision, refusal)
     finally:
@@ -164,7 +164,7 @@ def watch_live(
             if live is None:
                 return None
             state = watching(reading_from_now(site, live), duration_s, holdback_bp, site.clock())
-            site.ledger.save(state, site.owner, LEASE_TTL_S, site.clock())
+            site.ledger.begin_watch(state, site.owner, LEASE_TTL_S, site.clock())
         return _drive(site, state, on_progress, on_decision)
     finally:
         site.drop_lease()

@@ -64,7 +64,7 @@ class Site:
         while True:
             holder = self.ledger.holder(self.name)
             if holder is not None and holder.owner != self.owner and is_dead(holder.owner):
-                self.ledger.release_lease(self.name, holder.owner)
+                self.ledger.release_lease(self.name, holder.owner, self.clock(), by=self.owner)
             try:
                 return self.ledger.acquire(self.name, self.owner, LEASE_TTL_S, self.clock())
             except LeaseHeldError:
@@ -75,7 +75,7 @@ class Site:
     def drop_lease(self) -> None:
         """Gives it back; with a ledger that cannot be written it ends by itself."""
         with contextlib.suppress(LedgerError):
-            self.ledger.release_lease(self.name, self.owner)
+            self.ledger.release_lease(self.name, self.owner, self.clock())
 
 
 def open_site(environment: Environment, home: Path) -> Site:

@@ -1,27 +1,62 @@
-"""Opens the ledger's database: migrated, and in SQLite's case with the settings that several processes need."""
+"""Opens the ledger's database: migrated, and with the settings that several processes on several machines need."""
 
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import URL, Connection, Engine
 
+from delivery.clients.ledger_errors import LedgerError, shown
 from delivery.clients.ledger_schema import HEAD
+
+MIGRATION_LOCK = 737  # of PostgreSQL's advisory locks: one process migrates, the others wait
 
 
 def open_engine(url: str, busy_timeout_s: float) -> Engine:
-    """An engine on a ledger of the newest schema. Raises sqlalchemy's errors."""
+    """An engine on a ledger of the newest schema. Raises LedgerError, sqlalchemy's errors and OSError.
+
+    `busy_timeout_s`: how long a call waits for locks, and in PostgreSQL's case for a connection; a controller must
+    not hang, or a rollback hangs with it.
+    """
     parsed = sa.make_url(url)
-    is_sqlite = parsed.get_backend_name() == "sqlite"
-    if is_sqlite and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(parsed, connect_args={"timeout": busy_timeout_s} if is_sqlite else {})
-    if is_sqlite:
+    kind = parsed.get_backend_name()
+    if kind == "sqlite":
+        if parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(parsed, connect_args={"timeout": busy_timeout_s})
         sa.event.listen(engine, "connect", _configure_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
-    if _version(engine) != HEAD:
+    elif kind in ("postgresql", "postgres"):
+        engine = _postgres(parsed, busy_timeout_s)
+    else:
+        raise LedgerError(
+            f"a ledger is SQLite or PostgreSQL, found {kind}",
+            where=shown(url),
+            cure="sqlite:////folder/ledger.sqlite, or postgresql://user@host/database",
+        )
+    found = _version(engine)
+    if found is not None and found > HEAD:
+        raise LedgerError(
+            f"the ledger has schema {found}, this Slipway knows up to {HEAD}",
+            where=shown(url),
+            cure="use the newer Slipway that migrated it; a ledger never goes back",
+        )
+    if found != HEAD:
         _migrate(engine)
     return engine
+
+
+def _postgres(url: URL, busy_timeout_s: float) -> Engine:
+    lock_ms = max(1, round(1000 * busy_timeout_s))
+    settings = f"-c lock_timeout={lock_ms} -c statement_timeout={10 * lock_ms}"
+    settings += f" -c idle_in_transaction_session_timeout={10 * lock_ms}"  # of a controller that was stopped in one
+    arguments = {
+        "connect_timeout": max(2, round(busy_timeout_s)),
+        "tcp_user_timeout": 10 * lock_ms,
+        "options": settings,
+        "application_name": "slipway",
+    }
+    return sa.create_engine(url.set(drivername="postgresql+psycopg"), connect_args=arguments, pool_pre_ping=True)
 
 
 def _configure_sqlite(connection: Any, _: Any) -> None:
@@ -53,6 +88,8 @@ def _migrate(engine: Engine) -> None:
         connection = bare.execution_options(slipway_writes=True)
         with connection.begin():
             if engine.dialect.name == "postgresql":
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(737)"))
+                connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
+                connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

@@ -1,8 +1,28 @@
-"""The ledger's tables. What is written about a decision is never changed; only pointers and states move on."""
+"""The ledger's tables. What is written about a decision is never changed; only pointers and states move on.
 
-from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+The database refuses to change or delete what happened: triggers of migration 0002 guard all but `releases`, `routes`
+and `leases`, which are pointers.
+"""
 
-HEAD = "0001"  # the newest migration; a test compares it and these tables with the migrations
+from typing import Any
+
+from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table
+from sqlalchemy import Text as AnyText
+from sqlalchemy.types import TypeDecorator
+
+HEAD = "0002"  # the newest migration; a test compares it and these tables with the migrations
+
+
+class Text(TypeDecorator[str]):
+    """Text of foreign programs: PostgreSQL refuses the NUL that some of them print."""
+
+    impl = AnyText
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        """What is stored."""
+        return None if value is None else value.replace("\0", "\ufffd")
+
 
 metadata = MetaData()
 
@@ -128,4 +148,16 @@ leases = Table(
     Column("environment", String(80), primary_key=True),
     Column("owner", String(200), nullable=False),
     Column("expires_at", Float, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("environment", String(80), nullable=False),
+    Column("release_id", String(120), nullable=True, index=True),
+    Column("kind", String(40), nullable=False),  # what no other table tells of: see ledger_writes.Event
+    Column("who", String(200), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("at", Float, nullable=False),
 )

@@ -1,7 +1,10 @@
 """The ledger keeps what it is told, in one piece, and lets one controller at a time write."""
 
 import json
+import shutil
 import sqlite3
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,8 @@ from configs.rollout import Check, RolloutPlan, Stage
 from configs.routing import RoutingTable, Variant
 from delivery.bundle import Bundle
 from delivery.clients import ledger_schema
-from delivery.clients.ledger import LeaseHeldError, Ledger, LedgerError
+from delivery.clients.ledger import LeaseHeldError, Ledger, LedgerError, RevisionTakenError
+from delivery.gate import GateDecision
 from delivery.release import Commit, Decision, Quarantine, ReleaseState, Served, SetTable
 from delivery.rollout import new_state
 from delivery.tables import alone
@@ -48,14 +52,37 @@ def served(of: Bundle) -> Served:
 BASE, NEW = bundle("a long prompt"), bundle("short")
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Migrated once; migrating takes longer than most tests."""
+    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
+    Ledger(f"sqlite:///{path}").close()
+    return path
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
+def sqlite_ledger(tmp_path: Path, migrated: Path) -> Ledger:
+    shutil.copy(migrated, tmp_path / "ledger.sqlite")
     return Ledger(f"sqlite:///{tmp_path}/ledger.sqlite", busy_timeout_s=0.05)
+
+
+@pytest.fixture
+def postgres_ledger(new_postgres: Callable[[], str]) -> Iterator[Ledger]:
+    found = Ledger(new_postgres(), busy_timeout_s=0.05)
+    yield found
+    found.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger(request: pytest.FixtureRequest) -> Ledger:
+    found: Ledger = request.getfixturevalue(f"{request.param}_ledger")
+    return found
 
 
 def begun(ledger: Ledger, now: float = 0.0, release_id: str = "r1") -> ReleaseState:
     state = new_state(release_id, "local", "tutor", served(NEW), served(BASE), now)
-    ledger.set_base("local", "tutor", served(BASE), BASE, now)
+    ledger.set_base("local", "tutor", served(BASE), BASE, "me", now)
+    ledger.acquire("local", "me", 30, now)
     ledger.begin(state, PLAN, NEW, "me", 30, now)
     return state
 
@@ -101,7 +128,7 @@ def test_an_owner_prolongs_its_lease_and_gives_it_back(ledger: Ledger) -> None:
     ledger.acquire("local", "ann", 30, now=20)
     with pytest.raises(LeaseHeldError):
         ledger.acquire("local", "bob", 30, now=40)
-    ledger.release_lease("local", "ann")
+    ledger.release_lease("local", "ann", 40)
     ledger.acquire("local", "bob", 30, now=40)
 
 
@@ -111,8 +138,16 @@ def test_a_controller_that_lost_its_lease_can_write_nothing(ledger: Ledger) -> N
     decision = Decision(state=state, actions=(Quarantine(bundle=NEW.digest, reason="x"),), verdict="fail", reason="x")
     with pytest.raises(LeaseHeldError):
         ledger.record(decision, "me", 30, now=101)
+    ledger.release_lease("local", "other", 102)  # it may have moved the release on before
+    with pytest.raises(LeaseHeldError, match="nobody does"):
+        ledger.record(decision, "me", 30, now=103)
     assert ledger.decisions("r1") == []
     assert ledger.quarantined(NEW.digest) == ""
+
+
+def test_a_lease_that_ended_and_that_nobody_took_is_still_its_owners(ledger: Ledger) -> None:
+    state = begun(ledger)
+    assert ledger.record(Decision(state=state, actions=(), verdict="pass", reason="late"), "me", 30, now=1000) > 0
 
 
 def test_a_decision_its_state_its_table_and_its_effects_are_one_transaction(ledger: Ledger) -> None:
@@ -139,8 +174,8 @@ def test_a_decision_its_state_its_table_and_its_effects_are_one_transaction(ledg
 
 
 def test_a_later_base_does_not_change_what_is_live(ledger: Ledger) -> None:
-    ledger.set_base("local", "tutor", served(BASE), BASE, 0)
-    ledger.set_base("local", "tutor", served(NEW), NEW, 1)
+    ledger.set_base("local", "tutor", served(BASE), BASE, "me", 0)
+    ledger.set_base("local", "tutor", served(NEW), NEW, "me", 1)
     pointers = ledger.route("local", "tutor")
     assert pointers is not None
     assert pointers.live == served(BASE)
@@ -180,8 +215,8 @@ def test_a_rollback_outranks_a_cancel_that_came_later(ledger: Ledger) -> None:
     assert (command.kind, command.by, command.target) == ("rollback", "ann", served(BASE))
 
 
-def test_a_locked_ledger_is_a_clear_error_and_keeps_nothing(ledger: Ledger, tmp_path: Path) -> None:
-    state = begun(ledger)
+def test_a_locked_ledger_is_a_clear_error_and_keeps_nothing(sqlite_ledger: Ledger, tmp_path: Path) -> None:
+    ledger, state = sqlite_ledger, begun(sqlite_ledger)
     other = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     decision = Decision(state=state, actions=(), verdict="pass", reason="x")
@@ -192,8 +227,8 @@ def test_a_locked_ledger_is_a_clear_error_and_keeps_nothing(ledger: Ledger, tmp_
     assert ledger.record(decision, "me", 30, now=1) == 1
 
 
-def test_a_full_disk_is_a_clear_error_and_keeps_nothing(ledger: Ledger) -> None:
-    state = begun(ledger)
+def test_a_full_disk_is_a_clear_error_and_keeps_nothing(sqlite_ledger: Ledger) -> None:
+    ledger, state = sqlite_ledger, begun(sqlite_ledger)
     full = Ledger(ledger.url)
 
     @sa.event.listens_for(full._engine, "connect")
@@ -203,9 +238,139 @@ def test_a_full_disk_is_a_clear_error_and_keeps_nothing(ledger: Ledger) -> None:
 
     full._engine.dispose()
     decision = Decision(state=state, actions=(), verdict="pass", reason="x" * 200_000)
-    with pytest.raises(LedgerError, match="full"):
+    with pytest.raises(LedgerError, match="make room"):
         full.record(decision, "me", 30, now=1)
     assert ledger.decisions("r1") == []
+
+
+def test_a_postgres_that_is_locked_is_a_clear_error_within_a_moment(postgres_ledger: Ledger) -> None:
+    state = begun(postgres_ledger)
+    decision = Decision(state=state, actions=(), verdict="pass", reason="x")
+    with sa.create_engine(postgres_ledger.url).connect() as other, other.begin():
+        other.execute(sa.select(ledger_schema.leases).with_for_update())
+        with pytest.raises(LedgerError, match="lock timeout"):
+            postgres_ledger.record(decision, "me", 30, now=1)
+        assert postgres_ledger.state("r1") == state
+    assert postgres_ledger.record(decision, "me", 30, now=1) > 0
+
+
+def test_a_postgres_that_is_gone_is_a_clear_error_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="PGPASSWORD") as caught:
+        Ledger(f"postgresql://me:hunter2@/ledger?host={tmp_path}", busy_timeout_s=0.05)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_another_database_is_refused_with_what_is_known() -> None:
+    with pytest.raises(LedgerError, match="SQLite or PostgreSQL, found mysql"):
+        Ledger("mysql://me@host/ledger")
+    with pytest.raises(LedgerError, match="cannot be used"):
+        Ledger("nonsense")
+
+
+def test_what_happened_can_be_neither_changed_nor_deleted_by_anyone(ledger: Ledger) -> None:
+    state = begun(ledger)
+    actions = (Quarantine(bundle="d", reason="bad"), SetTable(table=table(3, served(BASE))))
+    number = ledger.record(Decision(state=state, actions=actions, verdict="fail", reason="bad"), "me", 30, now=1)
+    ledger.mark_applied(number, 0, now=1)
+    ledger.add_command("r1", "rollback", "ann", "users complain", 1)
+    ledger.add_approval("r1", 0, True, "ann", "looks fine", 1)
+    ledger.add_build(NEW, GateDecision(passed=True, findings=()), 1)
+    pointers = {"releases", "routes", "leases"}
+    written = {table.name for table in ledger_schema.metadata.sorted_tables} - pointers
+    before = list(ledger.export())
+    assert {json.loads(line)["table"] for line in before} >= written
+    with sa.create_engine(ledger.url).connect() as anyone:
+        for name in sorted(written | {"releases"}):
+            column = next(iter(ledger_schema.metadata.tables[name].columns)).name
+            statements = [f'DELETE FROM "{name}"', f'UPDATE "{name}" SET "{column}" = "{column}"']
+            for statement in statements if name in written else statements[:1]:
+                with pytest.raises(sa.exc.DBAPIError, match=f"{name} is append-only"):
+                    anyone.execute(sa.text(statement))
+                anyone.rollback()
+    assert list(ledger.export()) == before
+
+
+def test_the_audit_says_who_did_what_and_when(ledger: Ledger) -> None:
+    begun(ledger, now=5)
+    ledger.acquire("other", "ann@host:1", 30, now=6)
+    ledger.acquire("other", "bob@host:2", 30, now=40)
+    ledger.release_lease("other", "bob@host:2", now=41, by="carol@host:3")
+    ledger.add_table("local", table(9, served(BASE)), "by hand", "dave", 42)
+    rows = [json.loads(line) for line in ledger.export()]
+    told = [row["row"] for row in rows if row["table"] == "events"]
+    assert [(one["at"], one["kind"], one["who"]) for one in told] == [
+        (5, "base_set", "me"),
+        (5, "lease_taken", "me"),
+        (5, "release_begun", "slipway"),
+        (6, "lease_taken", "ann@host:1"),
+        (40, "lease_taken", "bob@host:2"),
+        (41, "lease_given_back", "carol@host:3"),
+        (42, "table_put", "dave"),
+    ]
+    assert "from ann@host:1" in told[4]["text"]
+
+
+def test_of_many_who_take_a_lease_at_once_one_gets_it(ledger: Ledger) -> None:
+    for now in (0.0, 100.0):  # free at first, then ended
+        won, barrier = [], threading.Barrier(6)
+
+        def take(number: int, now: float = now, barrier: threading.Barrier = barrier, won: list[int] = won) -> None:
+            mine = Ledger(ledger.url, busy_timeout_s=5)
+            barrier.wait()
+            try:
+                mine.acquire("local", f"{now}/{number}", 30, now)
+                won.append(number)
+            except LeaseHeldError:
+                pass
+            finally:
+                mine.close()
+
+        threads = [threading.Thread(target=take, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        holder = ledger.holder("local")
+        assert holder is not None
+        assert holder.owner == f"{now}/{won[0]}"
+
+
+def test_of_two_tables_with_one_revision_the_first_stays(ledger: Ledger) -> None:
+    ledger.add_table("local", table(9, served(BASE)), "by hand", "ann", 1)
+    ledger.add_table("local", table(9, served(BASE)), "by hand", "ann", 2)
+    with pytest.raises(RevisionTakenError, match="by hand"):
+        ledger.add_table("local", table(9, served(NEW)), "also by hand", "bob", 3)
+    assert ledger.newest_table("local") == table(9, served(BASE))
+
+
+def test_what_a_foreign_program_prints_is_kept_whatever_it_is(ledger: Ledger) -> None:
+    number = ledger.record(Decision(state=begun(ledger), actions=(), verdict="pass", reason="\0 ä"), "me", 30, 1)
+    ledger.mark_applied(number, 0, 2, "vLLM said \0")
+    assert [row["reason"] for row in ledger.decisions("r1")] == ["\ufffd ä"]
+
+
+def test_an_older_ledger_is_migrated_and_keeps_its_rows(tmp_path: Path) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    url = f"sqlite:///{tmp_path}/old.sqlite"
+    config = Config()
+    config.set_main_option("script_location", str(Path(ledger_schema.__file__).parent / "migrations"))
+    with sa.create_engine(url).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        values = {"digest": "d", "manifest": {"route": "tutor"}, "first_seen_at": 1.0}
+        connection.execute(sa.insert(ledger_schema.bundles).values(**values))
+    rows = [json.loads(line) for line in Ledger(url).export()]
+    assert rows == [{"table": "bundles", "row": values}]
+
+
+def test_a_newer_ledger_is_refused(sqlite_ledger: Ledger) -> None:
+    with sa.create_engine(sqlite_ledger.url).begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(LedgerError, match="schema 9999"):
+        Ledger(sqlite_ledger.url)
 
 
 def test_the_export_is_every_row_as_json(ledger: Ledger) -> None:

@@ -1,0 +1,65 @@
+"""A PostgreSQL of its own for the tests that can use one: in a temporary folder, as a user without rights, no port."""
+
+import itertools
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from delivery.clients.ledger import Ledger
+
+
+def _programs() -> Path | None:
+    """The folder with PostgreSQL's programs; Debian keeps them off the path."""
+    found = shutil.which("initdb")
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    places = [Path(found)] if found else debian[::-1]
+    return places[0].parent if places else None
+
+
+@pytest.fixture(scope="session")
+def new_postgres() -> Iterator[Callable[[], str]]:
+    """Gives the URL of a fresh database with a migrated ledger each time it is called."""
+    programs = _programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql): the ledger is not tested on it")
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # short: a socket's path has 107 characters at most
+    who: dict[str, Any] = {}
+    if os.getuid() == 0:  # the server refuses to run as root
+        shutil.chown(folder, "nobody")
+        who = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+    data = folder / "data"
+
+    def run(*command: str) -> None:
+        with (folder / "out").open("ab") as out:
+            done = subprocess.run(command, cwd=folder, stdout=out, stderr=out, check=False, timeout=100, **who)
+        assert done.returncode == 0, (folder / "out").read_text() + (folder / "log").read_text()
+
+    (folder / "log").touch()
+    shutil.chown(folder / "log", who.get("user", os.getuid()))
+    try:
+        run(str(programs / "initdb"), "-D", str(data), "-U", "slipway", "-A", "trust", "--no-sync", "-E", "UTF8")
+        flags = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
+        run(str(programs / "pg_ctl"), "-D", str(data), "-l", str(folder / "log"), "-w", "-o", flags, "start")
+        url = f"postgresql+psycopg://slipway@/{{}}?host={folder}"
+        admin = sa.create_engine(url.format("postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        numbers = itertools.count()
+
+        def create(template: str, name: str) -> str:
+            with admin.connect() as connection:
+                connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+            return url.format(name)
+
+        Ledger(create("template0", "migrated")).close()
+        yield lambda: create("migrated", f"ledger{next(numbers)}")
+        admin.dispose()
+    finally:
+        if (data / "postmaster.pid").exists():
+            run(str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
+        shutil.rmtree(folder)
