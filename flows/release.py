@@ -8,7 +8,7 @@ from prefect.states import Failed
 from configs.canonical import short
 from configs.project import Project, load_project
 from delivery.clients.oci import read_bundle
-from delivery.release import Decision
+from delivery.release import AwaitApproval, Decision
 from flows.reporting import follow, log, show_markdown, show_table
 from tasks.controller import OnDecision
 from tasks.environment import open_site_of
@@ -63,12 +63,18 @@ def roll_out(
 
 
 def log_decisions() -> OnDecision:
-    """A line in the log for each change of phase, stage or verdict."""
+    """A line in the log for each change of phase, stage or verdict, and a page for each approval that is asked for."""
     last: tuple[object, ...] = ()
 
     def on_decision(decision: Decision) -> None:
         nonlocal last
         state = decision.state
+        for action in decision.actions:
+            if isinstance(action, AwaitApproval):
+                how = (
+                    "Run the deployment **approve** from here, or `slipway approve --by NAME --reason TEXT [--reject]`."
+                )
+                show_markdown(f"approval {state.release_id}", f"{action.text}\n\n{how}", "waits for a person")
         now = (state.phase, state.stage_index, decision.verdict, decision.reason)
         if now != last:
             log(f"{state.phase} {state.stage_index}: {decision.verdict} - {decision.reason}")

@@ -260,8 +260,12 @@ class Controller:
                 return
 
     def _is_asked(self, state: ReleaseState) -> bool:
+        ledger = self.site.ledger
         try:
-            return self.site.ledger.command(state.release_id) != self._command
+            if ledger.command(state.release_id) != self._command:
+                return True
+            waits = state.awaiting_approval
+            return waits and ledger.approval(state.release_id, state.stage_index) != self._approval
         except SlipwayError:
             return False
 

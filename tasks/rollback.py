@@ -14,10 +14,9 @@ from delivery.progress import Progress, silent
 from delivery.release import GatewaySeen, Observation, ReleaseState, Served
 from delivery.tables import alone, table_with
 from tasks.controller import Controller
-from tasks.rollout import make_servable, reading_from_now
+from tasks.rollout import GRACE_S, make_servable, reading_from_now
 from tasks.site import Site
 
-GRACE_S = 60.0  # beyond draining, for a controller that is busy
 POLL_S = 0.2
 CLASHES = 5  # routing revisions that somebody else may take first
 

@@ -14,13 +14,14 @@ from delivery.clients.gateway import GatewayError
 from delivery.clients.vllm import VllmError
 from delivery.evidence import Cursor
 from delivery.progress import Progress, silent
-from delivery.release import TERMINAL, GatewaySeen, Observation, ReleaseState, Served, StageRecord
+from delivery.release import GatewaySeen, Observation, ReleaseState, Served, StageRecord
 from delivery.rollout import new_state, watching
 from delivery.tables import alone, table_with
 from tasks.controller import Controller, OnDecision, ignore
 from tasks.site import LEASE_TTL_S, Site, served_as, why_not_servable
 
 PATIENCE_S = 3.0  # for a supervisor that has the environment's lease for a moment
+GRACE_S = 60.0  # beyond draining, for a controller that is busy
 
 
 class ReleaseOutcome(Strict):
@@ -92,14 +93,21 @@ def run_release(
 ) -> ReleaseOutcome:
     """Takes a bundle through the stages of the project's plan, or goes on where a killed controller left off.
 
-    Another bundle's unfinished release is superseded: rolled back, or finished when it is committed already.
+    Another bundle's unfinished release is superseded: rolled back, or finished when it is committed already. One that
+    waits for an approval is superseded even while its controller runs. A bundle that is refused supersedes nothing.
     `candidate_upstreams`: vLLM replicas for the candidate other than the environment's (blue and green).
     LeaseHeldError: somebody else controls the environment.
     """
-    site.take_lease(PATIENCE_S)
+    wrong = _wrong_place(project, bundle)
+    if wrong:
+        return _no_release(project, bundle, "refused", wrong)
+    site.take_lease(_ask_a_waiting_one_to_end(site, project.route, bundle, by) or PATIENCE_S)
     try:
         waiting = site.ledger.unfinished(site.name, project.route)
         if waiting is not None and waiting.candidate.bundle != bundle.digest:
+            unfit = _unfit(site, bundle)
+            if unfit:
+                return _no_release(project, bundle, "refused", unfit)
             on_progress(0, 0, f"release {waiting.release_id} is unfinished and superseded")
             _supersede(site, waiting, bundle, by, on_progress, on_decision)
             waiting = None
@@ -117,16 +125,13 @@ def run_release(
                 return _no_release(project, bundle, "live", "it is live already")
             # its controller may have been killed just before the last table
             return _drive(site, reading_from_now(site, made_live), on_progress, on_decision)
-        wrong = _wrong_place(project, bundle)
-        if wrong:
-            return _no_release(project, bundle, "refused", wrong)
         candidate = served_as(bundle, candidate_upstreams or site.upstreams, site.home)
         release_id = f"{project.route}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(site.clock()))}"
         release_id += f"-{short(bundle.digest, 6)}{secrets.token_hex(2)}"
         now, place = site.clock(), (site.name, project.route)
         state = new_state(release_id, *place, candidate, pointers.live, now, _cursors(site))
         site.ledger.begin(state, project.rollout, bundle, site.owner, LEASE_TTL_S, now, by)
-        refusal = _refusal(site, bundle, candidate)
+        refusal = _unfit(site, bundle) or why_not_servable(bundle, candidate, site.environment)
         return _drive(site, state, on_progress, on_decision, refusal)
     finally:
         site.drop_lease()
@@ -218,23 +223,36 @@ def _drive(
     return outcome_of(controller.drive(state), started_at, site.clock())
 
 
+def _ask_a_waiting_one_to_end(site: Site, route: str, bundle: Bundle, by: str) -> float:
+    """Cancels another bundle's release that waits for an approval; for how many seconds its controller may be busy."""
+    waiting = site.ledger.unfinished(site.name, route)
+    if waiting is None or not waiting.awaiting_approval or waiting.candidate.bundle == bundle.digest:
+        return 0.0
+    if _unfit(site, bundle):
+        return 0.0
+    reason = f"superseded by bundle {short(bundle.digest)} while it waited for an approval"
+    site.ledger.add_command(waiting.release_id, "cancel", by, reason, site.clock())
+    return site.ledger.plan(waiting.release_id).drain_s + GRACE_S
+
+
 def _supersede(
     site: Site, waiting: ReleaseState, bundle: Bundle, by: str, on_progress: Progress, on_decision: OnDecision
 ) -> None:
     """Ends an unfinished release before another one starts. One that is committed has won already: it is finished."""
     if waiting.phase == "watching":
         waiting = waiting.model_copy(update={"watch_s": 0.0})
-    elif not waiting.committed and waiting.phase not in TERMINAL:
+    elif (waiting.awaiting_approval or not waiting.committed) and not site.ledger.command(waiting.release_id):
         reason = f"superseded by bundle {short(bundle.digest)}"
         site.ledger.add_command(waiting.release_id, "cancel", by, reason, site.clock())
     _drive(site, waiting, on_progress, on_decision)
 
 
-def _refusal(site: Site, bundle: Bundle, candidate: Served) -> str:
+def _unfit(site: Site, bundle: Bundle) -> str:
+    """Why the ledger says that a bundle must not be released; empty when it may."""
     quarantined = site.ledger.quarantined(bundle.digest)
     if quarantined:
         return f"bundle {short(bundle.digest)} is quarantined: {quarantined}"
-    return _gate_refusal(site, bundle) or why_not_servable(bundle, candidate, site.environment)
+    return _gate_refusal(site, bundle)
 
 
 def _gate_refusal(site: Site, bundle: Bundle) -> str:
