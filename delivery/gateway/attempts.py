@@ -50,6 +50,14 @@ class Attempt:
     sent_bytes: int = 0
     chunks: int = 0  # of a stream, with content
 
+    def start_over(self, upstream: str) -> None:
+        """This replica is asked; what the one before had begun to say counts for nothing."""
+        self.upstream = upstream
+        self.status = self.chunks = 0
+        self.prompt_tokens = self.completion_tokens = None
+        if self.said is not None:
+            self.said = Said()
+
     def fail(self, kind: str) -> None:
         """The variant failed."""
         self.ok = False

@@ -76,7 +76,7 @@ class Replicas:
     def begin(self, attempt: Attempt, url: str) -> None:
         """The attempt goes to this replica, and not to the one that it went to before."""
         self.observe(attempt)
-        attempt.upstream = url
+        attempt.start_over(url)
         self.of(url).in_flight += 1
 
     def observe(self, attempt: Attempt) -> None:

@@ -16,6 +16,7 @@ from configs.api_keys import ApiKeys
 from configs.environment import GatewayConfig
 from configs.errors import SlipwayError
 from configs.routing import RoutingTable
+from delivery.gateway import openapi
 from delivery.gateway.admin import Admin
 from delivery.gateway.api_errors import JSON_HEADERS, ApiError, unknown_route
 from delivery.gateway.attempts import Attempts
@@ -35,7 +36,9 @@ from delivery.gateway.watch import Watch
 
 log = logging.getLogger("slipway.gateway")
 DEFAULTS = GatewayConfig()
-PATHS = frozenset(("/v1/models", *(endpoint.path for endpoint in ENDPOINTS)))
+METHODS = dict.fromkeys(("/v1/models", "/healthz", "/readyz", "/openapi.json"), "GET")
+METHODS |= dict.fromkeys((endpoint.path for endpoint in ENDPOINTS), "POST")
+OPENAPI = orjson.dumps(openapi.page())
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,11 @@ class Gateway:
         for endpoint in ENDPOINTS:
             app.router.add_post(endpoint.path, self.proxy.at(endpoint))
         app.router.add_get("/v1/models", self._models)
-        app.router.add_get("/v1/models/{name:.+}", self._model)
+        app.router.add_get("/v1/models/{name:(?s:.+)}", self._model)
         app.router.add_get("/healthz", self._alive)
         app.router.add_get("/readyz", self._ready)
-        app.router.add_route("*", "/{path:.*}", self._no_such_path)
+        app.router.add_get("/openapi.json", self._openapi)
+        app.router.add_route("*", "/{path:(?s:.*)}", self._no_such_path)
         return app
 
     async def _models(self, http: web.Request) -> web.Response:
@@ -129,9 +133,15 @@ class Gateway:
             return _json({"status": "draining" if self.is_draining else "no route is served yet"}, 503)
         return _json({"status": "ok"})
 
+    async def _openapi(self, _: web.Request) -> web.Response:
+        return web.Response(body=OPENAPI, headers=JSON_HEADERS)
+
     async def _no_such_path(self, http: web.Request) -> web.Response:
-        if http.path in PATHS:
-            return ApiError(405, "This path does not take this method.", code="method_not_allowed").response()
+        method = "GET" if http.path.startswith("/v1/models/") else METHODS.get(http.path)
+        if method is not None:
+            refusal = ApiError(405, f"This path takes {method} only.", code="method_not_allowed").response()
+            refusal.headers["Allow"] = method
+            return refusal
         return ApiError(404, "There is no such path here.", code="no_such_path").response()
 
     async def drain(self, seconds: float) -> None:

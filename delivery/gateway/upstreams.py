@@ -148,7 +148,6 @@ class Upstreams:
 
     async def _at(self, upstream: str, attempt: Attempt, once: Callable[[str], Awaitable[T]]) -> T:
         self.replicas.begin(attempt, upstream)
-        attempt.status = 0
         try:
             return await once(upstream)
         except aiohttp.ClientError:
