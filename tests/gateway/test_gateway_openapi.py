@@ -50,7 +50,7 @@ def running(event_loop_thread: object) -> Iterator[tuple[Running, Stub]]:
 
 
 @schema.parametrize()
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_promise_is_kept_for(case: schemathesis.Case, running: tuple[Running, Stub]) -> None:
     gateway, _ = running
     name = case.body.get("model") if isinstance(case.body, dict) else None
