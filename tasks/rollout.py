@@ -37,6 +37,7 @@ class ReleaseOutcome(Strict):
     outcome: Literal["live", "rolled_back", "refused", "unfinished"]
     reason: str
     stages: tuple[StageRecord, ...] = ()
+    decided_at: float | None = None  # when it was decided to roll back
     breach_to_stable_s: float | None = None
     decision_to_stable_s: float | None = None
     user_requests: int = 0
@@ -188,6 +189,7 @@ def outcome_of(state: ReleaseState, started_at: float, now: float) -> ReleaseOut
             "outcome": results.get(state.phase, "unfinished"),
             "reason": note.reason if note else state.reason,
             "stages": state.stages,
+            "decided_at": note.decided_at if note else None,
             "breach_to_stable_s": max(0.0, done - first) if done is not None and first is not None else None,
             "decision_to_stable_s": max(0.0, done - note.decided_at) if note and done is not None else None,
             "user_requests": state.evidence.user_requests,

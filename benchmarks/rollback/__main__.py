@@ -1,0 +1,103 @@
+"""From the first bad answer to 100 % stable: `python -m benchmarks.rollback --json PATH [--runs N]`."""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy
+
+from benchmarks.rollback.place import PLAN, place, users
+from benchmarks.rollback.run import CASES, Run, run
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table; a target of None is none."""
+
+    case: str
+    what: str
+    p50: float
+    p99: float
+    largest: float
+    target_p99: float | None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None without one."""
+        return None if self.target_p99 is None else self.p99 <= self.target_p99
+
+    def as_line(self) -> str:
+        """For the terminal."""
+        verdict = {True: "met", False: "MISSED", None: ""}[self.met]
+        target = "" if self.target_p99 is None else f"p99 at most {self.target_p99:g}"
+        return (
+            f"{self.case:<26} {self.what:<48} p50 {self.p50:7.3f}  p99 {self.p99:7.3f}  "
+            f"max {self.largest:7.3f}  {target} {verdict}"
+        )
+
+
+def figures(runs: Sequence[Run]) -> list[Figure]:
+    """The table: every measured time, by case."""
+    found = []
+    for case in CASES:
+        mine = [one for one in runs if one.case == case.name]
+        outright = case.share == 1.0
+        rows: list[tuple[str, list[float], float | None]] = [
+            ("first bad answer to last asked, s", [r.bad_to_last_asked_s for r in mine], 1.0 if outright else None),
+            ("first bad answer to table of stable alone, s", [r.bad_to_stable_s for r in mine], None),
+            ("decision to table of stable alone, s", [r.decision_to_stable_s for r in mine], None),
+            (
+                "evidence suffices to stable alone (at most), s",
+                [r.decision_to_stable_s + PLAN.tick_s for r in mine],
+                2.0,
+            ),
+            ("bad answers of the candidate", [float(r.bad_answers) for r in mine], None),
+        ]
+        for what, values, target in rows:
+            p50, p99 = (float(q) for q in numpy.quantile(values, [0.5, 0.99]))
+            found.append(Figure(case.name, what, p50, p99, max(values), target))
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """0 if every target is met and no user saw a failure, 1 otherwise."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rollback", description=__doc__)
+    parser.add_argument("--json", type=Path, required=True, help="where the figures go")
+    parser.add_argument("--runs", type=int, default=100, help="releases per case")
+    parser.add_argument("--gateways", type=int, default=1, help="side by side")
+    parser.add_argument("--requests-per-s", type=float, default=100.0, help="of all users together")
+    given = parser.parse_args(arguments)
+    runs: list[Run] = []
+    got: dict[str, object] = {}
+    with tempfile.TemporaryDirectory(prefix="slipway-rollback-") as folder:  # noqa: SIM117 - users end first
+        with place(Path(folder), given.gateways) as (where, urls), users(given.requests_per_s, urls, got):
+            for number in range(given.runs * len(CASES)):
+                runs.append(run(where, CASES[number % len(CASES)], number + 1))
+                print(f"{number + 1:4} {runs[-1]}", flush=True)
+    table = figures(runs)
+    print("\n".join(figure.as_line() for figure in table))
+    failed = got["failed"]
+    print(f"users asked {got['asked']} times, {len(failed) if isinstance(failed, list) else failed} without an answer")
+    setting = {"runs": given.runs, "gateways": given.gateways, "requests_per_s": given.requests_per_s}
+    value = {
+        "benchmark": "rollback",
+        "python": platform.python_version(),
+        "cores": len(os.sched_getaffinity(0)),
+        "tick_s": PLAN.tick_s,
+        **setting,
+        "users": got,
+        "figures": [{**asdict(figure), "met": figure.met} for figure in table],
+        "measured": [asdict(one) for one in runs],
+    }
+    given.json.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    return 1 if failed or any(figure.met is False for figure in table) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
