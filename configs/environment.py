@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from configs.strict import Strict
+from configs.traffic_log import TrafficLog
 
 
 class VllmConfig(Strict):
@@ -37,6 +38,7 @@ class GatewayConfig(Strict):
     answer_timeout_s: float = Field(300.0, gt=0, description="plain requests: to the whole answer")
     mirror_queue: int = Field(64, ge=1, description="mirrored requests waiting; more are dropped and counted")
     records_kept: int = Field(100_000, ge=1000)
+    traffic_log: TrafficLog | None = Field(None, description="sampled requests as parquet files; none by default")
 
 
 class Environment(Strict):

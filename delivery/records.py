@@ -95,3 +95,8 @@ class RecordPage(Strict):
     in_flight: tuple[InFlight, ...]
     dropped: int
     last_seq: int
+
+    @property
+    def newest_seq(self) -> int:
+        """Of what is on this page; 0 when it is empty."""
+        return max((item.seq for items in (self.records[-1:], self.feedback[-1:]) for item in items), default=0)

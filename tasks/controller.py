@@ -170,8 +170,8 @@ class Controller:
         if cursor is not None and page.boot_id != cursor.boot_id:
             page = client.records(0, PAGE_RECORDS)
         pages = [page]
-        while page.records and page.records[-1].seq < page.last_seq and len(pages) < PAGES_A_TICK:
-            page = client.records(page.records[-1].seq, PAGE_RECORDS)
+        while (seq := page.newest_seq) and seq < page.last_seq and len(pages) < PAGES_A_TICK:
+            page = client.records(seq, PAGE_RECORDS)
             pages.append(page)
         return pages
 

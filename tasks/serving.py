@@ -10,6 +10,7 @@ from pathlib import Path
 
 from configs.environment import Environment
 from configs.errors import SlipwayError
+from configs.traffic_log import TrafficLog
 from delivery.clients import processes
 from delivery.clients.gateway import GatewayClient
 from delivery.clients.processes import Command
@@ -214,6 +215,8 @@ def gateway_command(environment: Environment, home: Path, token: str) -> Command
         "--mirror-queue": str(config.mirror_queue),
         "--records-kept": str(config.records_kept),
     }
+    if config.traffic_log is not None:
+        arguments["--traffic-log"] = str(_keep_log_settings(config.traffic_log, environment_folder(environment, home)))
     return Command(
         name="gateway",
         argv=(sys.executable, "-m", "delivery.gateway", *(word for pair in arguments.items() for word in pair)),
@@ -224,6 +227,15 @@ def gateway_command(environment: Environment, home: Path, token: str) -> Command
         },
         grace_s=20.0,  # it drains for 8 s
     )
+
+
+def _keep_log_settings(settings: TrafficLog, folder: Path) -> Path:
+    """The file that the gateway reads; its name says its content, which other settings must not look like."""
+    text = settings.model_dump_json(indent=2)
+    file = folder.absolute() / f"traffic-log-{hashlib.sha256(text.encode()).hexdigest()[:8]}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return file
 
 
 def _is_usable(part: Supervised, folder: Path) -> bool:

@@ -13,6 +13,8 @@ from pathlib import Path
 import uvloop
 
 from configs.errors import SlipwayError
+from configs.loading import load
+from configs.traffic_log import TrafficLog
 from delivery.gateway.server import Settings, serving
 from delivery.gateway.upstreams import Timeouts
 
@@ -100,6 +102,7 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         keys=arguments.keys,
         max_in_flight=arguments.max_in_flight,
         idle_connection_s=arguments.idle_connection_s,
+        traffic_log=load(arguments.traffic_log, TrafficLog) if arguments.traffic_log else None,
         upstream_api_key=environ.get(UPSTREAM_KEY, "").strip(),
         timeouts=Timeouts(
             connect_s=arguments.connect_timeout_s,
@@ -130,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--admin-port", type=_port, default=standing.admin_port, help="admin listener (%(default)s)")
     add("--table", type=Path, metavar="FILE", help="serve this routing table (YAML), and watch it for changes")
     add("--table-state", type=Path, metavar="FILE", help="keep the table from the admin API here across restarts")
+    add("--traffic-log", type=Path, metavar="FILE", help="write sampled requests as parquet; FILE (YAML) says how")
     add("--connect-timeout-s", type=_above_zero, default=seconds.connect_s, help="to a replica (%(default)s)")
     add(
         "--first-byte-timeout-s",

@@ -40,7 +40,7 @@ class ApiError(Exception):
         """The HTTP response."""
         headers = {**JSON_HEADERS, **self._headers}
         if request_id:
-            headers["x-slipway-request-id"] = request_id
+            headers |= {"x-request-id": request_id, "x-slipway-request-id": request_id}
         return web.Response(status=self.status, body=orjson.dumps(self.body), headers=headers)
 
 

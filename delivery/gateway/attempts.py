@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from configs.contract import Contract
 from delivery.gateway.chat import Call
 from delivery.gateway.judging import Said, judge
 from delivery.gateway.tables import Clock
@@ -44,11 +43,13 @@ class Attempt:
     user_ok: bool = True
     upstream: str = ""  # the base URL that is being asked
     verdicts: dict[str, bool] = field(default_factory=dict)
-    contract: Contract | None = None
-    said: Said | None = None  # kept until the attempt is on record
     client: str = ""  # the name of the API key
     sent_bytes: int = 0
     chunks: int = 0  # of a stream, with content
+    rating: int | None = None
+    escalated: bool = False
+    call: Call | None = None  # until the attempt is on record, as what was said
+    said: Said | None = None
 
     def start_over(self, upstream: str) -> None:
         """This replica is asked; what the one before had begun to say counts for nothing."""
@@ -64,6 +65,18 @@ class Attempt:
         self.error = kind
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Feedback on an answer; `rating` None: none was given now. `at`: UNIX seconds."""
+
+    seq: int
+    about: Attempt
+    at: float
+    rating: int | None
+    escalated: bool
+    comment: str | None
+
+
 Observer = Callable[[Attempt], None]
 
 
@@ -75,13 +88,18 @@ class Attempts:
         kept: int,
         observers: Sequence[Observer] = (),
         *,
+        keeps_text: bool = False,
+        listeners: Sequence[Callable[[Given], None]] = (),
         monotonic: Clock = time.monotonic,
         wall: Clock = time.time,
     ):
         self.boot_id = secrets.token_hex(8)
         self.in_flight: set[Attempt] = set()
         self.last_seq = 0
-        self._ring: list[Attempt] = []
+        self._ring: list[Attempt | Given] = []
+        self._answered: dict[str, Attempt] = {}  # by request id, as long as they are in the ring
+        self._keeps_text = keeps_text
+        self._listeners = tuple(listeners)
         self._kept = kept
         self._observers = tuple(observers)
         self.monotonic = monotonic
@@ -99,8 +117,8 @@ class Attempts:
             streamed=call.stream,
             started_at=self.wall(),
             began=self.monotonic(),
-            contract=call.route.contract,
-            said=Said() if call.route.contract is not None else None,
+            call=call,
+            said=Said() if call.route.contract is not None or self._keeps_text else None,
             client=call.client,
         )
         self.in_flight.add(attempt)
@@ -119,32 +137,56 @@ class Attempts:
             self._file(attempt)
 
     def _judge(self, attempt: Attempt) -> None:
-        if attempt.contract is not None and attempt.said is not None:
-            attempt.verdicts = judge(attempt.contract, attempt.said, attempt.request_id)
+        contract = attempt.call.route.contract if attempt.call is not None else None
+        if contract is not None and attempt.said is not None:
+            attempt.verdicts = judge(contract, attempt.said, attempt.request_id)
         self._file(attempt)
 
     def _file(self, attempt: Attempt) -> None:
-        """Into the ring, in place of the oldest."""
         self.in_flight.discard(attempt)
-        self.last_seq += 1
-        attempt.seq = self.last_seq
-        if len(self._ring) < self._kept:
-            self._ring.append(attempt)
-        else:
-            self._ring[(attempt.seq - 1) % self._kept] = attempt
+        attempt.seq = self._keep(attempt)
+        if attempt.ok and attempt.role != "mirror":
+            self._answered[attempt.request_id] = attempt
         for observe in self._observers:
             observe(attempt)
-        attempt.contract = attempt.said = None
+        attempt.call = attempt.said = None
+
+    def _keep(self, item: Attempt | Given) -> int:
+        """Into the ring, in place of the oldest; the item's number."""
+        self.last_seq += 1
+        if len(self._ring) < self._kept:
+            self._ring.append(item)
+            return self.last_seq
+        place = (self.last_seq - 1) % self._kept
+        former, self._ring[place] = self._ring[place], item
+        if isinstance(former, Attempt) and self._answered.get(former.request_id) is former:
+            del self._answered[former.request_id]
+        return self.last_seq
+
+    def answer_of(self, request_id: str) -> Attempt | None:
+        """The attempt that answered this request, as long as it is remembered."""
+        return self._answered.get(request_id)
+
+    def tell(self, about: Attempt, *, rating: int | None, escalated: bool, comment: str | None) -> None:
+        """Puts feedback on record, in the order of everything else."""
+        given = Given(self.last_seq + 1, about, self.wall(), rating, escalated, comment)
+        self._keep(given)
+        about.rating = about.rating if rating is None else rating
+        about.escalated = about.escalated or escalated
+        for listen in self._listeners:
+            listen(given)
 
     def page(self, after: int, limit: int) -> dict[str, Any]:
         """The part of a `RecordPage` that is about attempts: at most `limit` that ended after `after`, oldest first."""
         oldest = self.last_seq - len(self._ring) + 1
         first = max(after + 1, oldest)
         stop = min(first + limit, self.last_seq + 1)
+        found = [self._ring[(seq - 1) % self._kept] for seq in range(first, stop)]
         return {
             "boot_id": self.boot_id,
             "now": self.wall(),
-            "records": [_record(self._ring[(seq - 1) % self._kept]) for seq in range(first, stop)],
+            "records": [_record(item) for item in found if isinstance(item, Attempt)],
+            "feedback": [_feedback(item) for item in found if isinstance(item, Given)],
             "in_flight": [_in_flight(attempt) for attempt in self.in_flight],
             "dropped": max(0, first - (after + 1)) if after <= self.last_seq else 0,
             "last_seq": self.last_seq,
@@ -167,6 +209,11 @@ def _record(attempt: Attempt) -> dict[str, Any]:
         "user_ok": attempt.user_ok,
         "verdicts": attempt.verdicts,
     }
+
+
+def _feedback(given: Given) -> dict[str, Any]:
+    said = {"at": given.at, "rating": given.rating, "escalated": given.escalated}
+    return {"seq": given.seq, "request_id": given.about.request_id, **_in_flight(given.about), **said}
 
 
 def _in_flight(attempt: Attempt) -> dict[str, Any]:

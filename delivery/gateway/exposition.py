@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -14,17 +15,29 @@ from delivery.gateway.metrics import Metrics
 from delivery.gateway.replicas import Replicas
 from delivery.gateway.tables import Tables
 
+if TYPE_CHECKING:
+    from delivery.gateway.traffic_log import TrafficWriter
+
 ATTEMPT = ("route", "variant", "role")
 
 
 class Exposition(Collector):
     """Everything that `GET /metrics` shows."""
 
-    def __init__(self, metrics: Metrics, attempts: Attempts, tables: Tables, breaker: Breaker, replicas: Replicas):
+    def __init__(
+        self,
+        metrics: Metrics,
+        attempts: Attempts,
+        tables: Tables,
+        breaker: Breaker,
+        replicas: Replicas,
+        log: "TrafficWriter | None" = None,
+    ):
         self._metrics = metrics
         self._attempts = attempts
         self._tables = tables
         self._breaker = breaker
+        self._log = log
         self._replicas = replicas
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -71,6 +84,11 @@ class Exposition(Collector):
         for route, count in self._metrics.dropped.items():
             dropped.add_metric((route,), count)
         yield from (requests, failovers, users, tokens, judged, broken, refused, dropped)
+        if self._log is not None:
+            rows = CounterMetricFamily("slipway_traffic_log_rows", "Rows taken, and lost of them.", labels=("fate",))
+            for fate in ("taken", "lost"):
+                rows.add_metric((fate,), self._log.counts[fate])
+            yield rows
 
     def _timed(self) -> Iterator[Metric]:
         latency = HistogramMetricFamily("slipway_answer_seconds", "Time to the end of an answer.", labels=ATTEMPT)

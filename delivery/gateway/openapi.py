@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from delivery.gateway import feedback
 from delivery.gateway.endpoints import ENDPOINTS, ROLES, Endpoint
 
-ERRORS = {
+ERRORS = {  # of what reaches a model
     400: "The gateway or the model refuses the request as it is",
     401: "No valid API key",
     404: "No such route for this key, or not at this endpoint",
@@ -18,6 +19,7 @@ ERRORS = {
     503: "The gateway has too much to do",
     504: "The model did not answer in time",
 }
+RATED = {409: "The answer was rated otherwise before"}
 TEXT, NUMBER, WHOLE, FLAG = {"type": "string"}, {"type": "number"}, {"type": "integer"}, {"type": "boolean"}
 ANYTHING: dict[str, Any] = {}
 MESSAGE = {
@@ -68,6 +70,16 @@ EVENT = {
     "properties": {"data": TEXT},
     "description": "one of the stream's events",
 }
+GIVEN = {
+    "type": "object",
+    "required": ["object", "request_id", "rating", "escalated"],
+    "properties": {
+        "object": {"const": "feedback"},
+        "request_id": TEXT,
+        "rating": {"type": ["integer", "null"]},
+        "escalated": FLAG,
+    },
+}
 STATUS = {"type": "object", "required": ["status"], "properties": {"status": TEXT}}
 NAME = {"name": "name", "in": "path", "required": True, "schema": {**TEXT, "minLength": 1}}
 
@@ -75,6 +87,7 @@ NAME = {"name": "name", "in": "path", "required": True, "schema": {**TEXT, "minL
 def page() -> dict[str, Any]:
     """The whole page, as an object for JSON."""
     paths: dict[str, Any] = {endpoint.path: {"post": _ask(endpoint)} for endpoint in ENDPOINTS}
+    paths[feedback.PATH] = {"post": _tell()}
     paths["/v1/models"] = {"get": _get("The routes that this key may ask", MODELS, 401)}
     paths["/v1/models/{name}"] = {"get": {**_get("One route", MODEL, 401, 404), "parameters": [NAME]}}
     paths["/healthz"] = {"get": _get("The process lives", STATUS)}
@@ -113,13 +126,22 @@ def _ask(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
+def _tell() -> dict[str, Any]:
+    body = feedback.Opinion.model_json_schema()
+    return {
+        "summary": "What a user says about an answer: a rating, an escalation, or both",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {"200": _answer("What is known now", GIVEN), **_errors(400, 401, 404, 405, 408, 409, 413)},
+    }
+
+
 def _get(summary: str, schema: dict[str, Any], *errors: int) -> dict[str, Any]:
     return {"summary": summary, "responses": {"200": _answer(summary, schema), **_errors(405, *errors)}}
 
 
 def _errors(*statuses: int) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/Error"}
-    return {str(status): _answer(ERRORS[status], schema) for status in statuses}
+    return {str(status): _answer((ERRORS | RATED)[status], schema) for status in statuses}
 
 
 def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:

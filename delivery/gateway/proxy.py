@@ -227,7 +227,8 @@ def routes_for(client: Client | None, tables: Tables) -> list[str]:
 
 
 def _labels(call: Call, attempt: Attempt) -> dict[str, str]:
-    return {"x-slipway-request-id": call.request_id, "x-slipway-variant": attempt.variant}
+    number = call.request_id
+    return {"x-request-id": number, "x-slipway-request-id": number, "x-slipway-variant": attempt.variant}
 
 
 def _broken_off(failure: UpstreamError) -> bytes:

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import errno
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
@@ -16,6 +18,7 @@ from configs.api_keys import ApiKeys
 from configs.environment import GatewayConfig
 from configs.errors import SlipwayError
 from configs.routing import RoutingTable
+from configs.traffic_log import TrafficLog
 from delivery.gateway import openapi
 from delivery.gateway.admin import Admin
 from delivery.gateway.api_errors import JSON_HEADERS, ApiError, unknown_route
@@ -23,6 +26,8 @@ from delivery.gateway.attempts import Attempts
 from delivery.gateway.breaker import Breaker
 from delivery.gateway.endpoints import ENDPOINTS
 from delivery.gateway.exposition import Exposition
+from delivery.gateway.feedback import PATH as FEEDBACK_PATH
+from delivery.gateway.feedback import FeedbackDesk
 from delivery.gateway.health import Health
 from delivery.gateway.keys import Keys, read_keys
 from delivery.gateway.metrics import Metrics
@@ -34,10 +39,13 @@ from delivery.gateway.tables import Clock, Tables
 from delivery.gateway.upstreams import Timeouts, Upstreams
 from delivery.gateway.watch import Watch
 
+if TYPE_CHECKING:
+    from delivery.gateway.traffic_log import TrafficWriter
+
 log = logging.getLogger("slipway.gateway")
 DEFAULTS = GatewayConfig()
 METHODS = dict.fromkeys(("/v1/models", "/healthz", "/readyz", "/openapi.json"), "GET")
-METHODS |= dict.fromkeys((endpoint.path for endpoint in ENDPOINTS), "POST")
+METHODS |= dict.fromkeys((endpoint.path for endpoint in ENDPOINTS), "POST") | {FEEDBACK_PATH: "POST"}
 OPENAPI = orjson.dumps(openapi.page())
 
 
@@ -54,6 +62,7 @@ class Settings:
     admin_token: str = ""  # without one there is no admin listener
     keys: Path | None = None  # who may ask; a file, watched. None: whoever can reach the port
     upstream_api_key: str = ""
+    traffic_log: TrafficLog | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
     mirror_queue: int = DEFAULTS.mirror_queue
     records_kept: int = DEFAULTS.records_kept
@@ -72,8 +81,16 @@ class Gateway:
         self.breaker = Breaker()
         self.replicas = Replicas(monotonic)
         self.keys = Keys(settings.keys is not None, monotonic, wall)
+        self.log = _traffic_writer(settings, wall)
         observers = (self.breaker.observe, self.metrics.observe, self.replicas.observe, self.keys.observe)
-        self.attempts = Attempts(settings.records_kept, observers, monotonic=monotonic, wall=wall)
+        self.attempts = Attempts(
+            settings.records_kept,
+            observers if self.log is None else (*observers, self.log.observe),
+            keeps_text=self.log is not None and self.log.keeps_text,
+            listeners=() if self.log is None else (self.log.told,),
+            monotonic=monotonic,
+            wall=wall,
+        )
         self.upstreams = Upstreams(self.attempts, settings.timeouts, self.replicas, settings.upstream_api_key)
         self.health = Health(self.replicas, self.upstreams, settings.health_interval_s)
         self.tables = Tables(
@@ -93,7 +110,8 @@ class Gateway:
             self.keys,
             settings.max_in_flight,
         )
-        self.exposition = Exposition(self.metrics, self.attempts, self.tables, self.breaker, self.replicas)
+        self.exposition = Exposition(self.metrics, self.attempts, self.tables, self.breaker, self.replicas, self.log)
+        self.feedback = FeedbackDesk(self.attempts, self.metrics, self.keys)
         self.is_draining = False
         self.port = self.admin_port = 0
 
@@ -102,6 +120,7 @@ class Gateway:
         app = web.Application(client_max_size=max_body_bytes)
         for endpoint in ENDPOINTS:
             app.router.add_post(endpoint.path, self.proxy.at(endpoint))
+        app.router.add_post(FEEDBACK_PATH, self.feedback.handle)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/models/{name:(?s:.+)}", self._model)
         app.router.add_get("/healthz", self._alive)
@@ -169,6 +188,8 @@ async def serving(
     if settings.table is None and state is not None and (kept := state.read()) is not None:
         gateway.tables.restore(kept)
     async with contextlib.AsyncExitStack() as stack:
+        if gateway.log is not None:
+            stack.push_async_callback(asyncio.to_thread, _started(gateway.log).stop)
         await stack.enter_async_context(gateway.upstreams)
         stack.push_async_callback(_cancelled, asyncio.create_task(gateway.mirror.run()))
         stack.push_async_callback(_cancelled, asyncio.create_task(gateway.health.run()))
@@ -196,6 +217,27 @@ async def serving(
         yield gateway
         await site.stop()
         await gateway.drain(settings.drain_s)
+
+
+def _traffic_writer(settings: Settings, wall: Clock) -> "TrafficWriter | None":
+    """Without a log nothing of pyarrow is loaded."""
+    if settings.traffic_log is None:
+        return None
+    from delivery.gateway.traffic_log import TrafficWriter
+
+    beside = settings.state.parent if settings.state is not None else Path()
+    return TrafficWriter(settings.traffic_log, beside / "traffic", secrets.token_hex(4), wall)
+
+
+def _started(log: "TrafficWriter") -> "TrafficWriter":
+    try:
+        log.start()
+    except OSError as error:
+        what = f"the traffic log cannot be written: {error.strerror or error}"
+        raise SlipwayError(
+            what, where=str(error.filename), cure="choose another folder in the traffic log's settings"
+        ) from None
+    return log
 
 
 async def _listen(

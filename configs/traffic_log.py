@@ -1,0 +1,44 @@
+"""What the gateway writes down of the requests that pass it: how many, with or without text, and for how long."""
+
+import re
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from configs.strict import Strict
+
+
+class Redaction(Strict):
+    """What is put in a pattern's place before a text is written."""
+
+    pattern: str = Field(min_length=1, description="a regular expression")
+    replacement: str = "[redacted]"
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return pattern
+
+
+USUAL = (
+    Redaction(pattern=r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", replacement="[e-mail]"),
+    Redaction(pattern=r"\b(?:sk|pk|ghp|xox[abp])[-_][\w-]{8,}", replacement="[key]"),
+    Redaction(pattern=r"(?<![\w.])\+?\d(?:[ ()/.-]?\d){8,}(?!\w)", replacement="[number]"),  # telephones, cards, IBANs
+)
+
+
+class TrafficLog(Strict):
+    """Sampled requests as parquet files. Without `text` nothing that users or models said is written."""
+
+    folder: Path | None = Field(None, description="where the files go; by default `traffic` beside the routing table")
+    share: float = Field(1.0, ge=0, le=1, description="of the requests, with all their attempts and feedback")
+    text: bool = Field(False, description="also prompts, answers and comments, redacted")
+    redact: tuple[Redaction, ...] = Field(USUAL, description="rules for texts, applied in this order")
+    max_file_mib: float = Field(64, gt=0)
+    max_file_age_s: float = Field(300, gt=0, description="an open file is what a kill can lose")
+    max_total_mib: float = Field(2048, gt=0, description="of all files; the oldest go first")
+    max_age_days: float = Field(30, gt=0, description="older files are removed")
