@@ -62,6 +62,13 @@ class Trip(Strict):
     )
 
 
+class Experiment(Strict):
+    """An A/B comparison among the users of stable, which is its control: a fixed share of them gets each arm."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="another name deals the users anew")
+    arms: dict[str, int] = Field(min_length=1, description="share_bp by variant; whoever is left is the control")
+
+
 class Route(Strict):
     """One model name that clients ask for."""
 
@@ -71,6 +78,10 @@ class Route(Strict):
     stable: str
     candidate: Candidate | None = None
     holdback: Holdback | None = None
+    experiment: Experiment | None = None
+    testers: dict[str, str] = Field(
+        default_factory=dict, description="variant by user (header x-slipway-user, or `user`), whatever the shares say"
+    )
     policy: Policy = Policy()
     trip: Trip = Trip()
     contract: Contract | None = Field(None, description="every complete answer is judged by it, whoever gave it")
@@ -89,7 +100,25 @@ class Route(Strict):
             raise ValueError(f"stable, candidate and holdback must be different variants: {named}")
         if self.candidate and self.holdback and self.candidate.share_bp + self.holdback.share_bp > FULL_BP:
             raise ValueError("candidate and holdback shares exceed 10000 basis points together")
+        for user, name in self.testers.items():
+            if name not in self.variants:
+                raise ValueError(f"tester {user!r} gets variant {name!r}, which is not in variants -> add it there")
+        if self.experiment:
+            self._check_arms(self.experiment.arms, set(named.values()))
         return self
+
+    def _check_arms(self, arms: dict[str, int], taken: set[str]) -> None:
+        for name, share_bp in arms.items():
+            if name not in self.variants:
+                raise ValueError(f"the experiment names variant {name!r}, which is not in variants -> add it there")
+            if name in taken:
+                raise ValueError(
+                    f"variant {name!r} cannot be an arm: it is stable (the control), candidate or holdback"
+                )
+            if share_bp < 1:
+                raise ValueError(f"arm {name!r} has {share_bp} basis points -> give it some, or take it out")
+        if sum(arms.values()) >= FULL_BP:
+            raise ValueError("the arms leave no user for the control -> let them sum to less than 10000 basis points")
 
 
 class RoutingTable(Strict):

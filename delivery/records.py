@@ -2,7 +2,8 @@
 
 A logical request gives one record per attempt: `served` by the variant it was assigned to, `failover` by stable
 after its own variant failed before the first content byte, `mirror` by a candidate whose answer nobody sees.
-Only `served` and `mirror` attempts were assigned at random; comparisons leave `failover` out.
+A `tester` got the variant that the table names for him. Only `served` and `mirror` attempts were assigned at random;
+comparisons leave the others out.
 """
 
 from typing import Literal
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from configs.strict import Strict
 
-Role = Literal["served", "failover", "mirror"]
+Role = Literal["served", "failover", "mirror", "tester"]
 
 
 class Record(Strict):

@@ -6,7 +6,7 @@ is exact to the basis point, and a growing one only ever adds users.
 
 from hashlib import blake2b
 
-from configs.routing import FULL_BP, Route
+from configs.routing import FULL_BP, Experiment, Route
 
 
 def bucket(salt: str, user_key: str) -> int:
@@ -16,13 +16,23 @@ def bucket(salt: str, user_key: str) -> int:
 
 def assign(route: Route, user_key: str, lease_valid: bool) -> str:
     """The name of the variant that serves this user. Without a valid lease everybody gets stable."""
-    if not lease_valid or (route.candidate is None and route.holdback is None):
+    if not lease_valid or (route.candidate is None and route.holdback is None and route.experiment is None):
         return route.stable
     place = bucket(route.salt, user_key)
     if route.candidate is not None and place < route.candidate.share_bp:
         return route.candidate.variant
     if route.holdback is not None and place >= FULL_BP - route.holdback.share_bp:
         return route.holdback.variant
+    return route.stable if route.experiment is None else _arm(route, route.experiment, user_key)
+
+
+def _arm(route: Route, experiment: Experiment, user_key: str) -> str:
+    """Stable's users are dealt once more, by the experiment's name: independent of who gets the candidate."""
+    place = _number(f"{route.salt}/{experiment.name}", user_key, b"experiment") % FULL_BP
+    for name in sorted(experiment.arms):
+        place -= experiment.arms[name]
+        if place < 0:
+            return name
     return route.stable
 
 

@@ -185,6 +185,34 @@ def watch(
 
 
 @app.command()
+def experiment(
+    project: Project = TUTOR,
+    home: Home = STATE,
+    route: Annotated[str | None, typer.Option(help="By default the project's.")] = None,
+    admin: Annotated[
+        str | None, typer.Option(help="Another gateway's admin URL; SLIPWAY_ADMIN_TOKEN opens it.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of each interval.")] = 0.95,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Compare the arms of the experiment that a gateway serves: errors, contract, latency, tokens, feedback."""
+    from dataclasses import asdict
+
+    from configs.project import load_project
+    from tasks.experiment import experiment_report
+    from tasks.serving import ADMIN_TOKEN, addresses, admin_token
+
+    if admin is not None and route is not None:
+        found = experiment_report(admin, os.environ.get(ADMIN_TOKEN, ""), route, confidence)
+    else:
+        settings = load_project(project)
+        token = admin_token(settings.environment, home)
+        url = admin or addresses(settings.environment).admin_url
+        found = experiment_report(url, token, route or settings.route, confidence)
+    typer.echo(json.dumps(asdict(found), indent=2) if as_json else found.render())
+
+
+@app.command()
 def bundles(home: Home = STATE) -> None:
     """List the bundles, newest first."""
     from flows.status import render_bundles

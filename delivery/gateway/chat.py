@@ -28,6 +28,7 @@ class Call:
     wants_usage: bool
     endpoint: Endpoint = CHAT_COMPLETIONS
     client: str = ""  # the API key's name, where keys are required
+    chosen: str | None = None  # the variant that the table names for this tester
 
 
 def parse(raw: bytes, endpoint: Endpoint) -> dict[str, Any]:
@@ -81,13 +82,18 @@ def user_key(headers: Mapping[str, str], body: Mapping[str, Any], client: str = 
 
     Where keys are required, users are the client's own: its name comes first, and stands alone for no other name.
     """
-    key = headers.get(USER_HEADER) or body.get("user")
+    key = named_user(headers, body)
     if client:
-        return f"{client}\n{str(key or '')[:KEY_LIMIT]}"
+        return f"{client}\n{key}"
     if not key:
         scheme, _, token = headers.get("Authorization", "").partition(" ")
         key = token.strip() if scheme.lower() == "bearer" else ""
-    return str(key)[:KEY_LIMIT]
+    return key[:KEY_LIMIT]
+
+
+def named_user(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
+    """Who the client says is asking: the header, else `user`, else ""."""
+    return str(headers.get(USER_HEADER) or body.get("user") or "")[:KEY_LIMIT]
 
 
 def for_variant(call: Call, variant: Variant) -> bytes:

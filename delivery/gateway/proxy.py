@@ -13,7 +13,7 @@ from delivery.gateway.answers import UpstreamError
 from delivery.gateway.api_errors import JSON_HEADERS, ApiError, error_body, server_error, unknown_route
 from delivery.gateway.attempts import Attempt, Attempts
 from delivery.gateway.breaker import Breaker
-from delivery.gateway.chat import Call, check_policy, parse, user_key
+from delivery.gateway.chat import Call, check_policy, named_user, parse, user_key
 from delivery.gateway.endpoints import Endpoint
 from delivery.gateway.keys import Client, Keys
 from delivery.gateway.metrics import Metrics
@@ -110,20 +110,21 @@ class Proxy:
             wants_usage=(body.get("stream_options") or {}).get("include_usage") is True,
             endpoint=endpoint,
             client=asking,
+            chosen=route.testers.get(named_user(http.headers, body)) if route.testers else None,
         )
 
     async def _answer(self, http: web.Request, call: Call) -> web.StreamResponse:
         route, leased = call.route, self.tables.lease_valid()
-        chosen = assign(route, call.user_key, leased)
-        role: Role = "served"
+        chosen = call.chosen or assign(route, call.user_key, leased)
+        role: Role = "tester" if call.chosen else "served"
         if chosen == route.stable:
             if candidate := mirrored_to(route, call.request_id, leased):
                 self.mirror.offer(call, candidate)
-        elif self.breaker.is_tripped(call.name, route, chosen):
+        elif role == "served" and self.breaker.is_tripped(call.name, route, chosen):
             self._pass_over(call, chosen)
             role = "failover"
         else:
-            attempt = self.attempts.begin(call, chosen, "served")
+            attempt = self.attempts.begin(call, chosen, role)
             try:
                 return await self._serve(http, call, attempt)
             except UpstreamError as failure:

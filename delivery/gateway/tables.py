@@ -118,4 +118,4 @@ class Tables:
 
 def _has_shares(route: Route) -> bool:
     candidate = route.candidate is not None and (route.candidate.share_bp or route.candidate.mirror_bp)
-    return bool(candidate or (route.holdback is not None and route.holdback.share_bp))
+    return bool(candidate or route.experiment or (route.holdback is not None and route.holdback.share_bp))

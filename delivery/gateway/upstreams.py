@@ -155,7 +155,7 @@ class Upstreams:
 
     async def _post(self, upstream: str, path: str, body: bytes, attempt: Attempt) -> aiohttp.ClientResponse:
         """The response's head. Raises UpstreamError `connect`."""
-        suffix = {"served": "", "failover": "-f", "mirror": "-m"}[attempt.role]
+        suffix = {"failover": "-f", "mirror": "-m"}.get(attempt.role, "")
         headers = {"X-Request-Id": attempt.request_id + suffix}
         url = URL(upstream.rstrip("/") + path, encoded=True)
         attempt.sent_bytes = len(body)

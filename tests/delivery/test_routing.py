@@ -33,14 +33,14 @@ ONE_EACH = one_key_per_bucket("pepper")
 
 
 @given(SHARES)
-@settings(max_examples=12)
+@settings(max_examples=12, deadline=None)
 def test_a_candidate_gets_exactly_its_basis_points(share: int) -> None:
     assert sum(assign(route(share), ONE_EACH[place], True) == "new" for place in range(share)) == share
     assert all(assign(route(share), ONE_EACH[place], True) == "old" for place in range(share, FULL_BP))
 
 
 @given(SHARES, SHARES)
-@settings(max_examples=12)
+@settings(max_examples=12, deadline=None)
 def test_a_holdback_gets_exactly_its_basis_points_from_the_top(candidate: int, holdback: int) -> None:
     holdback = min(holdback, FULL_BP - candidate)
     given_out = [assign(route(candidate, holdback), ONE_EACH[place], True) for place in range(FULL_BP)]

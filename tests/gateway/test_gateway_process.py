@@ -133,13 +133,20 @@ README = Path(delivery.gateway.__file__).with_name("README.md").read_text()
 EXAMPLES = {
     "help page": EXAMPLE[EXAMPLE.index("  revision:") : EXAMPLE.index("under a controller")],
     "README": README.partition("```yaml\n")[2].partition("```")[0],
+    "README on experiments": README.partition("## Experiments")[2].partition("```yaml\n")[2].partition("```")[0],
 }
 
 
 @pytest.mark.parametrize("text", EXAMPLES.values(), ids=EXAMPLES.keys())
-def test_a_table_can_be_served_that_is_the_example_of_the(text: str, tmp_path: Path) -> None:
-    (tmp_path / "table.yaml").write_text(text)
-    assert read_table(tmp_path / "table.yaml").routes["tutor"].candidate is not None
+def test_users_are_answered_from_the_example_of_the(world: World, text: str, tmp_path: Path) -> None:
+    file = tmp_path / "table.yaml"
+    assert text.count("http://127.0.0.1:8100") >= 2
+    file.write_text(text.replace("http://127.0.0.1:8100", world.upstream().url))
+    running = world.gateway_of_file(file)
+    variants = read_table(file).routes["tutor"].variants
+    said = {running.said(user=str(user)) for user in range(60)}
+    assert len(said) > 1 or len({variant.model for variant in variants.values()}) == 1
+    assert said <= {f"I am {variant.model}" for variant in variants.values()}
 
 
 def test_a_served_file_is_shown_by_the_admin_api_but_not_replaced(world: World, tmp_path: Path) -> None:

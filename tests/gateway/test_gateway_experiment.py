@@ -1,0 +1,73 @@
+"""An experiment at the running gateway: fixed arms, testers beside it, and its report on the command line."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+from gateway_world import TOKEN, World, table_for
+from stub_upstream import refuses
+from typer.testing import CliRunner
+
+from flows.cli import app
+from tasks.experiment import experiment_report
+
+TONE: dict[str, Any] = {"experiment": {"name": "tone", "arms": {"new": 3000, "former": 3000}}}
+
+
+def test_every_user_keeps_his_arm_and_the_report_knows_all_of_them(world: World) -> None:
+    running = world.gateway(table_for(world.upstream().url, **TONE))
+    first = {user: running.said(user=user) for user in map(str, range(40))}
+    assert {user: running.said(user=user, stream=True).strip() for user in first} == first
+    counted = Counter(said.removeprefix("I am ").removesuffix("-model") for said in first.values())
+    found = experiment_report(running.admin_url, TOKEN, "tutor")
+    assert {arm.variant: arm.users for arm in found.arms} == counted
+    assert sum(arm.requests for arm in found.arms) == 80
+    assert found.arms[0].variant == "old"
+
+
+def test_an_arm_that_fails_costs_its_users_nothing(world: World) -> None:
+    running = world.gateway(table_for(world.upstream(**{"new-model": refuses(500)}).url, **TONE))
+    said = {running.said(user=str(user)) for user in range(30)}
+    assert said == {"I am old-model", "I am former-model"}
+    assert {r.ok for r in running.records() if (r.variant, r.role) == ("new", "served")} == {False}
+
+
+def test_without_its_lease_an_experiment_pauses(world: World) -> None:
+    running = world.gateway(table_for(world.upstream().url, **TONE))
+    assert running.admin.records(0).lease_remaining_s == 15.0
+    running.clock.now += 16
+    assert {running.said(user=str(user)) for user in range(30)} == {"I am old-model"}
+
+
+@pytest.mark.parametrize("named", ["header", "field"])
+def test_a_tester_gets_the_variant_that_the_table_names_for_him(world: World, named: str) -> None:
+    running = world.gateway(table_for(world.upstream().url, testers={"ada": "former", "bob": "old"}, **TONE))
+    ask = (lambda user: running.said(user=user)) if named == "header" else (lambda user: running.said(**{"user": user}))
+    assert {ask("ada") for _ in range(3)} == {"I am former-model"}
+    assert ask("bob") == "I am old-model"
+    assert {record.role for record in running.records() if record.variant == "former"} == {"tester"}
+
+
+def test_a_tester_whose_variant_fails_is_answered_by_stable(world: World) -> None:
+    running = world.gateway(table_for(world.upstream(**{"new-model": refuses(500)}).url, testers={"ada": "new"}))
+    assert running.said(user="ada") == "I am old-model"
+    assert [(r.variant, r.role) for r in running.records()] == [("new", "tester"), ("old", "failover")]
+
+
+def test_the_command_shows_the_report_and_says_which_routes_have_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = world.gateway(table_for(world.upstream().url, **TONE))
+    for user in range(20):
+        running.ask(user=str(user))
+    monkeypatch.setenv("SLIPWAY_ADMIN_TOKEN", TOKEN)
+    arguments = ["experiment", "--admin", running.admin_url, "--route", "tutor"]
+    shown = CliRunner().invoke(app, arguments)
+    assert shown.exit_code == 0, shown.output
+    assert "experiment tone on route tutor, 95% intervals for one look" in shown.output
+    assert "difference" in shown.output
+    as_json = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)
+    assert {arm["variant"] for arm in as_json["arms"]} == {"old", "new", "former"}
+    missing = CliRunner().invoke(app, ["experiment", "--admin", running.admin_url, "--route", "other"])
+    assert "routes with one: tutor" in str(missing.exception)
