@@ -273,6 +273,13 @@ def main() -> None:
     except SlipwayError as error:
         typer.echo(f"slipway: {error.render()}", err=True)
         sys.exit(2)
+    except OSError as error:  # a full disk wherever nobody thought of it
+        from delivery.clients.fresh_folder import UNWRITABLE, unwritable
+
+        if error.errno not in UNWRITABLE:
+            raise
+        typer.echo(f"slipway: {unwritable(error, Path.cwd(), 'what the command leaves behind').render()}", err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

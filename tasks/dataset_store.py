@@ -2,21 +2,17 @@
 
 import errno
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from configs.canonical import short
 from configs.errors import SlipwayError
+from delivery.clients.fresh_folder import fresh_folder
 from delivery.dataset import DatasetVersion, Manifest
 from delivery.progress import Progress, silent
 from tasks.sources import file_digest
-
-_TEMPORARY = ".building-"
 
 
 def read_version(home: Path, digest: str) -> DatasetVersion:
@@ -51,36 +47,17 @@ def keep_version(
         return read_version(home, manifest.digest)
     content = {**files, "manifest.json": manifest.model_dump_json(indent=2).encode() + b"\n"}
     size = sum(map(len, content.values()))
-    try:
-        with _building(root) as folder:
-            for index, (name, data) in enumerate(content.items()):
-                on_progress(index, len(content), f"writing {name}")
-                _write(folder / name, data)
-            os.rename(folder, target)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process built the same version meanwhile
-            return read_version(home, manifest.digest)
-        raise SlipwayError(
-            f"cannot write dataset version {target} ({size} bytes): {error.strerror or error}",
-            where=str(error.filename or root),
-            cure=f"make room: {_free(root)} bytes are free; nothing of the version was left behind",
-        ) from error
+    with fresh_folder(root, f"dataset version {short(manifest.digest)} ({size:,} bytes)") as folder:
+        for index, (name, data) in enumerate(content.items()):
+            on_progress(index, len(content), f"writing {name}")
+            _write(folder / name, data)
+        try:
+            folder.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            return read_version(home, manifest.digest)  # another process built the same version meanwhile
     return DatasetVersion(digest=manifest.digest, folder=target, manifest=manifest)
-
-
-@contextmanager
-def _building(root: Path) -> Iterator[Path]:
-    """A temporary folder that goes away whatever happens; those of processes that were killed are swept first."""
-    root.mkdir(parents=True, exist_ok=True)
-    for stale in root.glob(_TEMPORARY + "*"):
-        if not _alive(int(stale.name.removeprefix(_TEMPORARY).partition("-")[0])):
-            shutil.rmtree(stale)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{os.getpid()}-", dir=root))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -92,20 +69,6 @@ def _write(path: Path, data: bytes) -> None:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error  # write() names no file
     path.chmod(0o444)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _free(root: Path) -> str:
-    return f"{shutil.disk_usage(root).free:,}" if root.is_dir() else "no"
 
 
 def _changed(folder: Path, name: str, what: str) -> SlipwayError:

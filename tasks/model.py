@@ -3,14 +3,13 @@
 import functools
 import importlib.metadata
 import json
-import shutil
-import tempfile
 from pathlib import Path
 
 from configs.canonical import digest_of, short
 from configs.errors import Problem, SlipwayError
 from configs.model import ModelConfig
 from delivery.clients.adapter_store import file_digest
+from delivery.clients.fresh_folder import fresh_folder
 from delivery.progress import Progress, silent
 from tasks import child
 
@@ -106,10 +105,9 @@ def _from_package(package: str, home: Path, on_progress: Progress) -> Path:
 
 
 def _dequantise(gguf: Path, folder: Path, on_progress: Progress) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    spec, log = folder.with_name(f"{fresh.name}.json"), folder.with_name(f"{folder.name}.log")
-    try:
+    with fresh_folder(folder.parent, f"model {folder.name}") as work:
+        fresh, spec, log = work / "model", work / "spec.json", folder.with_name(f"{folder.name}.log")
+        fresh.mkdir()
         spec.write_text(json.dumps({"gguf": str(gguf), "target": str(fresh)}), encoding="utf-8")
         offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         child.call("tasks.gguf_worker", spec, log, lambda event: on_progress(0, 0, event["text"]), offline)
@@ -118,9 +116,6 @@ def _dequantise(gguf: Path, folder: Path, on_progress: Progress) -> None:
             path.chmod(0o644)  # the weights come out readable by their owner alone
         if not folder.is_dir():  # someone else may have been as fast
             fresh.replace(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        spec.unlink(missing_ok=True)
 
 
 def _from_hub(name: str, revision: str, on_progress: Progress) -> Path:

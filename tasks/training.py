@@ -20,6 +20,7 @@ from configs.strict import Strict
 from configs.training import TrainingConfig
 from delivery.bundle import Adapter
 from delivery.clients import adapter_store
+from delivery.clients.fresh_folder import explained_writes
 from delivery.clients.safetensors_header import read_model_shapes, read_shapes
 from delivery.dataset import DatasetVersion
 from delivery.progress import Progress, silent
@@ -79,8 +80,7 @@ def train(
     if problems:
         raise SlipwayError("these settings cannot be trained and served", problems=problems)
     folder = home.absolute() / "trainings" / short(training_key(dataset, revision, config, system_prompt))
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with explained_writes(folder, f"training {folder.name}"), _alone(folder):
         done = _done(folder, home)
         if done is not None:
             on_progress(1, 1, f"unchanged: adapter {short(done.adapter.digest)} was trained before")
@@ -103,6 +103,7 @@ def train(
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """One process at a time trains in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

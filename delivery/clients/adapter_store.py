@@ -4,13 +4,13 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from configs.canonical import digest_of, short
 from configs.errors import Problem, SlipwayError
 from delivery.bundle import Adapter
+from delivery.clients.fresh_folder import discard, fresh_folder
 from delivery.servable import problems_with_files
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -71,9 +71,7 @@ def store(source: Path, adapter: Adapter, home: Path) -> Path:
     place = folder_of(adapter, home)
     if not problems_of(adapter, place):
         return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    try:
+    with fresh_folder(place.parent, f"adapter {short(adapter.digest)}") as fresh:
         for name in adapter.files:
             with (source / name).open("rb") as read, (fresh / name).open("wb") as write:
                 shutil.copyfileobj(read, write)
@@ -84,16 +82,6 @@ def store(source: Path, adapter: Adapter, home: Path) -> Path:
         if problems:
             raise SlipwayError(f"{source} does not hold adapter {short(adapter.digest)}", problems=problems)
         discard(place)
-        fresh.chmod(0o755)
         fresh.replace(place)
         place.chmod(0o555)
-    finally:
-        discard(fresh)
     return place
-
-
-def discard(folder: Path) -> None:
-    """Removes a read-only folder; none there is fine."""
-    if folder.is_dir():
-        folder.chmod(0o755)
-        shutil.rmtree(folder)

@@ -34,15 +34,11 @@ def open_engine(url: str, busy_timeout_s: float) -> Engine:
             where=shown(url),
             cure="sqlite:////folder/ledger.sqlite, or postgresql://user@host/database",
         )
-    found = _version(engine)
-    if found is not None and found > HEAD:
-        raise LedgerError(
-            f"the ledger has schema {found}, this Slipway knows up to {HEAD}",
-            where=shown(url),
-            cure="use the newer Slipway that migrated it; a ledger never goes back",
-        )
-    if found != HEAD:
-        _migrate(engine)
+    try:
+        _bring_up_to_date(engine, url)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
 
 
@@ -69,6 +65,18 @@ def _begin_sqlite(connection: Connection) -> None:
     # A writer takes its lock at once: a reader that turns writer in the middle would fail instead of waiting.
     writes = connection.get_execution_options().get("slipway_writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _bring_up_to_date(engine: Engine, url: str) -> None:
+    found = _version(engine)
+    if found is not None and found > HEAD:
+        raise LedgerError(
+            f"the ledger has schema {found}, this Slipway knows up to {HEAD}",
+            where=shown(url),
+            cure="use the newer Slipway that migrated it; a ledger never goes back",
+        )
+    if found != HEAD:
+        _migrate(engine)
 
 
 def _version(engine: Engine) -> str | None:

@@ -1,13 +1,13 @@
 """The bundles of this state folder: one OCI image layout per bundle digest, written once, verified whenever read."""
 
 import shutil
-import tempfile
 from pathlib import Path
 
 from configs.canonical import short
 from configs.errors import Problem, SlipwayError
 from delivery.bundle import Bundle
 from delivery.clients import adapter_store, oci_layout
+from delivery.clients.fresh_folder import discard, fresh_folder
 
 
 def folder_of(bundle: Bundle, home: Path) -> Path:
@@ -29,16 +29,11 @@ def write_bundle(bundle: Bundle, adapter_folder: Path | None, home: Path) -> Pat
     place = folder_of(bundle, home)
     if place.is_dir() and not _verdict(place)[1]:
         return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    try:
+    with fresh_folder(place.parent, f"bundle {short(bundle.digest)}") as fresh:
         oci_layout.write_layout(bundle, adapter_folder, fresh)
         oci_layout.verify(fresh)
-        adapter_store.discard(place)
-        fresh.chmod(0o755)
+        discard(place)
         fresh.replace(place)
-    finally:
-        adapter_store.discard(fresh)
     return place
 
 
@@ -56,12 +51,11 @@ def unpack_adapter(bundle: Bundle, home: Path) -> Path:
         return place
     layout = _resolve(home, bundle.digest)
     oci_layout.verify(layout)
-    (home / "adapters").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unpack-", dir=home / "adapters") as scratch:
+    with fresh_folder(home / "adapters", f"adapter {short(bundle.adapter.digest)}") as scratch:
         for name, content in oci_layout.adapter_files(layout):
-            with (Path(scratch) / name).open("wb") as file:
+            with (scratch / name).open("wb") as file:
                 shutil.copyfileobj(content, file)
-        return adapter_store.store(Path(scratch), bundle.adapter, home)
+        return adapter_store.store(scratch, bundle.adapter, home)
 
 
 def list_bundles(home: Path) -> list[Bundle]:

@@ -12,6 +12,7 @@ from configs.canonical import canonical_json, digest_bytes, short
 from configs.errors import SlipwayError
 from delivery.bundle import Bundle
 from delivery.clients import adapter_store, oci, oci_layout
+from delivery.clients.fresh_folder import discard
 from delivery.clients.safetensors_header import read_shapes
 
 
@@ -296,7 +297,7 @@ def test_a_forged_image_whose_digests_all_fit_is_still_found_out(adapter, home, 
 def test_another_whole_bundle_in_its_place_is_found_out(adapter, home):
     bundle, other = make_bundle(adapter), make_bundle(adapter, max_tokens=5)
     folder, stranger = oci.write_bundle(bundle, adapter, home), oci.write_bundle(other, adapter, home)
-    adapter_store.discard(folder)
+    discard(folder)
     stranger.rename(folder)
     with pytest.raises(SlipwayError, match="the folder's name says otherwise"):
         oci.read_bundle(home, bundle.digest)

@@ -283,7 +283,7 @@ def test_a_disk_that_is_full_is_a_clear_error_and_leaves_nothing_half_done(start
     assert "cannot write dataset version" in output
     assert "File too large" in output
     assert "holdout.jsonl" in output
-    assert "bytes are free" in output
+    assert "ulimit -f" in output
     assert left_behind(tmp_path) == ["datasets"]
 
 
