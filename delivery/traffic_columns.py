@@ -28,7 +28,9 @@ COLUMNS = (
     Column("variant", "text", "who answered, or should have", needed=True),
     Column("arm", "text", "what the variant was then: `stable`, `candidate` or `holdback`"),
     Column(
-        "role", "text", "`served` (the default), `failover` (stable in another's place) or `mirror` (nobody saw it)"
+        "role",
+        "text",
+        "`served` (the default), `failover` (stable in another's place), `mirror` (nobody saw it) or `tester`",
     ),
     Column("bundle", "text", "digest of the variant's bundle"),
     Column("user", "text", "keyed hash of the user's key; empty: nobody known"),

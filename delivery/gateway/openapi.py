@@ -4,6 +4,8 @@ from typing import Any
 
 from delivery.gateway import feedback
 from delivery.gateway.endpoints import ENDPOINTS, ROLES, Endpoint
+from delivery.gateway.feedback import PATH as FEEDBACK_PATH
+from delivery.gateway.feedback import Opinion
 
 ERRORS = {  # of what reaches a model
     400: "The gateway or the model refuses the request as it is",
@@ -11,6 +13,7 @@ ERRORS = {  # of what reaches a model
     404: "No such route for this key, or not at this endpoint",
     405: "Not with this method",
     408: "The body did not arrive in time",
+    409: "It was rated otherwise before",
     413: "The body is too large",
     415: "The body is compressed",
     422: "The model refuses the request as it is",
@@ -88,6 +91,7 @@ def page() -> dict[str, Any]:
     """The whole page, as an object for JSON."""
     paths: dict[str, Any] = {endpoint.path: {"post": _ask(endpoint)} for endpoint in ENDPOINTS}
     paths[feedback.PATH] = {"post": _tell()}
+    paths[FEEDBACK_PATH] = {"post": _feedback()}
     paths["/v1/models"] = {"get": _get("The routes that this key may ask", MODELS, 401)}
     paths["/v1/models/{name}"] = {"get": {**_get("One route", MODEL, 401, 404), "parameters": [NAME]}}
     paths["/healthz"] = {"get": _get("The process lives", STATUS)}
@@ -122,7 +126,7 @@ def _ask(endpoint: Endpoint) -> dict[str, Any]:
         "summary": f"As OpenAI's {endpoint.path}",
         "parameters": [user],
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {"200": answer, **_errors(*ERRORS)},
+        "responses": {"200": answer, **_errors(*(status for status in ERRORS if status != 409))},
     }
 
 
@@ -132,6 +136,17 @@ def _tell() -> dict[str, Any]:
         "summary": "What a user says about an answer: a rating, an escalation, or both",
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {"200": _answer("What is known now", GIVEN), **_errors(400, 401, 404, 405, 408, 409, 413)},
+    }
+
+
+def _feedback() -> dict[str, Any]:
+    return {
+        "summary": "What the user says about an answer afterwards",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": Opinion.model_json_schema()}}},
+        "responses": {
+            "200": _answer("What counts now", {"type": "object"}),
+            **_errors(400, 401, 404, 405, 408, 409, 413),
+        },
     }
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("slipway.gateway")
 DEFAULTS = GatewayConfig()
 METHODS = dict.fromkeys(("/v1/models", "/healthz", "/readyz", "/openapi.json"), "GET")
-METHODS |= dict.fromkeys((endpoint.path for endpoint in ENDPOINTS), "POST") | {FEEDBACK_PATH: "POST"}
+METHODS |= dict.fromkeys((FEEDBACK_PATH, *(endpoint.path for endpoint in ENDPOINTS)), "POST") | {FEEDBACK_PATH: "POST"}
 OPENAPI = orjson.dumps(openapi.page())
 
 
