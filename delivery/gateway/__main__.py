@@ -15,7 +15,8 @@ import uvloop
 from configs.errors import SlipwayError
 from configs.loading import load
 from configs.traffic_log import TrafficLog
-from delivery.gateway.server import Settings, serving
+from delivery.gateway.server import serving
+from delivery.gateway.settings import Settings
 from delivery.gateway.upstreams import Timeouts
 
 TOKEN = "SLIPWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable

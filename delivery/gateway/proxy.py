@@ -18,8 +18,9 @@ from delivery.gateway.endpoints import Endpoint
 from delivery.gateway.keys import Client, Keys
 from delivery.gateway.metrics import Metrics
 from delivery.gateway.mirror import Mirror
+from delivery.gateway.streams import DONE, Stream
 from delivery.gateway.tables import Tables
-from delivery.gateway.upstreams import DONE, Stream, Upstreams
+from delivery.gateway.upstreams import Upstreams
 from delivery.records import Role
 from delivery.routing import assign, mirrored_to, pseudonym
 

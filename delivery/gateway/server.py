@@ -7,7 +7,6 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,8 @@ import orjson
 from aiohttp import web
 
 from configs.api_keys import ApiKeys
-from configs.environment import GatewayConfig
 from configs.errors import SlipwayError
 from configs.routing import RoutingTable
-from configs.traffic_log import TrafficLog
 from delivery.gateway import openapi
 from delivery.gateway.admin import Admin
 from delivery.gateway.api_errors import JSON_HEADERS, ApiError, unknown_route
@@ -34,43 +31,19 @@ from delivery.gateway.metrics import Metrics
 from delivery.gateway.mirror import Mirror
 from delivery.gateway.proxy import Proxy, routes_for
 from delivery.gateway.replicas import Replicas
+from delivery.gateway.settings import Settings
 from delivery.gateway.table_files import StateFile, read_table
 from delivery.gateway.tables import Clock, Tables
-from delivery.gateway.upstreams import Timeouts, Upstreams
+from delivery.gateway.upstreams import Upstreams
 from delivery.gateway.watch import Watch
 
 if TYPE_CHECKING:
     from delivery.gateway.traffic_log import TrafficWriter
 
 log = logging.getLogger("slipway.gateway")
-DEFAULTS = GatewayConfig()
 METHODS = dict.fromkeys(("/v1/models", "/healthz", "/readyz", "/openapi.json"), "GET")
-METHODS |= dict.fromkeys((FEEDBACK_PATH, *(endpoint.path for endpoint in ENDPOINTS)), "POST") | {FEEDBACK_PATH: "POST"}
+METHODS |= dict.fromkeys((FEEDBACK_PATH, *(endpoint.path for endpoint in ENDPOINTS)), "POST")
 OPENAPI = orjson.dumps(openapi.page())
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the process is started with. A port of 0 is any free one."""
-
-    host: str = DEFAULTS.host
-    port: int = DEFAULTS.port
-    admin_host: str = DEFAULTS.admin_host
-    admin_port: int = DEFAULTS.admin_port
-    table: Path | None = None  # a file that somebody edits; watched
-    state: Path | None = None  # the gateway's own file, for a restart
-    admin_token: str = ""  # without one there is no admin listener
-    keys: Path | None = None  # who may ask; a file, watched. None: whoever can reach the port
-    upstream_api_key: str = ""
-    traffic_log: TrafficLog | None = None
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    mirror_queue: int = DEFAULTS.mirror_queue
-    records_kept: int = DEFAULTS.records_kept
-    max_body_bytes: int = 4 * 1024 * 1024
-    max_in_flight: int = 4096  # requests
-    idle_connection_s: float = 75.0  # without a whole request's head on it
-    drain_s: float = 8.0
-    health_interval_s: float = 2.0
 
 
 class Gateway:

@@ -14,7 +14,8 @@ from stub_upstream import Stub
 
 from configs.routing import RoutingTable
 from delivery.clients.gateway import GatewayClient
-from delivery.gateway.server import Gateway, Settings, serving
+from delivery.gateway.server import Gateway, serving
+from delivery.gateway.settings import Settings
 from delivery.gateway.upstreams import Timeouts
 from delivery.records import Record
 

@@ -1,0 +1,34 @@
+"""What the gateway's process is started with."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from configs.environment import GatewayConfig
+from configs.traffic_log import TrafficLog
+from delivery.gateway.upstreams import Timeouts
+
+DEFAULTS = GatewayConfig()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A port of 0 is any free one."""
+
+    host: str = DEFAULTS.host
+    port: int = DEFAULTS.port
+    admin_host: str = DEFAULTS.admin_host
+    admin_port: int = DEFAULTS.admin_port
+    table: Path | None = None  # a file that somebody edits; watched
+    state: Path | None = None  # the gateway's own file, for a restart
+    admin_token: str = ""  # without one there is no admin listener
+    keys: Path | None = None  # who may ask; a file, watched. None: whoever can reach the port
+    upstream_api_key: str = ""
+    traffic_log: TrafficLog | None = None
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    mirror_queue: int = DEFAULTS.mirror_queue
+    records_kept: int = DEFAULTS.records_kept
+    max_body_bytes: int = 4 * 1024 * 1024
+    max_in_flight: int = 4096  # requests
+    idle_connection_s: float = 75.0  # without a whole request's head on it
+    drain_s: float = 8.0
+    health_interval_s: float = 2.0
