@@ -213,6 +213,27 @@ def experiment(
 
 
 @app.command()
+def replay(
+    log: Annotated[Path, typer.Option(help="A traffic log: a parquet file, or a folder of them.")],
+    plan: Annotated[Path, typer.Option(help="A release plan, e.g. configs/tutor/rollout.yaml.")],
+    candidate: Annotated[str | None, typer.Option(help="The variant to judge, where the log does not say.")] = None,
+    stable: Annotated[str | None, typer.Option(help="The variant to compare with, where the log does not say.")] = None,
+    route: Annotated[str | None, typer.Option(help="One route of a log that has several.")] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Run a release plan over recorded traffic: what would it have decided, when, on which evidence?
+
+    Exit status 1 when the candidate would not be live at the log's end. See delivery/TRAFFIC_LOG.md.
+    """
+    from flows.replay import render
+    from tasks.replay import replay_log
+
+    found = replay_log(log, plan, route=route, candidate=candidate, stable=stable)
+    typer.echo(found.model_dump_json(indent=2) if as_json else render(found))
+    raise typer.Exit(0 if found.outcome == "live" else 1)
+
+
+@app.command()
 def bundles(home: Home = STATE) -> None:
     """List the bundles, newest first."""
     from flows.status import render_bundles

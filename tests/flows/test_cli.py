@@ -1,10 +1,14 @@
 """The command line's manners: help, exit statuses, errors without tracebacks."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
+
+from benchmarks.replay.made_up import Behaviour, made_up
 
 
 def slipway(*words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -69,3 +73,17 @@ def test_status_and_rollback_of_an_environment_that_never_ran_say_so(tmp_path: P
     rollback = slipway("rollback", "--reason", "none", "--home", str(tmp_path))
     assert rollback.returncode == 2
     assert "route tutor" in rollback.stderr
+
+
+def test_a_plan_is_replayed_over_a_log_and_its_exit_status_is_its_verdict(tmp_path: Path) -> None:
+    log = tmp_path / "log.parquet"
+    parquet.write_table(made_up(6000, requests_per_s=20, candidate_share=0.5, candidate=Behaviour(0.0, 0.9)), log)
+    done = slipway("replay", "--log", str(log), "--plan", "configs/tutor/rollout.yaml")
+    assert done.returncode in (0, 1), done.stderr
+    assert "new against old, 6000 rows" in done.stdout
+    assert "0-shadow" in done.stdout
+    same = json.loads(slipway("replay", "--log", str(log), "--plan", "configs/tutor/rollout.yaml", "--json").stdout)
+    assert (same["outcome"] == "live") == (done.returncode == 0)
+    assert same["reason"] in done.stdout
+    wrong = slipway("replay", "--log", str(tmp_path / "nothing.parquet"), "--plan", "configs/tutor/rollout.yaml")
+    assert (wrong.returncode, "does not exist" in wrong.stderr, "Traceback" in wrong.stderr) == (2, True, False)

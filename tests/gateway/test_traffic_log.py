@@ -14,6 +14,7 @@ from gateway_world import Running, World, all_to_new, eventually, table_for
 from stub_upstream import refuses, says
 
 from configs.traffic_log import TrafficLog
+from delivery.clients.traffic_log import read_traffic
 from delivery.gateway.log_files import LogFiles
 from delivery.gateway.traffic_log import TrafficWriter
 from delivery.traffic_columns import COLUMNS, CONTRACT
@@ -183,6 +184,29 @@ def test_every_attempt_and_what_was_said_of_it_is_a_row(world: World, tmp_path: 
     assert (feedback["event"], feedback["rating"], feedback["variant"]) == ("feedback", -1, "old")
     assert [row["prompt"] for row in (failed, answered)] == [row["answer"] for row in (failed, answered)] == [None] * 2
     assert feedback["comment"] is None
+
+
+def test_what_the_gateway_writes_can_be_replayed(world: World, tmp_path: Path) -> None:
+    shadow = {"candidate": {"variant": "new", "mirror_bp": 10_000}}
+    contract = {"detectors": {"refusal": {"kind": "refusal"}}}
+    running = world.gateway(
+        table_for(world.upstream().url, contract=contract, **shadow), traffic_log=TrafficLog(folder=tmp_path)
+    )
+    number = running.ask(user="ada").headers["x-request-id"]
+    eventually(lambda: running.gateway.attempts.last_seq == 2)
+    running.http.post("/v1/feedback", json={"request_id": number, "escalated": True})
+    world.do(world.stack.aclose())
+    found = read_traffic(tmp_path)
+    assert (found.candidate, found.stable) == ("new", "old")
+    rows = found.traffic
+    assert sorted(zip(rows.variant, rows.role, rows.is_feedback, strict=True)) == [
+        ("new", "mirror", False),
+        ("old", "served", False),
+        ("old", "served", True),
+    ]
+    assert set(rows.request_id) == {number}
+    assert sorted(rows.escalated) == [False, False, True]
+    assert [verdicts for verdicts in rows.verdicts if verdicts] == [{"refusal": False}] * 2
 
 
 @pytest.mark.parametrize("stream", [False, True])

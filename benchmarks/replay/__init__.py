@@ -1,0 +1,1 @@
+"""How fast a release plan is replayed over recorded traffic."""

@@ -1,0 +1,247 @@
+"""Reads a traffic log for a replay: one parquet file or a folder of them, the gateway's own or anybody's.
+
+Only the needed columns of `delivery.traffic_columns` must be there. Everything that is wrong is named at once.
+"""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pyarrow
+import pyarrow.compute as pc
+from pyarrow import parquet
+
+from configs.errors import ConfigError, Problem
+from delivery.replay import Traffic
+from delivery.traffic_columns import COLUMNS, CONTRACT, Column, Kind
+
+UNUSED = frozenset(("epoch", "bundle", "streamed", "prompt", "answer", "comment"))
+WANTED = tuple(column for column in COLUMNS if column.name not in UNUSED)
+VALUES = {"event": ("attempt", "feedback"), "role": ("served", "failover", "mirror"), "rating": (-1, 0, 1)}
+ARMS = ("stable", "candidate", "holdback")
+CURE = "see delivery/TRAFFIC_LOG.md for what each column holds"
+
+
+@dataclass(frozen=True)
+class RecordedTraffic:
+    """The rows of one route, and which variant is which."""
+
+    traffic: Traffic
+    candidate: str
+    stable: str
+
+
+def read_traffic(
+    path: Path, *, route: str | None = None, candidate: str | None = None, stable: str | None = None
+) -> RecordedTraffic:
+    """A log's rows in the order in which they ended.
+
+    `route`, `candidate`, `stable`: needed where the log does not say by itself. Raises ConfigError with every problem.
+    """
+    table = _table(path)
+    table = _of_route(table, route, path)
+    candidate, stable = _sides(table, candidate, stable, path)
+    kept = pc.is_in(table["variant"], pyarrow.array([candidate, stable]))
+    return RecordedTraffic(_traffic(table.filter(kept)), candidate, stable)
+
+
+# -- files and columns ------------------------------------------------------------------------------------------------
+
+
+def _table(path: Path) -> Any:
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise ConfigError(
+            f"there is no *.parquet in {path}", cure="name a traffic log's file, or the folder that has some"
+        )
+    problems: list[Problem] = []
+    tables = []
+    for file in files:
+        try:
+            tables.append(_checked(parquet.read_table(file), file, problems))
+        except FileNotFoundError:
+            problems.append(Problem(str(file), "the file does not exist"))
+        except (OSError, pyarrow.ArrowException) as error:
+            problems.append(Problem(str(file), f"cannot be read as parquet: {str(error).splitlines()[0]}"))
+    if problems:
+        raise ConfigError(f"{path} cannot be replayed: {len(problems)} problem(s)", problems=problems, cure=CURE)
+    table = pyarrow.concat_tables(tables, promote_options="default")
+    if table.num_rows == 0:
+        raise ConfigError(f"{path} holds no row", cure="name a log with traffic")
+    return table
+
+
+def _checked(raw: Any, file: Path, problems: list[Problem]) -> Any:
+    """The wanted columns in their right types; what is wrong is appended to `problems`."""
+    found: dict[str, Any] = {}
+    for column in (*WANTED, *_detectors(raw)):
+        where = f"{file}: {column.name}"
+        if column.name not in raw.column_names:
+            if column.needed:
+                near = difflib.get_close_matches(column.name, raw.column_names, n=1)
+                cure = f"is it {near[0]!r}?" if near else f"found: {', '.join(raw.column_names[:20])}"
+                problems.append(Problem(where, "the column is needed, but missing", cure))
+            found[column.name] = pyarrow.nulls(raw.num_rows, _TYPES[column.kind])
+            continue
+        try:
+            values = _cast(raw[column.name], column.kind)
+        except (pyarrow.ArrowException, TypeError) as error:
+            problems.append(Problem(where, f"{raw.schema.field(column.name).type} is no {column.kind}: {error}"))
+            values = pyarrow.nulls(raw.num_rows, _TYPES[column.kind])
+        else:
+            problems += _wrong_values(column, values, where)
+        found[column.name] = values
+    if not any(problem.where.startswith(f"{file}: ") and "_at" in problem.where for problem in problems):
+        problems += _wrong_times(found, file)
+    return pyarrow.table(found)
+
+
+_TYPES = {
+    "text": pyarrow.string(),
+    "time": pyarrow.float64(),  # UNIX seconds
+    "number": pyarrow.float64(),
+    "whole": pyarrow.int64(),
+    "flag": pyarrow.bool_(),
+}
+
+
+def _detectors(raw: Any) -> list[Column]:
+    return [Column(name, "flag", "") for name in raw.column_names if name.startswith(CONTRACT)]
+
+
+def _cast(values: Any, kind: Kind) -> Any:
+    if pyarrow.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if pyarrow.types.is_null(values.type):
+        return values.cast(_TYPES[kind])
+    is_text = pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type)
+    if is_text != (kind == "text"):
+        raise TypeError("another type is needed")
+    if kind == "time" and pyarrow.types.is_timestamp(values.type):
+        return pc.divide(values.cast(pyarrow.timestamp("us")).cast(pyarrow.int64()).cast(pyarrow.float64()), 1e6)
+    if kind == "flag" and not pyarrow.types.is_boolean(values.type):
+        raise TypeError("a boolean is needed")
+    return values.cast(_TYPES[kind])
+
+
+def _wrong_values(column: Column, values: Any, where: str) -> Iterator[Problem]:
+    if column.needed and values.null_count:
+        first = pc.index(pc.is_null(values), True).as_py()
+        yield Problem(where, f"{values.null_count} of {len(values)} rows are null, the first is row {first}")
+    wrong = None
+    if column.name in VALUES:
+        wrong = pc.invert(pc.is_in(pc.drop_null(values), pyarrow.array(VALUES[column.name], values.type)))
+        what = f"must be one of {', '.join(map(str, VALUES[column.name]))}"
+    elif column.kind in ("time", "number"):
+        wrong = pc.invert(pc.is_finite(pc.drop_null(values)))
+        what = "must be a finite number"
+    elif column.kind == "whole":
+        wrong = pc.less(pc.drop_null(values), 0)
+        what = "must not be below 0"
+    if wrong is not None and (count := pc.sum(wrong).as_py()):
+        example = pc.drop_null(values)[pc.index(wrong, True).as_py()].as_py()
+        yield Problem(where, f"{count} of {len(values)} rows {what}, found {example!r}")
+
+
+def _wrong_times(found: dict[str, Any], file: Path) -> Iterator[Problem]:
+    early = pc.less(found["ended_at"], found["started_at"])
+    if count := pc.sum(early).as_py():
+        first = pc.index(early, True).as_py()
+        times = f"started_at {found['started_at'][first]}, ended_at {found['ended_at'][first]}"
+        yield Problem(f"{file}: ended_at", f"{count} rows end before they start, the first is row {first}: {times}")
+
+
+# -- which route, which variant ---------------------------------------------------------------------------------------
+
+
+def _of_route(table: Any, route: str | None, path: Path) -> Any:
+    names = sorted({name for name in pc.unique(table["route"]).to_pylist() if name is not None})
+    if route is None and len(names) <= 1:
+        return table
+    if route not in names:
+        what = f"{path} has no route {route}" if route else f"{path} holds several routes"
+        raise ConfigError(what, cure=f"choose one with --route: {', '.join(names) or 'the column is empty'}")
+    return table.filter(pc.equal(table["route"], route))
+
+
+def _sides(table: Any, candidate: str | None, stable: str | None, path: Path) -> tuple[str, str]:
+    variants = sorted(pc.unique(table["variant"]).to_pylist())
+    arms = table.group_by(["variant", "arm"]).aggregate([]).to_pylist()
+    given = {(item["variant"], item["arm"]) for item in arms}
+    if candidate is None:
+        tried = sorted({variant for variant, arm in given if arm == "candidate"})
+        candidate = tried[0] if len(tried) == 1 else None
+    if stable is None:
+        beside = sorted({variant for variant, arm in given if arm in ("stable", "holdback")} - {candidate})
+        others = [variant for variant in variants if variant != candidate]
+        beside = beside or others
+        stable = beside[0] if len(beside) == 1 and candidate is not None else None
+    problems = [
+        Problem(f"--{side}", f"{name} is not in the log" if name else "the log does not say which variant it is")
+        for side, name in (("candidate", candidate), ("stable", stable))
+        if name not in variants
+    ]
+    if candidate is not None and candidate == stable:
+        problems.append(Problem("--candidate, --stable", f"both are {candidate}"))
+    if problems or candidate is None or stable is None:
+        cure = f"name it with this option; the log's variants: {', '.join(variants)}"
+        raise ConfigError(f"{path} cannot be replayed: who is compared with whom?", problems=problems, cure=cure)
+    return candidate, stable
+
+
+# -- rows -------------------------------------------------------------------------------------------------------------
+
+
+def _traffic(table: Any) -> Traffic:
+    # what ended together is taken in the order of its start, so that a log's own order does not matter
+    order = numpy.lexsort((table["started_at"].to_numpy(), table["ended_at"].to_numpy()))
+    table = table.take(pyarrow.array(order)).combine_chunks()
+    started = table["started_at"].to_numpy()
+    status = table["status"].to_numpy()
+    error = _texts(table, "error", "")
+    by_status = (status >= 200) & (status < 300) & numpy.array([not text for text in error], bool)
+    return Traffic(
+        is_feedback=pc.equal(table["event"].fill_null("attempt"), "feedback").to_pylist(),
+        request_id=table["request_id"].to_pylist(),
+        variant=_texts(table, "variant", ""),
+        role=_texts(table, "role", "served"),  # type: ignore[arg-type] # checked to be a Role
+        user=_texts(table, "user", ""),
+        started_at=started.tolist(),
+        ended_at=table["ended_at"].to_pylist(),
+        status=status.tolist(),
+        ok=pc.coalesce(table["ok"], pyarrow.array(by_status)).to_pylist(),
+        error=error,
+        ttft_s=table["ttft_s"].to_pylist(),
+        prompt_tokens=table["prompt_tokens"].to_pylist(),
+        completion_tokens=table["completion_tokens"].to_pylist(),
+        user_ok=table["user_ok"].fill_null(True).to_pylist(),
+        rating=table["rating"].to_pylist(),
+        escalated=table["escalated"].fill_null(False).to_pylist(),
+        verdicts=_verdicts(table),
+        by_start=numpy.argsort(started, kind="stable").tolist(),
+    )
+
+
+def _texts(table: Any, name: str, default: str) -> list[str]:
+    """A column's strings; equal ones are one object."""
+    encoded = pc.dictionary_encode(table[name].fill_null(default)).combine_chunks()
+    known = encoded.dictionary.to_pylist()
+    return [known[index] for index in encoded.indices.to_numpy(zero_copy_only=False).tolist()]
+
+
+def _verdicts(table: Any) -> Sequence[dict[str, bool]]:
+    names = [name for name in table.column_names if name.startswith(CONTRACT)]
+    none: dict[str, bool] = {}
+    if not names:
+        return [none] * table.num_rows
+    short = [name.removeprefix(CONTRACT) for name in names]
+    known: dict[tuple[bool | None, ...], dict[str, bool]] = {}
+    found = []
+    for flags in zip(*(table[name].to_pylist() for name in names), strict=True):
+        if flags not in known:
+            known[flags] = {name: flag for name, flag in zip(short, flags, strict=True) if flag is not None}
+        found.append(known[flags])
+    return found
