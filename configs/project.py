@@ -39,7 +39,6 @@ FILES: dict[str, type[Any]] = {
     "rollout": RolloutPlan,
     "environment": Environment,
 }
-CONTRACT = "contract:"  # a rollout metric is this and a detector's name
 OPTIONAL: dict[str, type[Any]] = {"contract": Contract}
 
 
@@ -155,5 +154,5 @@ def _undetectable(files: dict[str, Path], parts: dict[str, Any]) -> list[Problem
     return [
         Problem(f"{files['rollout']}: checks.{index}.metric", f"{check.metric} names no detector of the contract", cure)
         for index, check in enumerate(parts["rollout"].checks)
-        if check.metric.startswith(CONTRACT) and check.metric.removeprefix(CONTRACT) not in known
+        if check.detector and check.detector not in known
     ]

@@ -1,41 +1,14 @@
 """A release plan: the stages, the checks with their limits, and what happens when they fail."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from configs.checks import Check, StageKind
 from configs.routing import FULL_BP, Trip
 from configs.strict import Strict
 
-Metric = Literal["error_rate", "latency_p95_s", "ttft_p95_s", "completion_tokens_mean"]
-StageKind = Literal["shadow", "canary", "full", "watch"]
-
-
-class Check(Strict):
-    """One metric and its limit: absolute (`max`), or relative to stable beside it (`max_ratio`, `max_increase`)."""
-
-    metric: Metric
-    max: float | None = Field(None, ge=0, description="absolute limit, in the metric's unit")
-    max_ratio: float | None = Field(None, gt=0, description="limit = stable * max_ratio (+ max_increase)")
-    max_increase: float | None = Field(None, ge=0, description="limit = stable (* max_ratio) + max_increase")
-    min_requests: int = Field(20, ge=1, description="below this many requests per compared variant: inconclusive")
-    confidence: float = Field(0.95, gt=0.5, lt=1)
-    on_fail: Literal["rollback", "pause", "warn"] = "rollback"
-    stages: tuple[StageKind, ...] = Field(("shadow", "canary", "full", "watch"), min_length=1)
-
-    @model_validator(mode="after")
-    def _has_a_limit(self) -> Self:
-        relative = self.max_ratio is not None or self.max_increase is not None
-        if (self.max is None) != relative:
-            raise ValueError("either max, or max_ratio and/or max_increase is needed -> keep one kind of limit")
-        if self.metric == "error_rate" and self.max == 0 and self.on_fail != "warn":
-            raise ValueError("no number of requests shows an error rate of 0 -> give a max above 0")
-        return self
-
-    @property
-    def is_relative(self) -> bool:
-        """Whether the limit moves with the stable variant's own value."""
-        return self.max is None
+ORDER: tuple[StageKind, ...] = ("shadow", "canary", "full", "watch")
 
 
 class Stage(Strict):
@@ -47,12 +20,22 @@ class Stage(Strict):
     min_requests: int = Field(20, ge=1, description="candidate requests before a pass is possible")
     min_duration_s: float = Field(0, ge=0)
     max_duration_s: float = Field(3600, gt=0, description="without a pass by then: rolled back")
+    warmup_requests: int = Field(0, ge=0, description="so many candidate requests at first count for no check")
+    warmup_s: float = Field(0, ge=0, description="from the first candidate request on, for so long none counts")
     approval: bool = Field(False, description="a named person must approve before the next stage")
+
+
+class Prices(Strict):
+    """What tokens cost, for `cost_typical`: in any currency, per million."""
+
+    prompt_per_million: float = Field(ge=0)
+    completion_per_million: float = Field(ge=0)
 
 
 class RolloutPlan(Strict):
     """Stages in order shadow*, canary+, full, watch?, with the checks that gate them."""
 
+    alpha: float = Field(0.05, gt=0, le=0.5, description="per stage: at most this chance of a false rollback")
     tick_s: float = Field(1.0, gt=0, le=60)
     lease_s: float = Field(15.0, gt=0, le=3600)
     monitor_timeout_s: float = Field(30.0, gt=0, description="a monitor silent for longer raises an alert")
@@ -60,38 +43,68 @@ class RolloutPlan(Strict):
     drain_s: float = Field(30.0, ge=0, description="between the routing change and the unloading of an adapter")
     trip: Trip = Field(Trip(), description="when the gateway takes the candidate's users away by itself: rolled back")
     approval_timeout_s: float = Field(86_400.0, gt=0, description="an approval not given by then: rolled back")
+    prices: Prices | None = None
+    accept_blind: bool = Field(False, description="release although a stage can detect nothing")
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     checks: Annotated[tuple[Check, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        order = ["shadow", "canary", "full", "watch"]
-        kinds = [stage.kind for stage in self.stages]
-        if [order.index(k) for k in kinds] != sorted(order.index(k) for k in kinds):
-            raise ValueError(f"stages must come in the order shadow, canary, full, watch, found {kinds}")
-        if kinds.count("full") != 1 or "canary" not in kinds or kinds.count("watch") > 1:
-            raise ValueError(f"needed: at least one canary, one full, at most one watch, found {kinds}")
-        shares = [s.share_bp for s in self.stages if s.kind in ("canary", "full")]
-        if shares != sorted(shares) or shares[0] == 0:
-            raise ValueError(f"shares must grow from above 0, found {shares}")
-        for index, stage in enumerate(self.stages):
-            if stage.kind == "shadow" and (stage.mirror_bp == 0 or stage.share_bp):
-                raise ValueError(f"stages.{index}: shadow needs mirror_bp above 0 and no share_bp")
-            if stage.min_duration_s > stage.max_duration_s:
-                raise ValueError(f"stages.{index}: min_duration_s exceeds max_duration_s")
-            if not any(stage.kind in c.stages and c.on_fail == "rollback" for c in self.checks):
-                raise ValueError(f"stages.{index}: no check with on_fail: rollback covers {stage.kind} -> add one")
-        self._has_something_to_compare_with()
+    def _can_work(self) -> Self:
+        problems = [*self._order(), *self._each_stage(), *self._each_check()]
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
-    def _has_something_to_compare_with(self) -> None:
+    def checks_of(self, stage: Stage) -> tuple[Check, ...]:
+        """The checks that are judged in a stage."""
+        return tuple(check for check in self.checks if stage.kind in check.stages)
+
+    def _order(self) -> list[str]:
+        problems = []
+        kinds = [stage.kind for stage in self.stages]
+        if [ORDER.index(k) for k in kinds] != sorted(ORDER.index(k) for k in kinds):
+            problems.append(f"stages must come in the order shadow, canary, full, watch, found {kinds}")
+        if kinds.count("full") != 1 or "canary" not in kinds or kinds.count("watch") > 1:
+            problems.append(f"needed: at least one canary, one full, at most one watch, found {kinds}")
+        shares = [s.share_bp for s in self.stages if s.kind in ("canary", "full")]
+        if shares and (shares != sorted(shares) or shares[0] == 0):
+            problems.append(f"shares must grow from above 0, found {shares}")
+        return problems
+
+    def _each_stage(self) -> list[str]:
+        problems = []
+        for index, stage in enumerate(self.stages):
+            if stage.kind == "shadow" and (stage.mirror_bp == 0 or stage.share_bp):
+                problems.append(f"stages.{index}: shadow needs mirror_bp above 0 and no share_bp")
+            if stage.min_duration_s > stage.max_duration_s:
+                problems.append(f"stages.{index}: min_duration_s exceeds max_duration_s")
+            if stage.warmup_s >= stage.max_duration_s:
+                problems.append(f"stages.{index}: warmup_s leaves nothing of max_duration_s -> shorten it")
+            if not any(check.on_fail == "rollback" for check in self.checks_of(stage)):
+                problems.append(f"stages.{index}: no check with on_fail: rollback covers {stage.kind} -> add one")
+        return problems
+
+    def _each_check(self) -> list[str]:
+        problems = []
+        kinds, names = {stage.kind for stage in self.stages}, [check.name for check in self.checks]
+        for index, check in enumerate(self.checks):
+            if names.index(check.name) != index:
+                problems.append(f"checks.{index}: {check.name} is there twice -> name all its stages in one check")
+            if not kinds & set(check.stages):
+                problems.append(f"checks.{index}: {check.metric} covers no stage of this plan, found {sorted(kinds)}")
+            if check.quantity == "cost" and self.prices is None:
+                problems.append(f"checks.{index}: {check.metric} needs prices -> give prompt_per_million and so on")
+            problems += self._has_something_to_compare_with(index, check)
+        return problems
+
+    def _has_something_to_compare_with(self, index: int, check: Check) -> list[str]:
         """With all users on the candidate, no stable is left for a relative limit: such a stage could never pass."""
         if not any(stage.kind == "full" and stage.share_bp == FULL_BP for stage in self.stages):
-            return
-        for index, check in enumerate(self.checks):
-            alone = [kind for kind in ("full", "watch") if kind in check.stages]
-            if check.is_relative and check.on_fail != "warn" and alone:
-                raise ValueError(
-                    f"checks.{index}: {check.metric} is relative, and full leaves no users on stable to compare with"
-                    f" -> lower the share_bp of full, or name the check's stages without {' and '.join(alone)}"
-                )
+            return []
+        alone = [kind for kind in ("full", "watch") if kind in check.stages]
+        if not (check.is_relative and check.gates and alone):
+            return []
+        return [
+            f"checks.{index}: {check.metric} is relative, and full leaves no users on stable to compare with"
+            f" -> lower the share_bp of full, or name the check's stages without {' and '.join(alone)}"
+        ]

@@ -1,108 +1,32 @@
-"""What the gateway's records say about candidate and stable, added up so that a decision can be made and repeated.
+"""What the gateway's records say about candidate and stable, gathered so that a decision can be made and repeated.
 
-Evidence belongs to one epoch of one stage: shares that differ are never pooled. It is bounded in size, goes into the
-ledger as JSON together with the position up to which records were read, and so survives a killed controller without
-counting a record twice. Latencies are kept in a histogram with buckets 2 % wide; every question to it has two answers,
-a sure one and a possible one, so that rounding never decides in anyone's favour.
+Evidence belongs to one epoch of one stage: shares that differ are never pooled, and only requests that started under
+the epoch's table count. It is bounded in size, goes into the ledger as JSON together with the position up to which
+records were read, and so survives a killed controller without counting a record twice.
 """
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from pydantic import Field
 
+from configs.checks import Check
+from configs.rollout import RolloutPlan, Stage
 from configs.strict import Strict
-from delivery.records import InFlight, Record, RecordPage, Role
-
-GROWTH = 1.02
-SMALLEST_S = 1e-4
-USERS_KEPT = 2000
-OPEN_KEPT = 1000
-
-
-class Histogram(Strict):
-    """Samples in log-spaced buckets: bucket i holds [SMALLEST_S * GROWTH**i, SMALLEST_S * GROWTH**(i+1))."""
-
-    counts: dict[int, int] = Field(default_factory=dict)
-    first_at: dict[int, float] = Field(default_factory=dict)  # per bucket: earliest start, UNIX seconds
-
-    @property
-    def n(self) -> int:
-        """How many samples it holds."""
-        return sum(self.counts.values())
-
-    def above(self, limit: float) -> tuple[int, int]:
-        """How many samples are (surely, possibly) above a limit in seconds."""
-        edge = bucket_of(limit)
-        surely = sum(count for i, count in self.counts.items() if i > edge)
-        return surely, surely + self.counts.get(edge, 0)
-
-    def first_above(self, limit: float) -> float | None:
-        """When the earliest request that was surely above the limit started."""
-        edge = bucket_of(limit)
-        return min((at for i, at in self.first_at.items() if i > edge), default=None)
-
-    def order_statistic(self, rank: int) -> tuple[float, float]:
-        """Edges (seconds) of the bucket that holds the rank-th smallest sample, counted from 1; (0, inf) outside."""
-        if rank < 1:
-            return 0.0, 0.0
-        seen = 0
-        for index in sorted(self.counts):
-            seen += self.counts[index]
-            if seen >= rank:
-                return SMALLEST_S * GROWTH**index, SMALLEST_S * GROWTH ** (index + 1)
-        return math.inf, math.inf
-
-    def quantile(self, q: float) -> float | None:
-        """The sample quantile in seconds, exact to 1 %; None when empty."""
-        if not self.counts:
-            return None
-        low, high = self.order_statistic(max(1, math.ceil(q * self.n)))
-        return math.sqrt(low * high)
-
-
-def bucket_of(value_s: float) -> int:
-    """The bucket of a duration; everything below SMALLEST_S shares bucket 0."""
-    return max(0, math.floor(math.log(max(value_s, SMALLEST_S) / SMALLEST_S) / math.log(GROWTH) + 1e-9))
-
-
-class Moments(Strict):
-    """Count, sum and sum of squares: enough for a mean with its standard error."""
-
-    n: int = 0
-    total: float = 0.0
-    squares: float = 0.0
-
-    @property
-    def mean(self) -> float | None:
-        """None without samples."""
-        return self.total / self.n if self.n else None
-
-    @property
-    def variance(self) -> float:
-        """The sample variance; 0 for fewer than two samples."""
-        if self.n < 2:
-            return 0.0
-        return max(0.0, (self.squares - self.total**2 / self.n) / (self.n - 1))
+from delivery import measured_rates, measured_values, measurement
+from delivery.analysis.outcomes import EVER
+from delivery.analysis.outcomes import Arm as ArmName
+from delivery.analysis.sketch import Sketch
+from delivery.measurement import Fresh, Measurement, Past
+from delivery.records import Feedback, InFlight, Record, RecordPage, Role
 
 
 class Arm(Strict):
-    """One variant's side of the comparison."""
+    """One variant's requests that count, warm-up left out."""
 
     requests: int = 0
     errors: int = 0
-    first_error_at: float | None = None  # when the earliest failed request started
-    users: dict[str, bool] = Field(default_factory=dict)  # user -> failed once; the first USERS_KEPT
-    users_beyond: int = 0  # requests of users who came after those
-    latency: Histogram = Histogram()
-    ttft: Histogram = Histogram()
-    completion_tokens: Moments = Moments()
-
-    @property
-    def failed_users(self) -> int:
-        """How many of the users kept saw at least one failure."""
-        return sum(self.users.values())
+    in_flight: int = 0  # when the gateways were last asked
 
 
 class Cursor(Strict):
@@ -112,16 +36,16 @@ class Cursor(Strict):
     seq: int
 
 
-class Open(Strict):
-    """A request that had not ended when its gateway was last asked."""
+class WarmUp(Strict):
+    """The declared exclusion at the beginning of an epoch: what it takes until requests count."""
 
-    variant: str
-    age_s: float
-    started_at: float
+    seen: int = 0  # of the candidate's requests
+    began_at: float | None = None  # start of the first of them, UNIX seconds
+    since: float | None = None  # requests that start later count; None: still warming up
 
 
 class Evidence(Strict):
-    """Everything known about one epoch, and what outlives an epoch: cursors and what users saw."""
+    """Everything known about one epoch, and what outlives an epoch: cursors, stable's past, and what users saw."""
 
     epoch: str
     candidate_variant: str
@@ -129,7 +53,10 @@ class Evidence(Strict):
     candidate_role: Role  # "mirror" in shadow, "served" otherwise
     candidate: Arm = Arm()
     stable: Arm = Arm()
-    open: dict[str, tuple[Open, ...]] = Field(default_factory=dict)  # by gateway
+    warm_up: WarmUp = WarmUp()
+    measurements: dict[str, Measurement] = Field(default_factory=dict)  # by the check's name
+    past: dict[str, Past] = Field(default_factory=dict)  # of earlier epochs, by the check's name
+    usual_s: Sketch = Sketch()  # stable's latencies over the release
     dropped: int = 0  # records that were gone before they could be read
     restarts: int = 0  # of gateways, each of which may have lost some records
     cursors: dict[str, Cursor] = Field(default_factory=dict)  # by gateway
@@ -143,161 +70,156 @@ class Evidence(Strict):
             candidate_variant=self.candidate_variant,
             stable_variant=self.stable_variant,
             candidate_role=candidate_role,
+            past={**self.past, **{name: found.past for name, found in self.measurements.items()}},
+            usual_s=self.usual_s,
             cursors=self.cursors,
             user_requests=self.user_requests,
             failed_user_requests=self.failed_user_requests,
         )
 
-    def open_ages(self, variant: str) -> list[Open]:
-        """Requests of a variant that are still being answered, over all gateways."""
-        return [item for items in self.open.values() for item in items if item.variant == variant]
 
-
-def fold(evidence: Evidence, release_id: str, pages: Mapping[str, Iterable[RecordPage]]) -> Evidence:
+def fold(
+    evidence: Evidence, plan: RolloutPlan, stage: Stage, release_id: str, pages: Mapping[str, Iterable[RecordPage]]
+) -> Evidence:
     """Adds each gateway's pages. A record that was added before is skipped, so pages may overlap and repeat."""
-    candidate, stable = _Tally.of(evidence.candidate), _Tally.of(evidence.stable)
-    cursors, open_now = dict(evidence.cursors), dict(evidence.open)
-    seen = _Seen(evidence.user_requests, evidence.failed_user_requests, evidence.dropped, evidence.restarts)
+    reading = _Reading(evidence, release_id)
     for gateway, its_pages in pages.items():
         for page in its_pages:
-            after = _after(cursors.get(gateway), page, seen)
-            fresh = [record for record in page.records if record.seq > after]
-            for record in fresh:
-                seen.user(record, release_id)
-                if record.epoch == evidence.epoch:
-                    if record.variant == evidence.candidate_variant and record.role == evidence.candidate_role:
-                        candidate.add(record)
-                    elif record.variant == evidence.stable_variant and record.role == "served":
-                        stable.add(record)
-            last = max([after, *(record.seq for record in fresh)])
-            cursors[gateway] = Cursor(boot_id=page.boot_id, seq=last)
-            open_now[gateway] = tuple(_open(evidence, page))
+            reading.page(gateway, page)
+    fresh = Fresh(now=reading.now(), prices=plan.prices, usual_s=evidence.usual_s)
+    warm_up = evidence.warm_up if stage.warmup_requests or stage.warmup_s else WarmUp(since=EVER)
+    for arm, record in reading.records:
+        if warm_up.since is None and arm == "candidate":
+            warm_up = _warmed(warm_up, stage, record)
+        if warm_up.since is not None and record.started_at >= warm_up.since:
+            (fresh.candidate if arm == "candidate" else fresh.stable).append(record)
+    since = warm_up.since if warm_up.since is not None else math.inf
+    fresh.in_flight = [(arm, item) for arm, item in reading.in_flight if item.started_at >= since]
+    fresh.feedback = [(arm, said) for arm, said in reading.feedback if said.started_at >= since]
     return evidence.model_copy(
         update={
-            "candidate": candidate.freeze(),
-            "stable": stable.freeze(),
-            "cursors": cursors,
-            "open": open_now,
-            "dropped": seen.dropped,
-            "restarts": seen.restarts,
-            "user_requests": seen.requests,
-            "failed_user_requests": seen.failed,
+            "candidate": _added(evidence.candidate, fresh, "candidate"),
+            "stable": _added(evidence.stable, fresh, "stable"),
+            "warm_up": warm_up,
+            "measurements": _measured(evidence, plan.checks, fresh),
+            "usual_s": evidence.usual_s.with_values(_usual(fresh.stable)),
+            "cursors": reading.cursors,
+            "dropped": reading.dropped,
+            "restarts": reading.restarts,
+            "user_requests": reading.user_requests,
+            "failed_user_requests": reading.failed,
         }
     )
 
 
-def _after(cursor: Cursor | None, page: RecordPage, seen: "_Seen") -> int:
-    """From where this page is new; counts what was lost on the way."""
-    if cursor is None:
-        return 0
-    restarted = cursor.boot_id != page.boot_id
-    seen.restarts += restarted
-    after = 0 if restarted else cursor.seq
-    if page.dropped:
-        first = page.records[0].seq if page.records else page.last_seq + 1
-        seen.dropped += max(0, first - after - 1)
-        after = max(after, first - 1)
-    return after
+def _measured(evidence: Evidence, checks: Iterable[Check], fresh: Fresh) -> dict[str, Measurement]:
+    """Every check of the plan, so that those of later stages know stable's past when they begin."""
+    in_shadow = evidence.candidate_role == "mirror"
+    measured = {}
+    for check in checks:
+        found = evidence.measurements.get(check.name)
+        if found is None:
+            found = measurement.begin(check, evidence.past.get(check.name, Past()), in_shadow=in_shadow)
+        if found.paired:
+            measured[check.name] = measured_rates.with_pairs(found, check, fresh)
+        elif check.kind == "rate":
+            measured[check.name] = measured_rates.with_rates(found, check, fresh)
+        else:
+            measured[check.name] = measured_values.with_values(found, check, fresh)
+    return measured
 
 
-def _open(evidence: Evidence, page: RecordPage) -> Iterable[Open]:
-    wanted = [item for item in page.in_flight if _belongs(evidence, item)]
-    for item in sorted(wanted, key=lambda item: item.started_at)[:OPEN_KEPT]:
-        yield Open(variant=item.variant, age_s=max(0.0, page.now - item.started_at), started_at=item.started_at)
+def _added(arm: Arm, fresh: Fresh, name: ArmName) -> Arm:
+    records = fresh.candidate if name == "candidate" else fresh.stable
+    return Arm(
+        requests=arm.requests + len(records),
+        errors=arm.errors + sum(not record.ok for record in records),
+        in_flight=sum(whose == name for whose, _ in fresh.in_flight),
+    )
 
 
-def _belongs(evidence: Evidence, item: InFlight) -> bool:
-    if item.epoch != evidence.epoch:
-        return False
-    if item.variant == evidence.candidate_variant:
-        return item.role == evidence.candidate_role
-    return item.variant == evidence.stable_variant and item.role == "served"
+def _usual(records: Iterable[Record]) -> Iterable[float]:
+    return (r.duration_s for r in records if not r.error and 0 <= r.duration_s < measured_values.LONG)
 
 
-@dataclass
-class _Seen:
-    requests: int
-    failed: int
-    dropped: int
-    restarts: int
+def _warmed(warm_up: WarmUp, stage: Stage, record: Record) -> WarmUp:
+    """With one more of the candidate's requests. Who counts then depends on when requests start, never on how."""
+    seen = warm_up.seen + 1
+    began_at = record.started_at if warm_up.began_at is None else min(warm_up.began_at, record.started_at)
+    since = max(record.started_at, began_at + stage.warmup_s) if seen > stage.warmup_requests else None
+    return WarmUp(seen=seen, began_at=began_at, since=since)
 
-    def user(self, record: Record, release_id: str) -> None:
+
+# -- reading pages --------------------------------------------------------------------------------------------------
+
+
+class _Reading:
+    """Pages as they are read: what is new, for which arm, and up to where."""
+
+    def __init__(self, evidence: Evidence, release_id: str):
+        self._evidence, self._mine = evidence, release_id + "/"
+        self.records: list[tuple[ArmName, Record]] = []
+        self.feedback: list[tuple[ArmName, Feedback]] = []
+        self.in_flight: list[tuple[ArmName, InFlight]] = []
+        self.cursors = dict(evidence.cursors)
+        self.dropped, self.restarts = evidence.dropped, evidence.restarts
+        self.user_requests, self.failed = evidence.user_requests, evidence.failed_user_requests
+        self._clocks: dict[str, float | None] = dict.fromkeys(evidence.cursors)
+        self._open: dict[str, list[tuple[ArmName, InFlight]]] = {}
+
+    def page(self, gateway: str, page: RecordPage) -> None:
+        """Adds one page of one gateway."""
+        after = self._after(self.cursors.get(gateway), page)
+        last = after
+        for record in page.records:
+            if record.seq <= after:
+                continue
+            last = max(last, record.seq)
+            self._user(record)
+            arm = self._arm(record)
+            if arm is not None:
+                self.records.append((arm, record))
+        for said in page.feedback:
+            if said.seq > after:
+                last = max(last, said.seq)
+                arm = self._arm(said)
+                if arm is not None:
+                    self.feedback.append((arm, said))
+        self.cursors[gateway] = Cursor(boot_id=page.boot_id, seq=last)
+        self._clocks[gateway] = page.now if last >= page.last_seq else None
+        self._open[gateway] = [(arm, item) for item in page.in_flight if (arm := self._arm(item)) is not None]
+        self.in_flight = [one for items in self._open.values() for one in items]
+
+    def now(self) -> float | None:
+        """The gateways' clock, if all of them told everything."""
+        clocks = list(self._clocks.values())
+        known = [clock for clock in clocks if clock is not None]
+        return min(known) if known and len(known) == len(clocks) else None
+
+    def _arm(self, item: Record | InFlight | Feedback) -> ArmName | None:
+        """Whose side an assigned request of this epoch is on."""
+        evidence = self._evidence
+        if item.epoch != evidence.epoch:
+            return None
+        if item.variant == evidence.candidate_variant:
+            return "candidate" if item.role == evidence.candidate_role else None
+        return "stable" if item.variant == evidence.stable_variant and item.role == "served" else None
+
+    def _user(self, record: Record) -> None:
         """A logical request has one served attempt, and at most one attempt after which nobody answered its user."""
-        if record.role != "mirror" and record.epoch.startswith(release_id + "/"):
-            self.requests += record.role == "served"
+        if record.role != "mirror" and record.epoch.startswith(self._mine):
+            self.user_requests += record.role == "served"
             self.failed += not record.user_ok
 
-
-@dataclass
-class _Tally:
-    """An Arm while it is being added to: frozen models would be copied once per record."""
-
-    arm: Arm
-    requests: int
-    errors: int
-    first_error_at: float | None
-    users: dict[str, bool]
-    users_beyond: int
-    latency: "_Counts"
-    ttft: "_Counts"
-    tokens: list[float] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, arm: Arm) -> "_Tally":
-        return cls(
-            arm=arm,
-            requests=arm.requests,
-            errors=arm.errors,
-            first_error_at=arm.first_error_at,
-            users=dict(arm.users),
-            users_beyond=arm.users_beyond,
-            latency=_Counts(dict(arm.latency.counts), dict(arm.latency.first_at)),
-            ttft=_Counts(dict(arm.ttft.counts), dict(arm.ttft.first_at)),
-        )
-
-    def add(self, record: Record) -> None:
-        self.requests += 1
-        if not record.ok:
-            self.errors += 1
-            self.first_error_at = min(self.first_error_at or record.started_at, record.started_at)
-        if record.user and (record.user in self.users or len(self.users) < USERS_KEPT):
-            self.users[record.user] = self.users.get(record.user, False) or not record.ok
-        elif record.user:
-            self.users_beyond += 1
-        # A quick failure is no quick answer, nor is one that its client left; a timeout is a slow one.
-        if not record.error or "timeout" in record.error:
-            self.latency.add(record.duration_s, record.started_at)
-        if record.ttft_s is not None:
-            self.ttft.add(record.ttft_s, record.started_at)
-        if not record.error and record.completion_tokens is not None:
-            self.tokens.append(float(record.completion_tokens))
-
-    def freeze(self) -> Arm:
-        if self.requests == self.arm.requests:
-            return self.arm
-        before = self.arm.completion_tokens
-        return Arm(
-            requests=self.requests,
-            errors=self.errors,
-            first_error_at=self.first_error_at,
-            users=self.users,
-            users_beyond=self.users_beyond,
-            latency=Histogram(counts=self.latency.counts, first_at=self.latency.first_at),
-            ttft=Histogram(counts=self.ttft.counts, first_at=self.ttft.first_at),
-            completion_tokens=Moments(
-                n=before.n + len(self.tokens),
-                total=before.total + sum(self.tokens),
-                squares=before.squares + sum(value * value for value in self.tokens),
-            ),
-        )
-
-
-@dataclass
-class _Counts:
-    counts: dict[int, int]
-    first_at: dict[int, float]
-
-    def add(self, value_s: float, started_at: float) -> None:
-        index = bucket_of(value_s)
-        self.counts[index] = self.counts.get(index, 0) + 1
-        self.first_at[index] = min(self.first_at.get(index, started_at), started_at)
+    def _after(self, cursor: Cursor | None, page: RecordPage) -> int:
+        """From where this page is new; counts what was lost on the way."""
+        if cursor is None:
+            return 0
+        restarted = cursor.boot_id != page.boot_id
+        self.restarts += restarted
+        after = 0 if restarted else cursor.seq
+        if page.dropped:
+            first = min((item.seq for item in (*page.records, *page.feedback)), default=page.last_seq + 1)
+            self.dropped += max(0, first - after - 1)
+            after = max(after, first - 1)
+        return after

@@ -64,6 +64,7 @@ class InFlight(Strict):
     role: Role
     user: str
     started_at: float
+    ttft_s: float | None = None  # None: no content yet
 
 
 class Tripped(Strict):

@@ -10,7 +10,7 @@ from pydantic import Field
 from configs.contract import Contract
 from configs.routing import RoutingTable, Variant
 from configs.strict import Strict
-from delivery.checks import CheckResult, Verdict
+from delivery.checks import CheckResult, Facts, Verdict
 from delivery.evidence import Evidence
 from delivery.records import RecordPage
 
@@ -219,3 +219,4 @@ class Decision(Strict):
     verdict: Verdict
     reason: str
     results: tuple[CheckResult, ...] = ()
+    facts: Facts | None = None  # with the results, all that the verdict rests on

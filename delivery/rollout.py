@@ -14,6 +14,7 @@ from delivery.evidence import Cursor, Evidence, fold
 from delivery.reconcile import is_listed, is_verified, loads, routing_actions
 from delivery.release import Action, Clocks, Decision, Observation, ReleaseState, Served
 from delivery.stages import Tick, enter, run_stage
+from delivery.tables import current_stage
 
 LONGEST_STEP_S = 10.0  # a tick never counts for more (or for three planned ones): clocks jump, controllers sleep
 LOAD_TRIES = 5
@@ -60,7 +61,7 @@ def decide(plan: RolloutPlan, state: ReleaseState, observation: Observation, now
     """One tick. `now` is UNIX seconds; it may jump."""
     step_s = min(max(now - state.clocks.last_tick_at, 0.0), max(LONGEST_STEP_S, 3 * plan.tick_s))
     pages = {name: seen.pages for name, seen in observation.gateways.items() if seen is not None}
-    evidence = fold(state.evidence, state.release_id, pages)
+    evidence = fold(state.evidence, plan, current_stage(plan, state), state.release_id, pages)
     learned = evidence.candidate.requests > state.evidence.candidate.requests
     state = state.model_copy(
         update={"evidence": evidence, "clocks": _lived(state, observation, now=now, step_s=step_s)}

@@ -62,10 +62,7 @@ def run_stage(tick: Tick, state: ReleaseState) -> Decision:
     plan, observation = tick.plan, tick.observation
     state, reloads = _look_after_models(tick, state)
     stage = current_stage(plan, state)
-    judgement = judge(plan.checks, state.evidence, stage)
-    tripped = _tripped(state, observation)
-    if tripped is not None:
-        judgement = _failed_outright(judgement, tripped)
+    judgement = judge(plan, stage, state.evidence, _tripped(state, observation))
     state = state.model_copy(update={"verdict": judgement.verdict, "reason": judgement.reason})
     if judgement.blame == "rollback":
         return _turn(tick, state, judgement, judgement.reason)
@@ -93,7 +90,12 @@ def _pass(tick: Tick, state: ReleaseState, judgement: Judgement, alerts: list[Ac
     if not stage.approval or agreed:
         decision = enter(plan, _noted(plan, state, judgement), observation, state.stage_index + 1)
         return decision.model_copy(
-            update={"actions": (*decision.actions, *alerts), "results": judgement.results, "verdict": "pass"}
+            update={
+                "actions": (*decision.actions, *alerts),
+                "results": judgement.results,
+                "facts": judgement.facts,
+                "verdict": "pass",
+            }
         )
     asked: list[Action] = []
     if not state.awaiting_approval:
@@ -107,7 +109,9 @@ def _turn(tick: Tick, state: ReleaseState, judgement: Judgement, reason: str) ->
     noted = _noted(tick.plan, state, judgement)
     first = judgement.first_bad_at
     decision = rollback.begin(tick.plan, noted, tick.observation, tick.now, reason=reason, first_bad_at=first)
-    return decision.model_copy(update={"results": judgement.results, "verdict": judgement.verdict})
+    return decision.model_copy(
+        update={"results": judgement.results, "facts": judgement.facts, "verdict": judgement.verdict}
+    )
 
 
 def _tripped(state: ReleaseState, observation: Observation) -> Tripped | None:
@@ -124,17 +128,6 @@ def _tripped(state: ReleaseState, observation: Observation) -> Tripped | None:
             if own and trip.answered_elsewhere > 0:
                 return trip
     return None
-
-
-def _failed_outright(judgement: Judgement, trip: Tripped) -> Judgement:
-    first = trip.since if judgement.first_bad_at is None else min(trip.since, judgement.first_bad_at)
-    reason = (
-        f"fail: {trip.failures} attempts in a row failed (users: {trip.users}, the last with {trip.error}) while the"
-        f" route's other variant answered {trip.answered_elsewhere}: the gateway gives it no more users"
-    )
-    return judgement.model_copy(
-        update={"verdict": "fail", "blame": "rollback", "reason": reason, "first_bad_at": first}
-    )
 
 
 # -- time -----------------------------------------------------------------------------------------------------------
@@ -208,7 +201,7 @@ def _alerts(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) -> tup
         texts["dropped"] = f"{state.evidence.dropped} records were lost before they could be read"
     for result in judgement.results:
         if result.verdict == "fail" and result.on_fail == "warn":
-            texts[f"warn {result.metric}"] = f"warning: {result.sentence}"
+            texts[f"warn {result.check}"] = f"warning: {result.sentence}"
     new = [Alert(text=text) for key, text in texts.items() if key not in state.alerts]
     return state.model_copy(update={"alerts": tuple(texts)}), list(new)
 
@@ -231,5 +224,11 @@ def _name(plan: RolloutPlan, state: ReleaseState) -> str:
 
 
 def _decision(state: ReleaseState, actions: list[Action], judgement: Judgement | None = None) -> Decision:
-    results = judgement.results if judgement else ()
-    return Decision(state=state, actions=tuple(actions), verdict=state.verdict, reason=state.reason, results=results)
+    return Decision(
+        state=state,
+        actions=tuple(actions),
+        verdict=state.verdict,
+        reason=state.reason,
+        results=judgement.results if judgement else (),
+        facts=judgement.facts if judgement else None,
+    )

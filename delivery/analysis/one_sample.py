@@ -3,6 +3,7 @@
 Null hypothesis: the rate is at most the limit (claim "worse"), or at least (claim "better"), in every block. The bets
 are fixed odds against the limit (delivery.analysis.bets.against_limit), so their first wealth depends on cumulative
 counts alone; late starts are mixed in as everywhere. A quantile limit is such a rate: p95 <= x is P(L > x) <= 0.05.
+Outcomes may have grades between miss and hit; the mean is then tested (delivery.analysis.pairs).
 
 An absolute limit knows no stable: when both arms suffer, the candidate alone would be blamed. Stable's own E-value
 against the limit tells (delivery.analysis.family).
@@ -18,8 +19,6 @@ from delivery.analysis.bets import RATE_LIFTS, Claim, Five, against_limit, log_r
 from delivery.analysis.two_sample import Block
 from delivery.analysis.wealth import Array, e_values, grow
 
-_LEVELS = np.array([0.0, 1.0])
-
 
 class Limit(Strict):
     """What is tested."""
@@ -27,6 +26,7 @@ class Limit(Strict):
     limit: float = Field(gt=0, lt=1, description="of the rate")
     claim: Claim = "worse"
     lifts: Five = RATE_LIFTS
+    levels: tuple[float, ...] = Field((0.0, 1.0), min_length=2, description="the grades that an outcome can have")
 
 
 class OneSample(Strict):
@@ -41,9 +41,9 @@ class OneSample(Strict):
 
 
 def update(process: OneSample, block: Block) -> OneSample:
-    """One more tick, (misses, hits) of both arms; an arm without data does not move."""
-    if len(block.stable) != len(_LEVELS):
-        raise ValueError(f"a block of {len(block.stable)} levels, expected misses and hits")
+    """One more tick, counts by level of both arms; an arm without data does not move."""
+    if len(block.stable) != len(process.test.levels):
+        raise ValueError(f"a block of {len(block.stable)} levels, expected {len(process.test.levels)}")
     wealth, blocks = _grown(process.test, process.wealth, process.blocks, block.candidate)
     stable_wealth, stable_blocks = _grown(process.test, process.stable_wealth, process.stable_blocks, block.stable)
     return OneSample(
@@ -62,10 +62,10 @@ def stable_e_value(process: OneSample) -> float:
 
 
 def advance(test: Limit, wealth: Array, blocks: Array, outcomes: Array) -> tuple[Array, Array]:
-    """One arm of many runs: wealth (..., 5), blocks (...), outcomes (..., 2) as misses and hits."""
+    """One arm of many runs: wealth (..., 5), blocks (...), outcomes (..., levels) as counts."""
     hit, miss = against_limit(test.limit, signed(test.lifts, test.claim))
     some = outcomes.sum(axis=-1) > 0
-    grown = grow(wealth, blocks, log_ratios(outcomes, _LEVELS, hit, miss))
+    grown = grow(wealth, blocks, log_ratios(outcomes, np.array(test.levels), hit, miss))
     return np.where(some[..., None], grown, wealth), blocks + some
 
 

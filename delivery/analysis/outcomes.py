@@ -1,30 +1,32 @@
 """From single requests to blocks: who counts, when, and how often.
 
-Three rules keep a block's two arms comparable:
+Two rules keep a block's two arms comparable (a third, only requests that started after the candidate got its share,
+is delivery.evidence's):
 
-- Only requests that started after the candidate got its share count, in both arms. Otherwise the candidate's first
-  blocks hold fast outcomes alone, as slow ones are still under way, while stable's hold both.
 - A user who sticks to a variant counts until the first hit and then leaves the risk set, for either arm: the failures
   of one unlucky user are one piece of evidence. A user counts once per block, whatever the number of requests, so that
   a block's size does not depend on its outcomes. Requests without a user count one by one.
-- Durations are judged by cohorts of the same age: when a request is `horizon_s` old it is known whether it exceeds its
+- Values are judged by cohorts of the same age: when a request is `horizon_s` old it is known whether it exceeds its
   limit, ended or not. Judging ended requests earlier would favour the arm with the later limit.
 
 A logical request is given once, whatever its retries; times are UNIX seconds of one clock.
 """
 
+import base64
+import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from configs.strict import Strict
 from delivery.analysis.two_sample import Block, counts
 
 Arm = Literal["stable", "candidate"]
+PLACES = 1 << 17  # of a risk set
+YOUNG_KEPT = 4000
+EVER = -1e18  # before every request
 
 
-@dataclass(frozen=True)
-class Trial:
+class Trial(NamedTuple):
     """One request's outcome; `user` is "" when there is none."""
 
     arm: Arm
@@ -34,49 +36,85 @@ class Trial:
 
 
 class RiskSet(Strict):
-    """The users of one check who had their hit, sorted."""
+    """The users of one check who had their hit: a bitmap of 2**17 places by a checksum of the user, 16 KiB at most.
 
-    left: tuple[str, ...] = ()
+    A user who shares a place with one who left is left out too, in whichever arm: a little power for a bounded size.
+    """
+
+    bitmap: str = ""  # base64 of the compressed bits
+
+    def opened(self) -> "Gone":
+        """For looking up and adding."""
+        return Gone(bytearray(zlib.decompress(base64.b64decode(self.bitmap)) if self.bitmap else PLACES // 8))
 
 
-def block_of(trials: Iterable[Trial], risk: RiskSet, since: float) -> tuple[Block, RiskSet]:
+class Gone:
+    """A risk set while it is being added to."""
+
+    def __init__(self, bits: bytearray):
+        self._bits = bits
+        self.grew = False
+
+    def __contains__(self, user: str) -> bool:
+        byte, bit = _place(user)
+        return bool(self._bits[byte] & bit)
+
+    def add(self, user: str) -> None:
+        """This user has left."""
+        byte, bit = _place(user)
+        self._bits[byte] |= bit
+        self.grew = True
+
+    def closed(self) -> RiskSet:
+        """As it goes into the ledger."""
+        return RiskSet(bitmap=base64.b64encode(zlib.compress(bytes(self._bits), 1)).decode())
+
+
+def _place(user: str) -> tuple[int, int]:
+    place = zlib.crc32(user.encode()) % PLACES
+    return place >> 3, 1 << (place & 7)
+
+
+def block_of(trials: Iterable[Trial], risk: RiskSet) -> tuple[Block, RiskSet]:
     """A tick's trials as (misses, hits) of users at risk, and who is at risk afterwards."""
-    gone = set(risk.left)
+    gone = risk.opened()
     size = {"stable": 0, "candidate": 0}
     hits = {"stable": 0, "candidate": 0}
     users: dict[tuple[Arm, str], bool] = {}
-    for trial in trials:
-        if trial.started_at < since or trial.user in gone:
-            continue
-        if trial.user:
-            key = trial.arm, trial.user
-            users[key] = users.get(key, False) or trial.hit
-        else:
-            size[trial.arm] += 1
-            hits[trial.arm] += trial.hit
+    for arm, user, _, hit in trials:
+        if not user:
+            size[arm] += 1
+            hits[arm] += hit
+        elif user not in gone:
+            users[arm, user] = users.get((arm, user), False) or hit
     for (arm, user), hit in users.items():
         size[arm] += 1
-        hits[arm] += hit
         if hit:
+            hits[arm] += 1
             gone.add(user)
     block = counts(size["stable"], hits["stable"], size["candidate"], hits["candidate"])
-    return block, risk if len(gone) == len(risk.left) else RiskSet(left=tuple(sorted(gone)))
+    return block, gone.closed() if gone.grew else risk
 
 
-class Timed(Strict):
-    """One request's duration in seconds: the whole one, or so far when it is still in flight."""
+class Timed(NamedTuple):
+    """One request's value; of one in flight, what is known of it: its age for a duration, infinity for tokens."""
 
     arm: Arm
     user: str
     started_at: float
-    lasted_s: float
+    value: float
 
 
 class Cohorts(Strict):
-    """Up to which start time requests were judged, and the ended ones that are not old enough yet."""
+    """Up to which start time requests were judged, and the ended ones that are not old enough yet.
+
+    When there are too many of those, every second one is left out, then every second one of the rest: by a checksum
+    that knows neither arm nor outcome, for ended ones and those in flight alike.
+    """
 
     settled_until: float  # at first: when the candidate got its share
     young: tuple[Timed, ...] = ()
+    halvings: int = 0
 
 
 def settle(
@@ -85,28 +123,40 @@ def settle(
     """The requests that came of age, and the cohorts without them.
 
     `ended` are new since the last call; a request that ended before it was seen to be of age is judged by its whole
-    duration, one in flight by its age.
+    value, one in flight by what is known of it.
     """
-    until = max(cohorts.settled_until, now - horizon_s)
-    known = [item for item in (*cohorts.young, *ended) if item.started_at >= cohorts.settled_until]
-    due = [item for item in (*known, *in_flight) if cohorts.settled_until <= item.started_at < until]
+    since, halvings = cohorts.settled_until, cohorts.halvings
+    until = max(since, now - horizon_s)
+    fresh = [item for item in ended if item.started_at >= since and _drawn(item, halvings)]
+    known = [*cohorts.young, *fresh]
+    running = [item for item in in_flight if since <= item.started_at < until and _drawn(item, halvings)]
+    due = [item for item in known if item.started_at < until] + running
     young = tuple(item for item in known if item.started_at >= until)
-    return due, Cohorts(settled_until=until, young=young)
+    while len(young) > YOUNG_KEPT:
+        halvings += 1
+        young = tuple(item for item in young if _drawn(item, halvings))
+    return due, Cohorts(settled_until=until, young=young, halvings=halvings)
 
 
-def exceedances(due: Iterable[Timed], stable_s: float, candidate_s: float) -> list[Trial]:
-    """Whether each request of a cohort took longer than its arm's limit."""
-    limit: dict[Arm, float] = {"stable": stable_s, "candidate": candidate_s}
-    return [Trial(item.arm, item.user, item.started_at, item.lasted_s > limit[item.arm]) for item in due]
+def _drawn(item: Timed, halvings: int) -> bool:
+    if not halvings:
+        return True
+    return zlib.crc32(f"{item.user} {item.started_at!r}".encode()) & ((1 << halvings) - 1) == 0
+
+
+def exceedances(due: Iterable[Timed], stable: float, candidate: float) -> list[Trial]:
+    """Whether each request of a cohort exceeded its arm's limit."""
+    limit: dict[Arm, float] = {"stable": stable, "candidate": candidate}
+    return [Trial(item.arm, item.user, item.started_at, item.value > limit[item.arm]) for item in due]
 
 
 def first_of_users(due: Iterable[Timed], seen: RiskSet) -> tuple[list[Timed], RiskSet]:
     """For values rather than hits every user counts once: with the first request. Requests without a user all count."""
-    known = set(seen.left)
+    known = seen.opened()
     first: list[Timed] = []
     for item in sorted(due, key=lambda item: item.started_at):
-        if item.user not in known:
+        if not item.user or item.user not in known:
             first.append(item)
             if item.user:
                 known.add(item.user)
-    return first, seen if len(known) == len(seen.left) else RiskSet(left=tuple(sorted(known)))
+    return first, known.closed() if known.grew else seen

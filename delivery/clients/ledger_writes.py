@@ -116,6 +116,7 @@ def insert_decision(connection: Connection, decision: Decision, owner: str, now:
         "failed_user_requests": evidence.failed_user_requests,
         "dropped": evidence.dropped,
         "gateway_restarts": evidence.restarts,
+        "facts": decision.facts.model_dump(mode="json") if decision.facts else None,
     }
     inserted = connection.execute(
         sa.insert(schema.decisions).values(

@@ -199,7 +199,6 @@ def _record(attempt: Attempt) -> dict[str, Any]:
         "request_id": attempt.request_id,
         **_in_flight(attempt),
         "duration_s": attempt.duration_s,
-        "ttft_s": attempt.ttft_s,
         "status": attempt.status,
         "ok": attempt.ok,
         "error": attempt.error,
@@ -224,4 +223,5 @@ def _in_flight(attempt: Attempt) -> dict[str, Any]:
         "role": attempt.role,
         "user": attempt.user,
         "started_at": attempt.started_at,
+        "ttft_s": attempt.ttft_s,
     }

@@ -1,4 +1,4 @@
-"""A release plan that could never work is refused while it is read."""
+"""A release plan that could never work is refused while it is read, with everything that is wrong with it."""
 
 from typing import Any
 
@@ -12,14 +12,18 @@ FULL = {"kind": "full", "share_bp": 9500}
 ERRORS = {"metric": "error_rate", "max": 0.05}
 
 
-def plan(*stages: dict[str, Any], checks: tuple[dict[str, Any], ...] = (ERRORS,)) -> RolloutPlan:
-    return RolloutPlan.model_validate({"stages": stages, "checks": checks})
+def plan(*stages: dict[str, Any], checks: tuple[dict[str, Any], ...] = (ERRORS,), **more: Any) -> RolloutPlan:
+    return RolloutPlan.model_validate({"stages": stages, "checks": checks, **more})
 
 
-def refused(*stages: dict[str, Any], checks: tuple[dict[str, Any], ...] = (ERRORS,)) -> str:
+def refused(*stages: dict[str, Any], checks: tuple[dict[str, Any], ...] = (ERRORS,), **more: Any) -> str:
     with pytest.raises(ValidationError) as error:
-        plan(*stages, checks=checks)
+        plan(*stages, checks=checks, **more)
     return str(error.value)
+
+
+def wrong_check(**check: Any) -> str:
+    return refused(CANARY, FULL, checks=(ERRORS, check))
 
 
 def test_a_plan_needs_a_canary_and_one_full_stage_in_order() -> None:
@@ -27,6 +31,12 @@ def test_a_plan_needs_a_canary_and_one_full_stage_in_order() -> None:
     assert "at least one canary" in refused(FULL)
     assert "in the order" in refused(FULL, CANARY)
     assert "must grow" in refused({"kind": "canary", "share_bp": 9600}, FULL)
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    said = refused(FULL, {"kind": "shadow"}, checks=(ERRORS, ERRORS, {"metric": "cost_typical", "max": 3}))
+    for part in ("in the order", "at least one canary", "mirror_bp above 0", "is there twice", "needs prices"):
+        assert part in said
 
 
 def test_a_relative_check_needs_users_left_on_stable() -> None:
@@ -38,8 +48,16 @@ def test_a_relative_check_needs_users_left_on_stable() -> None:
     assert plan(CANARY, everybody, checks=(ERRORS, relative | {"on_fail": "warn"}))
 
 
-def test_a_limit_that_no_evidence_can_meet_is_refused() -> None:
-    assert "no number of requests" in refused(CANARY, FULL, checks=({"metric": "error_rate", "max": 0},))
+def test_a_limit_that_no_evidence_can_meet_is_refused_with_its_cure() -> None:
+    assert "greater than 0" in wrong_check(metric="error_rate", max=0)
+    assert "no rate exceeds 1" in wrong_check(metric="escalation", max=1.0)
+    assert "add a margin (max_ratio: 1.2" in wrong_check(metric="latency_p95_s", max_ratio=1.0)
+    assert "add a max_increase, e.g. 0.02" in wrong_check(metric="contract:refusal", max_ratio=1.5)
+    assert "on_fail: warn" in wrong_check(metric="error_rate", max_increase=0)
+
+
+def test_a_limit_at_stables_own_value_may_warn() -> None:
+    assert plan(CANARY, FULL, checks=(ERRORS, {"metric": "latency_p95_s", "max_ratio": 1.0, "on_fail": "warn"}))
 
 
 def test_every_stage_has_a_check_that_can_take_the_release_back() -> None:
@@ -47,6 +65,18 @@ def test_every_stage_has_a_check_that_can_take_the_release_back() -> None:
     assert "covers canary" in refused(CANARY, FULL, checks=(ERRORS | {"on_fail": "pause"},))
 
 
-def test_a_check_has_one_kind_of_limit() -> None:
-    assert "keep one kind of limit" in refused(CANARY, FULL, checks=(ERRORS | {"max_ratio": 2},))
-    assert "keep one kind of limit" in refused(CANARY, FULL, checks=({"metric": "error_rate"},))
+def test_a_check_has_one_kind_of_limit_and_a_metric_that_exists() -> None:
+    assert "keep one kind of limit" in wrong_check(metric="error_rate", max=0.1, max_ratio=2)
+    assert "keep one kind of limit" in wrong_check(metric="error_rate")
+    assert "take one of error_rate, feedback_negative" in wrong_check(metric="contract:", max=0.1)
+    assert "covers no stage of this plan" in wrong_check(metric="escalation", max=0.1, stages=["shadow"])
+
+
+def test_costs_are_compared_by_the_plans_prices() -> None:
+    cost = {"metric": "cost_typical", "max_ratio": 1.2}
+    prices = {"prompt_per_million": 0.1, "completion_per_million": 0.4}
+    assert plan(CANARY, FULL, checks=(ERRORS, cost), prices=prices).checks[1].quantity == "cost"
+
+
+def test_a_warm_up_ends_before_its_stage_does() -> None:
+    assert "warmup_s leaves nothing" in refused(CANARY | {"warmup_s": 60, "max_duration_s": 60}, FULL)

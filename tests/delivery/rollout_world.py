@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from configs.rollout import Check, RolloutPlan, Stage
+from configs.checks import Check
+from configs.rollout import RolloutPlan, Stage
 from configs.routing import RoutingTable, Variant
 from delivery.records import InFlight, Record, RecordPage, Tripped
 from delivery.release import (
@@ -50,7 +51,7 @@ PLAN = RolloutPlan(
         Stage(kind="full", share_bp=9000, min_requests=20),
         Stage(kind="watch", min_requests=20, min_duration_s=3),
     ),
-    checks=(Check(metric="error_rate", max=0.2, min_requests=10, confidence=0.8),),
+    checks=(Check(metric="error_rate", max=0.2),),
 )
 
 
@@ -123,6 +124,7 @@ class World:
     unrecorded: Decision | None = None  # a way back that was applied while the ledger was away
     load_error: str = ""
     loads_fail: bool = False
+    users: int = 50
     state: ReleaseState = field(init=False)
 
     def __post_init__(self) -> None:
@@ -156,7 +158,7 @@ class World:
                     epoch=route.epoch,
                     variant=variant,
                     role="mirror" if mirror else "served",
-                    user=f"u{seq % 50}",
+                    user=f"u{seq % self.users}",
                     started_at=self.now,
                     duration_s=seconds,
                     ttft_s=seconds / 2,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from configs.rollout import Check, RolloutPlan, Stage
+from configs.checks import Check
+from configs.rollout import RolloutPlan, Stage
 from configs.routing import RoutingTable, Variant
 from delivery.bundle import Bundle
 from delivery.clients import ledger_schema

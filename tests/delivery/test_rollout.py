@@ -245,7 +245,7 @@ def test_no_traffic_holds_for_a_bounded_time_and_then_goes_back() -> None:
 
 def test_a_stage_that_cannot_decide_ends_at_its_maximum_duration() -> None:
     stages = (PLAN.stages[0], PLAN.stages[1].model_copy(update={"max_duration_s": 30}), *PLAN.stages[2:])
-    world = World(plan=PLAN.model_copy(update={"stages": stages}))
+    world = World(plan=PLAN.model_copy(update={"stages": stages}), users=10_000)
     world.until_stage(1)
     for _ in range(29):
         world.serve("new", 4)

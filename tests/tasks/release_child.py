@@ -10,7 +10,8 @@ from pathlib import Path
 
 from release_fakes import project
 
-from configs.rollout import Check, RolloutPlan, Stage
+from configs.checks import Check
+from configs.rollout import RolloutPlan, Stage
 from delivery.clients.gateway import GatewayClient
 from delivery.clients.ledger import Ledger
 from delivery.clients.oci import read_bundle
@@ -30,7 +31,7 @@ PLAN = RolloutPlan(
         Stage(kind="canary", share_bp=3000, min_requests=10),
         Stage(kind="full", share_bp=9000, min_requests=10),
     ),
-    checks=(Check(metric="error_rate", max=0.2, min_requests=10, confidence=0.8),),
+    checks=(Check(metric="error_rate", max=0.2),),
 )
 
 

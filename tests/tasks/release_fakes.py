@@ -11,8 +11,9 @@ from typing import Any
 import numpy
 from safetensors.numpy import save_file
 
+from configs.checks import Check
 from configs.project import Project, load_project
-from configs.rollout import Check, RolloutPlan, Stage
+from configs.rollout import RolloutPlan, Stage
 from configs.routing import RoutingTable
 from delivery.bundle import Bundle
 from delivery.clients.adapter_store import describe
@@ -36,7 +37,7 @@ PLAN = RolloutPlan(
         Stage(kind="full", share_bp=9000, min_requests=15),
         Stage(kind="watch", min_requests=15),
     ),
-    checks=(Check(metric="error_rate", max=0.2, min_requests=10, confidence=0.8),),
+    checks=(Check(metric="error_rate", max=0.2),),
 )
 KNOWN = {"base": "/models/base"}
 

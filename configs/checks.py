@@ -1,0 +1,126 @@
+"""What a release plan may check: a metric, its limit, and what follows when the candidate is worse than the limit."""
+
+import re
+from typing import Literal, Self, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from configs.strict import Strict
+
+StageKind = Literal["shadow", "canary", "full", "watch"]
+OnFail = Literal["rollback", "pause", "warn"]
+Quantity = Literal["latency_s", "ttft_s", "completion_tokens", "cost"]
+Kind = Literal["rate", "p95", "typical"]
+
+RATES = ("error_rate", "feedback_negative", "escalation")
+P95: dict[str, Quantity] = {
+    "latency_p95_s": "latency_s",
+    "ttft_p95_s": "ttft_s",
+    "completion_tokens_p95": "completion_tokens",
+}
+TYPICAL: dict[str, Quantity] = {
+    "latency_typical_s": "latency_s",
+    "completion_tokens_typical": "completion_tokens",
+    "cost_typical": "cost",
+}
+CONTRACT = "contract:"
+_DETECTOR = re.compile(r"contract:[A-Za-z0-9_.-]+")
+
+
+class Check(Strict):
+    """One metric and its limit: absolute (`max`), or relative to stable beside it (`max_ratio`, `max_increase`).
+
+    Rates are 0..1 per request: errors, answers that break a detector of the route's contract (`contract:NAME`),
+    negative ratings, escalations. `p95` of seconds or tokens. `typical` values are compared with stable's as a whole,
+    by ranks, and with an absolute limit as the median. `cost_typical` is what a thousand requests cost by the plan's
+    prices.
+    """
+
+    metric: str
+    max: float | None = Field(None, gt=0, description="absolute limit, in the metric's unit")
+    max_ratio: float | None = Field(None, gt=0, description="limit = stable * max_ratio (+ max_increase)")
+    max_increase: float | None = Field(None, ge=0, description="limit = stable (* max_ratio) + max_increase")
+    on_fail: OnFail = "rollback"
+    stages: tuple[StageKind, ...] = Field(get_args(StageKind), min_length=1)
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, metric: str) -> str:
+        if metric in RATES or metric in P95 or metric in TYPICAL or _DETECTOR.fullmatch(metric):
+            return metric
+        known = ", ".join((*RATES, *P95, *TYPICAL, "contract:NAME"))
+        raise ValueError(f"no such metric: {metric!r} -> take one of {known}")
+
+    @model_validator(mode="after")
+    def _can_decide(self) -> Self:
+        problems = [*self._limit_problems(), *(self._margin_problems() if self.gates and self.is_relative else ())]
+        if problems:
+            raise ValueError(f"{self.metric}: " + "; ".join(problems))
+        return self
+
+    def _limit_problems(self) -> list[str]:
+        problems = []
+        relative = self.max_ratio is not None or self.max_increase is not None
+        if (self.max is None) != relative:
+            problems.append("either max, or max_ratio and/or max_increase is needed -> keep one kind of limit")
+        if self.kind == "rate" and self.max is not None and self.max >= 1:
+            problems.append(f"max {self.max:g}: no rate exceeds 1 -> give a max below 1")
+        if self.kind == "rate" and self.increase >= 1:
+            problems.append(f"max_increase {self.increase:g}: no rate exceeds 1 -> give a max_increase below 1")
+        return problems
+
+    def _margin_problems(self) -> list[str]:
+        if self.kind == "rate" and not self.increase and self.ratio >= 1:
+            return [
+                "where stable has none, a ratio allows none either, and no evidence shows that there are none at all"
+                " -> add a max_increase, e.g. 0.02, or on_fail: warn"
+            ]
+        if self.ratio == 1 and not self.increase:
+            return [
+                "an equal candidate is exactly at this limit, and no evidence shows that it is within it"
+                " -> add a margin (max_ratio: 1.2, or a max_increase), or on_fail: warn"
+            ]
+        return []
+
+    @property
+    def kind(self) -> Kind:
+        """How it is compared."""
+        return "p95" if self.metric in P95 else "typical" if self.metric in TYPICAL else "rate"
+
+    @property
+    def quantity(self) -> Quantity | None:
+        """What is measured of a request; None for a rate."""
+        return P95.get(self.metric) or TYPICAL.get(self.metric)
+
+    @property
+    def detector(self) -> str:
+        """The detector of the route's response contract; "" when it is no such check."""
+        return self.metric.removeprefix(CONTRACT) if self.metric.startswith(CONTRACT) else ""
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether the limit moves with the stable variant's own value."""
+        return self.max is None
+
+    @property
+    def gates(self) -> bool:
+        """Whether a stage waits for it to pass."""
+        return self.on_fail != "warn"
+
+    @property
+    def ratio(self) -> float:
+        """Of a relative limit."""
+        return self.max_ratio if self.max_ratio is not None else 1.0
+
+    @property
+    def increase(self) -> float:
+        """Of a relative limit."""
+        return self.max_increase or 0.0
+
+    @property
+    def name(self) -> str:
+        """Metric and limit: two checks of one plan never have the same."""
+        if self.max is not None:
+            return f"{self.metric} <= {self.max:g}"
+        more = f" + {self.increase:g}" if self.increase else ""
+        return f"{self.metric} <= {self.ratio:g} x stable{more}"

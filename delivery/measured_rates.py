@@ -1,0 +1,168 @@
+"""A tick's requests as outcomes of a rate: errors, broken contracts, negative ratings, escalations; single or in pairs.
+
+Counted are users: the first hit of a user counts, and who had one leaves the risk set (delivery.analysis.outcomes).
+Feedback comes later than its answer, and most answers never get any: an answer counts as a miss when it ends, feedback
+as one more outcome, a hit, when it comes. Both arms are treated alike.
+"""
+
+import math
+
+from configs.checks import Check
+from delivery.analysis import one_sample, pairs, two_sample
+from delivery.analysis.family import Process
+from delivery.analysis.one_sample import OneSample
+from delivery.analysis.outcomes import RiskSet, Trial, block_of
+from delivery.analysis.two_sample import Block, TwoSample
+from delivery.measured_values import value_of
+from delivery.measurement import FROM_FEEDBACK, Fresh, Half, Measurement, Past, first_hit
+from delivery.records import Feedback, Record
+
+HALVES_KEPT = 2000
+
+
+def outcome(check: Check, record: Record) -> bool | None:
+    """Whether a request is a hit; None when it cannot be judged."""
+    if check.metric == "error_rate":
+        return not record.ok
+    if check.detector:
+        return record.verdicts.get(check.detector)
+    return False
+
+
+def with_rates(found: Measurement, check: Check, fresh: Fresh) -> Measurement:
+    """One more tick, request by request."""
+    trials: list[Trial] = []
+    unusable = 0
+    for arm, records in fresh.of_arms():
+        for record in records:
+            hit = outcome(check, record)
+            if hit is not None:
+                trials.append(Trial(arm, record.user, record.started_at, hit))
+            elif arm == "candidate" and record.ok and not record.error:
+                unusable += 1
+    if check.metric in FROM_FEEDBACK:
+        for arm, said in fresh.feedback:
+            if _is_bad(check, said):
+                trials.append(Trial(arm, said.user, said.started_at, True))
+    if not trials and not unusable:
+        return found
+    block, risk = block_of(trials, found.risk)
+    hits, n = block.stable[1], sum(block.stable)
+    return found.model_copy(
+        update={
+            "worse": _updated(found.worse, block),
+            "better": _updated(found.better, block),
+            "risk": risk,
+            "tally": found.tally.plus(block),
+            "past": Past(n=found.past.n + n, hits=found.past.hits + hits),
+            "unusable": found.unusable + unusable,
+            "first_hit_at": first_hit(found, (t.started_at for t in trials if t.hit and t.arm == "candidate")),
+        }
+    )
+
+
+def with_pairs(found: Measurement, check: Check, fresh: Fresh) -> Measurement:
+    """One more tick of shadow: answers to the same request, by its id, once both have ended."""
+    waiting, unusable = dict(found.waiting), 0
+    complete: list[tuple[Record, float, float]] = []
+    values: list[float] = []
+    for arm, records in fresh.of_arms():
+        for record in records:
+            value = _of_pair(check, record, fresh)
+            if value is None:
+                unusable += arm == "candidate" and record.ok and not record.error
+                continue
+            if arm == "stable" and check.kind != "rate":
+                values.append(value)
+            other = waiting.pop(record.request_id, None)
+            if other is None or other.arm == arm:
+                waiting[record.request_id] = Half(arm=arm, value=value, started_at=record.started_at)
+            else:
+                stable, candidate = (other.value, value) if arm == "candidate" else (value, other.value)
+                complete.append((record, stable, candidate))
+    for old in list(waiting)[: max(0, len(waiting) - HALVES_KEPT)]:
+        del waiting[old]
+    chosen, risk = _at_risk(complete, found.risk, check)
+    return _with_block(found, check, chosen).model_copy(
+        update={
+            "risk": risk,
+            "waiting": waiting,
+            "unusable": found.unusable + unusable,
+            "past": _past(found.past, check, chosen, values),
+        }
+    )
+
+
+def _with_block(found: Measurement, check: Check, chosen: list[tuple[Record, float, float]]) -> Measurement:
+    """Both processes, what people read, and when the first bad answer began."""
+    if not chosen:
+        return found
+    ratio, more = check.ratio, check.increase
+    both = [(stable, candidate) for _, stable, candidate in chosen]
+    if check.kind == "rate":
+        levels = pairs.tally_rates((bool(stable), bool(candidate)) for stable, candidate in both)
+        bad = [record.started_at for record, stable, candidate in chosen if candidate > stable]
+        stable_hits, hits = sum(int(s) for s, _ in both), sum(int(c) for _, c in both)
+        values = found.values
+    else:
+        levels = pairs.tally_signs(both, ratio, more)
+        bad = [record.started_at for record, stable, candidate in chosen if candidate > ratio * stable + more]
+        stable_hits, hits, values = 0, len(bad), found.values.with_values(c for _, c in both)
+    block = Block(stable=(0,) * len(levels), candidate=levels)
+    n = len(chosen)
+    return found.model_copy(
+        update={
+            "worse": _updated(found.worse, block),
+            "better": _updated(found.better, block),
+            "tally": found.tally.plus(two_sample.counts(n, stable_hits, n, hits)),
+            "values": values,
+            "first_hit_at": first_hit(found, bad),
+        }
+    )
+
+
+def _at_risk(
+    complete: list[tuple[Record, float, float]], risk: RiskSet, check: Check
+) -> tuple[list[tuple[Record, float, float]], RiskSet]:
+    """A user gives one pair per tick, and none any more after one whose answers differ."""
+    gone = risk.opened()
+    first: dict[str, tuple[Record, float, float]] = {}
+    alone = []
+    for pair in complete:
+        record, stable, candidate = pair
+        if not record.user:
+            alone.append(pair)
+        elif record.user not in gone:
+            known = first.get(record.user)
+            if known is None or (known[1] == known[2] and stable != candidate):
+                first[record.user] = pair
+    for user, (_, stable, candidate) in first.items():
+        if check.kind != "rate" or stable != candidate:
+            gone.add(user)
+    return [*alone, *first.values()], gone.closed() if gone.grew else risk
+
+
+def _of_pair(check: Check, record: Record, fresh: Fresh) -> float | None:
+    if check.kind == "rate":
+        hit = outcome(check, record)
+        return None if hit is None else float(hit)
+    value = value_of(check, record, fresh.prices)
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _past(past: Past, check: Check, chosen: list[tuple[Record, float, float]], values: list[float]) -> Past:
+    if check.kind == "rate":
+        return Past(n=past.n + len(chosen), hits=past.hits + sum(int(stable) for _, stable, _ in chosen))
+    return Past(values=past.values.with_values(values)) if values else past
+
+
+def _is_bad(check: Check, said: Feedback) -> bool:
+    return said.escalated if check.metric == "escalation" else said.rating == -1
+
+
+def _updated(process: Process, block: Block) -> Process:
+    if isinstance(process, OneSample):
+        return one_sample.update(process, block)
+    if isinstance(process, TwoSample):
+        return two_sample.update(process, block)
+    raise TypeError(f"{process.kind} is no test of a rate")
