@@ -17,7 +17,8 @@ import numpy
 from safetensors.numpy import save_file
 
 from configs.project import Project, load_project
-from configs.rollout import Check, RolloutPlan, Stage
+from configs.checks import Check
+from configs.rollout import RolloutPlan, Stage
 from delivery.bundle import Bundle
 from delivery.clients.adapter_store import describe
 from delivery.clients.gateway import GatewayClient
