@@ -219,7 +219,8 @@ class _Reading:
         self.restarts += restarted
         after = 0 if restarted else cursor.seq
         if page.dropped:
-            first = min((item.seq for item in (*page.records, *page.feedback)), default=page.last_seq + 1)
+            known = [record.seq for record in page.records] + [said.seq for said in page.feedback]
+            first = min(known, default=page.last_seq + 1)
             self.dropped += max(0, first - after - 1)
             after = max(after, first - 1)
         return after

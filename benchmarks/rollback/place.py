@@ -16,8 +16,8 @@ import httpx
 import numpy
 from safetensors.numpy import save_file
 
-from configs.project import Project, load_project
 from configs.checks import Check
+from configs.project import Project, load_project
 from configs.rollout import RolloutPlan, Stage
 from delivery.bundle import Bundle
 from delivery.clients.adapter_store import describe
