@@ -6,8 +6,6 @@ each task and model, and per-sample values are kept, because comparisons are pai
 
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,6 +18,7 @@ import yaml
 from configs.canonical import digest_bytes, digest_of
 from configs.errors import ConfigError, Problem, SlipwayError
 from configs.evals import Capability
+from delivery.clients.fresh_folder import fresh_folder
 from delivery.progress import Progress
 from evals.report import SampleScore
 from tasks import child
@@ -99,10 +98,9 @@ def ask(
 
     Tasks that are not shipped are looked up by lm-eval itself, which needs a network.
     """
-    folder = Path(tempfile.mkdtemp(prefix=".lm-eval-", dir=log.parent))
     limits = {entry.task: entry.limit for entry in entries}
-    result, spec = folder / "answers.json", folder / "spec.json"
-    try:
+    with fresh_folder(log.parent, "lm-eval's questions and answers") as folder:
+        result, spec = folder / "answers.json", folder / "spec.json"
         (folder / "tasks").mkdir()
         for name, task in shipped.items():
             (folder / "tasks" / f"{name}.yaml").write_text(task.text, encoding="utf-8")
@@ -128,8 +126,6 @@ def ask(
         child.call("tasks.capability_worker", spec, log, listen, environment)
         answers: dict[str, Answers] = json.loads(result.read_text(encoding="utf-8"))
         return answers
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _max_length(vllm_url: str, api_key: str | None) -> int:

@@ -15,7 +15,7 @@ from delivery.release import GatewaySeen, Observation, ReleaseState, Served
 from delivery.tables import alone, table_with
 from tasks.controller import Controller
 from tasks.rollout import GRACE_S, make_servable, reading_from_now
-from tasks.site import Site
+from tasks.site import Site, is_dead
 
 POLL_S = 0.2
 CLASHES = 5  # routing revisions that somebody else may take first
@@ -82,6 +82,19 @@ def rollback(
         to_stable_s=to_stable_s,
         seconds=site.clock() - started_at,
     )
+
+
+def is_left_behind(site: Site, route: str) -> bool:
+    """Whether a rollback lost its controller before every gateway showed it: after a commit no lease ends the share."""
+    state = site.ledger.unfinished(site.name, route)
+    if state is None or state.phase != "rolling_back":
+        return False
+    holder = site.ledger.holder(site.name)
+    if holder is not None and holder.expires_at >= site.clock() and not is_dead(holder.owner):
+        return False
+    tables = [client.table() for client in site.gateways.values()]
+    routes = [table.routes.get(route) for table in tables if table is not None]
+    return any(one is not None and one.stable == state.candidate.name for one in routes)
 
 
 def _reroute(site: Site, state: ReleaseState, stable: Served, by: str, why: str) -> str:

@@ -158,12 +158,18 @@ def watch_live(
 ) -> ReleaseOutcome | None:
     """Judges what is live for a while, beside its predecessor when some users are held back; may roll it back.
 
-    None when nothing was ever released: the base has no predecessor.
+    Goes on with a watch, or with its way back, whose controller was killed. None when nothing was ever released: the
+    base has no predecessor. SlipwayError: another release is under way.
     """
     site.take_lease(PATIENCE_S)
     try:
         state = site.ledger.unfinished(site.name, route)
-        if state is None or state.phase != "watching":
+        if state is not None and state.phase not in ("watching", "rolling_back"):
+            raise SlipwayError(
+                f"release {state.release_id} is under way on route {route}, and watches itself",
+                cure="if its controller was killed, the same `slipway release` goes on with it",
+            )
+        if state is None:
             pointers = site.ledger.route(site.name, route)
             bundle = pointers.live.bundle if pointers else ""
             live = site.ledger.release_that_made_live(site.name, route, bundle)

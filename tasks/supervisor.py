@@ -1,7 +1,8 @@
 """Keeps an environment's vLLM and gateway running: `python -m tasks.supervisor PROJECT_FOLDER HOME`, until ended.
 
 A restarted vLLM has forgotten its adapters, a gateway that lost its file its table. During a release the controller
-sees to both; outside one this process does.
+sees to both; outside one this process does. It also gives stable the traffic that a controller, killed at the beginning
+of a rollback, had decided to give it.
 """
 
 import signal
@@ -17,6 +18,7 @@ from delivery.progress import silent
 from tasks import serving
 from tasks.environment import open_site_of, serve_live
 from tasks.model import prepare_model
+from tasks.rollback import is_left_behind
 
 CHECK_EVERY_S = 2.0
 HEAL_EVERY_S = 5.0
@@ -38,9 +40,9 @@ def supervise(project: Project, home: Path) -> None:
         for event in watcher.check(now):
             _say(f"{event.kind}: {event.text}")
             to_heal = to_heal or event.kind == "back"
-        if to_heal and now - healed_at >= HEAL_EVERY_S:
+        if now - healed_at >= HEAL_EVERY_S:
             healed_at = now
-            trouble = _heal(project, base, home)
+            trouble = _heal(project, base, home, to_heal)
             to_heal = bool(trouble)
             if trouble != said:
                 _say(trouble or "the live bundle is served again")
@@ -48,11 +50,12 @@ def supervise(project: Project, home: Path) -> None:
         time.sleep(CHECK_EVERY_S)
 
 
-def _heal(project: Project, base: Path, home: Path) -> str:
-    """Loads the live bundle again; what went wrong, or nothing."""
+def _heal(project: Project, base: Path, home: Path, to_heal: bool) -> str:
+    """Serves the live bundle again if it has to be, or if a killed controller left a rollback; what went wrong."""
     try:
         with open_site_of(project, home) as site:
-            serve_live(site, project, base, silent)
+            if to_heal or is_left_behind(site, project.route):
+                serve_live(site, project, base, silent)
     except LeaseHeldError:
         return ""  # a controller is at work: loading again what is missing is its first concern
     except SlipwayError as error:

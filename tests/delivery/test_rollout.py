@@ -4,6 +4,7 @@ import pytest
 from rollout_world import BASE, NEW, OLD, PLAN, VLLM, Gateway, Replica, World
 
 from configs.contract import Contract
+from configs.rollout import Check
 from delivery.records import InFlight, Tripped
 from delivery.release import Approval, Command, Commit, LoadAdapter, Quarantine, RenewLease, SetTable, UnloadAdapter
 from delivery.rollout import watching
@@ -581,3 +582,22 @@ def test_a_trip_while_the_replica_is_silent_waits_for_it() -> None:
     world.replicas[VLLM].up = False
     tripped(world)
     assert world.state.phase == "stage"
+
+
+@pytest.mark.parametrize(("predecessor_too", "ends"), [(False, "rolled_back"), (True, "live")])
+def test_a_watch_compares_with_the_users_held_back_on_the_predecessor(predecessor_too: bool, ends: str) -> None:
+    check = Check(metric="error_rate", max_increase=0.3)
+    world = World(plan=PLAN.model_copy(update={"checks": (*PLAN.checks, check)}))
+    world.until("live")
+    alone_now = PLAN.model_copy(update={"checks": (check,)})
+    world.plan = alone_now
+    world.state = watching(world.state, watch_s=60, holdback_bp=500, now=world.now)
+    for _ in range(120):
+        for variant, bad in (("new", True), ("old", predecessor_too)):
+            world.serve(variant, 10, ok=not bad)
+            world.serve(variant, 10)
+        world.tick()
+        if world.state.phase in ("live", "rolled_back"):
+            break
+    assert world.state.phase == ends, world.state.reason
+    assert world.live == (OLD if ends == "rolled_back" else NEW)

@@ -20,7 +20,7 @@ from delivery.bundle import Bundle
 from delivery.clients.ledger import LeaseHeldError, Ledger
 from delivery.gate import Finding, GateDecision
 from delivery.release import Decision
-from tasks.rollback import rollback
+from tasks.rollback import is_left_behind, rollback
 from tasks.rollout import ReleaseOutcome, approve, bootstrap, run_release, watch_live
 from tasks.site import Site, is_dead, own_name
 
@@ -501,6 +501,40 @@ def test_a_rollback_finishes_what_a_killed_controller_left(scene: Scene) -> None
     assert scene.ledger.unfinished("local", "tutor") is None
 
 
+def test_a_rollback_that_lost_its_controller_before_the_routing_change_is_noticed_and_done(scene: Scene) -> None:
+    scene.release()
+    scene.breaks(scene.new, 4)
+
+    class Killed(Noticed):
+        """Its controller dies with the way back on record and nothing of it applied."""
+
+        def record(self, decision: Decision, *arguments: Any, **more: Any) -> int:
+            number = super().record(decision, *arguments, **more)
+            if decision.state.phase == "rolling_back":
+                raise KilledError
+            return number
+
+    dying = Killed(scene.ledger.url)
+    with pytest.raises(KilledError):
+        watch_live(replace(scene.site, ledger=dying, owner="killed"), "tutor", 60, holdback_bp=500)
+    scene.ledger.acquire("local", "killed@elsewhere:1:2:3", 30, scene.world.clock())  # a real kill keeps it
+    scene.world.sleep(20)
+    assert scene.world.table.routes["tutor"].stable == scene.new.variant_name
+    assert not is_left_behind(scene.site, "tutor")  # it may yet come
+    scene.world.sleep(20)
+    assert is_left_behind(scene.site, "tutor")
+    bootstrap(scene.site, "tutor", scene.base)  # what the supervisor does then
+    assert scene.serves() == {scene.base.variant_name}
+    assert not is_left_behind(scene.site, "tutor")
+    assert rollback(scene.site, "tutor", by="ann", reason="make it complete").outcome == "rolled_back"
+
+
+def test_while_a_release_is_under_way_there_is_no_other_watch(scene: Scene) -> None:
+    killed_while(scene, in_canary_of(scene))
+    with pytest.raises(SlipwayError, match="under way"):
+        watch_live(scene.site, "tutor", 5)
+
+
 def test_a_start_after_a_crash_restores_what_is_live(scene: Scene) -> None:
     scene.release()
     scene.world.restart_vllm()
@@ -669,6 +703,12 @@ def taken_back_in_the_middle(scene: Scene) -> Callable[[], object]:
     return lambda: rollback(scene.site, "tutor", by="ann", reason="complaints")
 
 
+def watched_until_it_broke(scene: Scene) -> Callable[[], object]:
+    assert scene.release().outcome == "live"
+    scene.breaks(scene.new, 4)
+    return lambda: watch_live(scene.site, "tutor", 60, holdback_bp=500)
+
+
 def interrupt() -> None:
     raise KeyboardInterrupt
 
@@ -681,7 +721,10 @@ def written_so_far(ledger: Ledger) -> dict[str, list[str]]:
     return {name: found.get(name, []) for name in ("decisions", "applied", "commands", "approvals", "bundles")}
 
 
-@pytest.mark.parametrize("begin", [good, bad, taken_back_by_hand, taken_back_in_the_middle], ids=lambda f: f.__name__)
+BEGINNINGS = [good, bad, taken_back_by_hand, taken_back_in_the_middle, watched_until_it_broke]
+
+
+@pytest.mark.parametrize("begin", BEGINNINGS, ids=lambda f: f.__name__)
 def test_whoever_is_killed_after_any_effect_does_no_harm_and_all_ends_as_it_would_have(
     home: Path, tmp_path_factory: pytest.TempPathFactory, begin: Callable[[Scene], Callable[[], object]]
 ) -> None:
@@ -693,6 +736,8 @@ def test_whoever_is_killed_after_any_effect_does_no_harm_and_all_ends_as_it_woul
         before = written_so_far(scene.ledger)
         if begin is bad:
             scene.world.goes_bad = lambda world: world["now"] >= 1_000_004
+        elif begin is watched_until_it_broke:
+            scene.world.goes_bad = lambda world: True
         scene.world.sleep(20)  # longer than the lease, with nobody there
         state, table = scene.world.read(), scene.world.table.routes["tutor"]
         assert table.candidate is None or state["lease_until"] <= state["now"]
@@ -702,6 +747,9 @@ def test_whoever_is_killed_after_any_effect_does_no_harm_and_all_ends_as_it_woul
             outcome = scene.release().outcome
             # refused: it was over already
             assert outcome in (("rolled_back", "refused") if begin is bad else ("live",))
+        elif begin is watched_until_it_broke:
+            watched = watch_live(scene.site, "tutor", 60, holdback_bp=500)
+            assert watched is None or watched.outcome == "rolled_back"  # none: it was over already
         else:
             again = rollback(scene.site, "tutor", by="ann", reason="complaints")
             assert again.outcome in ("rolled_back", "nothing_to_do")
@@ -709,7 +757,8 @@ def test_whoever_is_killed_after_any_effect_does_no_harm_and_all_ends_as_it_woul
         assert phases[-1] == ("live" if begin is good else "rolled_back")
         assert scene.serves() == {(scene.new if begin is good else scene.base).variant_name}, f"effect {effect}"
         state = scene.world.read()
-        assert state["failed_users"] == 0
+        # what is live and breaks has users and nobody behind it, as long as nobody watches
+        assert state["failed_users"] == 0 or begin is watched_until_it_broke
         assert state["put"] == sorted(state["put"])
         after = written_so_far(scene.ledger)
         assert all(after[name][: len(rows)] == rows for name, rows in before.items()), "the ledger lost something"
