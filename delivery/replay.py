@@ -3,10 +3,11 @@
 The decisions are `delivery.rollout.decide`'s own; this module is the world around it, with a clock that follows the
 log. A tick comes every `tick_s` from the first request on, and shows what had ended by then and what was under way.
 
-The log's shares and epochs are its own affair; those of the replay are simulated. A request belongs to the stage that
-the replay was in when it started. The candidate's requests count as mirrored ones in shadow and as served ones in every
-other stage, whatever they were; stable's count as they are. Models load at once, every gateway answers, and a stage's
-approval is given as soon as it is asked for. What ended after the plan did is not looked at.
+The log's stages are its own affair; those of the replay are simulated. A request belongs to the stage that the replay
+was in when it started. In shadow the candidate's mirrored requests count, in every other stage all that it answered;
+stable's count as they are. How many requests the candidate should have had is taken from the log, not from the plan's
+shares; shadow stages are left out where the log holds no mirrored request. Models load at once, every gateway answers,
+and a stage's approval is given as soon as it is asked for. What ended after the plan did is not looked at.
 """
 
 from bisect import bisect_right
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from configs.rollout import RolloutPlan
-from configs.routing import RoutingTable, Variant
+from configs.routing import FULL_BP, RoutingTable, Variant
 from configs.strict import Strict
 from delivery.checks import CheckResult, Verdict
 from delivery.records import Feedback, InFlight, Record, RecordPage, Role
@@ -36,6 +37,7 @@ from delivery.tables import alone, current_stage
 
 REPLICA = "http://replay"
 ROUTE = "replay"
+PARTS = 10  # of a log, each with a share of the candidate's
 
 
 @dataclass(frozen=True)
@@ -96,13 +98,15 @@ class Replay(Strict):
     first_bad_at: float | None = None
     user_requests: int
     failed_user_requests: int
+    left_out: tuple[str, ...] = ()  # stages for which the log holds nothing
     stages: tuple[StageRecord, ...]
     moments: tuple[Moment, ...]
 
 
 def replay(plan: RolloutPlan, traffic: Traffic, *, candidate: str, stable: str) -> Replay:
     """Runs the plan until it has ended or the log has. `candidate`, `stable`: names of variants in the log."""
-    world = _World(plan, traffic, candidate=candidate, stable=stable)
+    fitted = _fitted(plan, traffic, candidate)
+    world = _World(fitted, traffic, candidate=candidate, stable=stable)
     moments = list(world.run())
     state, note = world.state, world.state.rollback
     ended: dict[str, Literal["live", "rolled_back"]] = {"live": "live", "rolling_back": "rolled_back"}
@@ -118,14 +122,37 @@ def replay(plan: RolloutPlan, traffic: Traffic, *, candidate: str, stable: str) 
         first_bad_at=note.first_bad_at if note is not None else None,
         user_requests=state.evidence.user_requests,
         failed_user_requests=state.evidence.failed_user_requests,
+        left_out=tuple(stage.kind for stage in plan.stages[: len(plan.stages) - len(fitted.stages)]),
         stages=state.stages,
         moments=tuple(moments),
     )
 
 
+def _fitted(plan: RolloutPlan, traffic: Traffic, candidate: str) -> RolloutPlan:
+    """The plan with the log's shares, and without the shadow stages that the log has nothing for."""
+    rows = [i for i in range(len(traffic)) if not traffic.is_feedback[i] and traffic.role[i] != "failover"]
+    mirrored = any(traffic.role[i] == "mirror" and traffic.variant[i] == candidate for i in rows)
+    size = max(1, -(-len(rows) // PARTS))
+    counts = [
+        (sum(traffic.variant[i] == candidate for i in rows[first : first + size]), len(rows[first : first + size]))
+        for first in range(0, len(rows), size)
+    ]
+    seen = [(ours, total) for ours, total in counts if 0 < ours < total]
+    served_bp = min((FULL_BP * ours // total for ours, total in seen), default=FULL_BP)
+    mirror_bp = min((FULL_BP * ours // (total - ours) for ours, total in seen), default=FULL_BP)
+    shares = {
+        "shadow": {"mirror_bp": max(1, min(FULL_BP, mirror_bp))},
+        "canary": {"share_bp": max(1, served_bp)},
+        "full": {"share_bp": max(1, served_bp)},
+        "watch": {},
+    }
+    stages = [stage for stage in plan.stages if mirrored or stage.kind != "shadow"]
+    return plan.model_copy(update={"stages": tuple(s.model_copy(update=shares[s.kind]) for s in stages)})
+
+
 @dataclass
 class _Epoch:
-    """From when the replay was in a stage, and as what the candidate's requests count there."""
+    """From when the replay was in a stage, and which of the candidate's requests count there."""
 
     since: float
     name: str
@@ -146,6 +173,7 @@ class _World:
     started: int = 0  # rows that had started by now, in the order of `by_start`
     seq: int = 0
     open: dict[int, InFlight] = field(default_factory=dict)
+    silent: set[int] = field(default_factory=set)  # of the open ones: whose first content is still to come
 
     def __post_init__(self) -> None:
         self.began = self.now = min(self.traffic.started_at, default=0.0)
@@ -212,7 +240,8 @@ class _World:
         records: list[Record] = []
         feedback: list[Feedback] = []
         for row in range(first, self.ended):
-            self.open.pop(row, None)
+            if self.open.pop(row, None) is not None:
+                self.silent.discard(row)
             if not traffic.is_feedback[row]:
                 records.append(self._record(row))
             if traffic.rating[row] is not None or traffic.escalated[row]:
@@ -233,11 +262,17 @@ class _World:
     def _open(self) -> None:
         """Adds what has started since and not ended."""
         traffic = self.traffic
+        for row in [row for row in self.silent if self._has_begun(row)]:
+            self.silent.remove(row)
+            self.open[row] = self.open[row].model_copy(update={"ttft_s": traffic.ttft_s[row]})
         while self.started < len(traffic) and traffic.started_at[traffic.by_start[self.started]] <= self.now:
             row = traffic.by_start[self.started]
             self.started += 1
             if traffic.ended_at[row] > self.now and not traffic.is_feedback[row]:
                 epoch, role = self._place(row)
+                has_begun = self._has_begun(row)
+                if not has_begun and traffic.ttft_s[row] is not None:
+                    self.silent.add(row)
                 self.open[row] = InFlight(
                     route=ROUTE,
                     epoch=epoch,
@@ -245,15 +280,22 @@ class _World:
                     role=role,
                     user=traffic.user[row],
                     started_at=traffic.started_at[row],
+                    ttft_s=traffic.ttft_s[row] if has_begun else None,
                 )
+
+    def _has_begun(self, row: int) -> bool:
+        """Whether its first content was there by now."""
+        ttft_s = self.traffic.ttft_s[row]
+        return ttft_s is not None and self.traffic.started_at[row] + ttft_s <= self.now
 
     def _place(self, row: int) -> tuple[str, Role]:
         """The replay's stage when a row started, and as what it counts there."""
         started_at = self.traffic.started_at[row]
         index = -1 if started_at >= self.starts[-1] else max(0, bisect_right(self.starts, started_at) - 1)
         epoch = self.epochs[index]
-        is_candidates = self.traffic.variant[row] == self.candidate
-        return epoch.name, epoch.candidate_role if is_candidates else self.traffic.role[row]
+        role = self.traffic.role[row]
+        counts = self.traffic.variant[row] == self.candidate and epoch.candidate_role == "served"
+        return epoch.name, "served" if counts and role == "mirror" else role
 
     def _record(self, row: int) -> Record:
         traffic = self.traffic

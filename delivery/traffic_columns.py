@@ -26,7 +26,7 @@ COLUMNS = (
     Column("route", "text", "the model name that the client asked for"),
     Column("epoch", "text", "the route's epoch when the request started"),
     Column("variant", "text", "who answered, or should have", needed=True),
-    Column("arm", "text", "what the variant was then: `stable`, `candidate` or `holdback`"),
+    Column("arm", "text", "what the variant was then: `stable`, `candidate`, `holdback` or `experiment`"),
     Column(
         "role",
         "text",

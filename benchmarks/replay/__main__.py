@@ -21,23 +21,21 @@ from delivery.clients.traffic_log import read_traffic
 from delivery.replay import replay
 
 TARGET_S = 60.0
-OPEN = ["shadow", "canary", "full"]
 CASES = {"stays good": Behaviour(), "turns bad in the middle": Behaviour(late_errors=0.2)}
 
 
 def plan_for(log_s: float) -> RolloutPlan:
-    """A tenth of the log in shadow, the rest in the canary, which cannot end before the log."""
+    """A canary that cannot end before the log."""
     return RolloutPlan.model_validate(
         {
             "stages": [
-                {"kind": "shadow", "mirror_bp": 1000, "min_duration_s": log_s / 10, "max_duration_s": log_s},
                 {"kind": "canary", "share_bp": 1000, "min_duration_s": log_s, "max_duration_s": 2 * log_s},
                 {"kind": "full", "share_bp": 9500},
             ],
             "checks": [
                 {"metric": "error_rate", "max": 0.05},
-                {"metric": "error_rate", "max_increase": 0.03, "stages": OPEN},
-                {"metric": "latency_p95_s", "max_ratio": 1.5, "max_increase": 0.2, "stages": OPEN},
+                {"metric": "error_rate", "max_increase": 0.03, "stages": ["canary", "full"]},
+                {"metric": "latency_p95_s", "max_ratio": 1.5, "max_increase": 0.2, "stages": ["canary", "full"]},
             ],
         }
     )

@@ -21,7 +21,6 @@ from delivery.traffic_columns import COLUMNS, CONTRACT, Column, Kind
 UNUSED = frozenset(("epoch", "bundle", "streamed", "prompt", "answer", "comment"))
 WANTED = tuple(column for column in COLUMNS if column.name not in UNUSED)
 VALUES = {"event": ("attempt", "feedback"), "role": ("served", "failover", "mirror"), "rating": (-1, 0, 1)}
-ARMS = ("stable", "candidate", "holdback")
 CURE = "see delivery/TRAFFIC_LOG.md for what each column holds"
 
 

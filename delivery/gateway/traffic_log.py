@@ -163,10 +163,12 @@ def _row_of_feedback(given: Given, *, with_text: bool) -> Row:
 
 
 def arm_of(route: Route, variant: str) -> str:
-    """What a variant is on its route."""
+    """What a variant is on its route; what only an experiment or a tester gets is `experiment`."""
     if variant == route.stable:
         return "stable"
-    return "candidate" if route.candidate is not None and variant == route.candidate.variant else "holdback"
+    if route.candidate is not None and variant == route.candidate.variant:
+        return "candidate"
+    return "holdback" if route.holdback is not None and variant == route.holdback.variant else "experiment"
 
 
 def _asked(body: dict[str, Any]) -> Any:

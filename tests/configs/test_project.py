@@ -136,3 +136,15 @@ def test_a_project_without_a_contract_has_none_and_an_extended_one_lends_its_own
     rollout["checks"] = [check for check in rollout["checks"] if not check["metric"].startswith("contract:")]
     (folder / "rollout.yaml").write_text(yaml.safe_dump(rollout))
     assert load_project(folder).contract is None
+
+
+def test_a_check_on_a_detector_that_the_contract_does_not_have_is_refused(folder):
+    plan = yaml.safe_load((folder / "rollout.yaml").read_text())
+    checks = [*plan["checks"], {"metric": "contract:politeness", "max_increase": 0.3, "on_fail": "warn"}]
+    edit(folder, "rollout", checks=checks)
+    message = r"contract:politeness names no detector of the contract\s+-> known detectors: format, gives_answer_away"
+    with pytest.raises(ConfigError, match=message):
+        load_project(folder)
+    (folder / "contract.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"write a contract.yaml with this detector"):
+        load_project(folder)

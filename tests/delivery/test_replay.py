@@ -47,13 +47,14 @@ def log_of(rows: list[dict[str, Any]]) -> Traffic:
 
 
 def steady(seconds: float, bad_from: float = 1e9, per_s: int = 10, **more: Any) -> list[dict[str, Any]]:
-    """Two requests in turns, one a variant; the candidate's fail from a moment on."""
+    """Requests of stable with their copies to the candidate, which fail from a moment on."""
     rows: list[dict[str, Any]] = []
     for number in range(int(seconds * per_s)):
         at = 1000.0 + number / per_s
         is_bad = at >= 1000.0 + bad_from
         failure = {"ok": False, "status": 500, "error": "status"} if is_bad else {}
-        rows += [{"started_at": at, "variant": "old"}, {"started_at": at, "variant": "new", **failure, **more}]
+        pair = {"started_at": at, "request_id": f"r{number}"}
+        rows += [pair | {"variant": "old"}, pair | {"variant": "new", "role": "mirror"} | failure | more]
     return rows
 
 
@@ -109,9 +110,7 @@ def test_failovers_of_stable_are_no_evidence_for_stable() -> None:
 
 
 def test_a_hung_candidate_counts_while_its_requests_are_under_way() -> None:
-    plan = PLAN.model_copy(
-        update={"checks": RolloutPlan.model_validate(PLAN.model_dump() | {"checks": [LATENCY]}).checks}
-    )
+    plan = RolloutPlan.model_validate(PLAN.model_dump() | {"checks": [LATENCY]})
     rows = [row | ({"ended_at": row["started_at"] + 300} if row["variant"] == "new" else {}) for row in steady(60)]
     found = replayed(rows, plan)
     assert found.outcome == "rolled_back"
@@ -125,6 +124,34 @@ def test_silence_is_held_and_then_rolled_back_as_it_is_live() -> None:
     found = replayed([*steady(0.5), {"started_at": 2000.0}])
     assert found.outcome == "rolled_back"
     assert "held for more than 60 s" in found.reason
+
+
+def test_a_log_without_mirrored_requests_leaves_shadow_out() -> None:
+    found = replayed(steady(60, role="served"))
+    assert (found.outcome, found.left_out) == ("live", ("shadow",))
+    assert [stage.stage for stage in found.stages] == ["0-canary", "1-full"]
+
+
+def test_what_the_candidate_served_does_not_count_in_shadow() -> None:
+    served = [row | {"role": "served"} for row in steady(60, bad_from=0) if row["variant"] == "new"]
+    found = replayed([*steady(60), *served])
+    assert found.stages[0].verdict == "pass"
+    assert found.outcome == "rolled_back"
+
+
+def test_a_candidate_with_a_smaller_share_than_planned_is_judged_all_the_same() -> None:
+    rows = [row for n, row in enumerate(steady(300, role="served")) if row["variant"] == "old" or n % 20 == 1]
+    assert replayed(rows).outcome == "live"
+
+
+def test_the_first_content_of_a_request_under_way_is_known_when_it_comes_and_not_before() -> None:
+    limit = {"metric": "ttft_p95_s", "max": 3.0}
+    plan = RolloutPlan.model_validate(PLAN.model_dump() | {"checks": [limit]})
+    slow = [row | {"ended_at": row["started_at"] + 20, "ttft_s": 0.5} for row in steady(60)]
+    assert replayed(slow, plan).outcome != "rolled_back"
+    silent = [row | ({"ttft_s": 15.0} if row["variant"] == "new" else {}) for row in slow]
+    found = replayed(silent, plan)
+    assert (found.outcome, found.after_s < 15) == ("rolled_back", True)
 
 
 def test_the_order_of_the_log_does_not_matter() -> None:

@@ -75,15 +75,21 @@ def test_status_and_rollback_of_an_environment_that_never_ran_say_so(tmp_path: P
     assert "route tutor" in rollback.stderr
 
 
-def test_a_plan_is_replayed_over_a_log_and_its_exit_status_is_its_verdict(tmp_path: Path) -> None:
-    log = tmp_path / "log.parquet"
-    parquet.write_table(made_up(6000, requests_per_s=20, candidate_share=0.5, candidate=Behaviour(0.0, 0.9)), log)
-    done = slipway("replay", "--log", str(log), "--plan", "configs/tutor/rollout.yaml")
-    assert done.returncode in (0, 1), done.stderr
-    assert "new against old, 6000 rows" in done.stdout
-    assert "0-shadow" in done.stdout
-    same = json.loads(slipway("replay", "--log", str(log), "--plan", "configs/tutor/rollout.yaml", "--json").stdout)
-    assert (same["outcome"] == "live") == (done.returncode == 0)
+@pytest.mark.parametrize(("errors", "outcome", "status"), [(0.0, "live", 0), (0.9, "rolled_back", 1)])
+def test_a_plan_is_replayed_over_a_log_and_its_exit_status_is_its_verdict(
+    tmp_path: Path, errors: float, outcome: str, status: int
+) -> None:
+    log, plan = tmp_path / "log.parquet", "configs/tutor/rollout.yaml"
+    candidate = Behaviour(errors, errors)
+    parquet.write_table(made_up(6000, requests_per_s=20, candidate_share=0.5, candidate=candidate), log)
+    done = slipway("replay", "--log", str(log), "--plan", plan)
+    assert done.returncode == status, done.stderr
+    assert "new against old, 6000 rows\n  left out: shadow" in done.stdout
+    same = json.loads(slipway("replay", "--log", str(log), "--plan", plan, "--json").stdout)
+    assert same["outcome"] == outcome
     assert same["reason"] in done.stdout
+
+
+def test_a_log_that_is_not_there_is_status_2_and_said_so(tmp_path: Path) -> None:
     wrong = slipway("replay", "--log", str(tmp_path / "nothing.parquet"), "--plan", "configs/tutor/rollout.yaml")
     assert (wrong.returncode, "does not exist" in wrong.stderr, "Traceback" in wrong.stderr) == (2, True, False)
