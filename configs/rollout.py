@@ -1,6 +1,6 @@
 """A release plan: the stages, the checks with their limits, and what happens when they fail."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -42,7 +42,10 @@ class RolloutPlan(Strict):
     max_hold_s: float = Field(900.0, gt=0, description="held for want of data or of a monitor for longer: rolled back")
     drain_s: float = Field(30.0, ge=0, description="between the routing change and the unloading of an adapter")
     trip: Trip = Field(Trip(), description="when the gateway takes the candidate's users away by itself: rolled back")
-    approval_timeout_s: float = Field(86_400.0, gt=0, description="an approval not given by then: rolled back")
+    approval_timeout_s: float = Field(86_400.0, gt=0, description="how long a person has for an approval")
+    on_approval_timeout: Literal["rollback", "alert"] = Field(
+        "rollback", description="alert: tells, and goes on waiting"
+    )
     prices: Prices | None = None
     accept_blind: bool = Field(False, description="release although a stage can detect nothing")
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]

@@ -143,13 +143,17 @@ def _held(tick: Tick, state: ReleaseState, judgement: Judgement, *, passed: bool
 
 def _overdue(plan: RolloutPlan, state: ReleaseState, *, passed: bool) -> str:
     clocks, stage = state.clocks, plan.stages[state.stage_index]
-    if state.awaiting_approval and clocks.approval_s > plan.approval_timeout_s:
+    if _is_late(plan, state) and plan.on_approval_timeout == "rollback":
         return f"no approval within {plan.approval_timeout_s:g} s"
     if clocks.held_s > plan.max_hold_s:
         return f"held for more than {plan.max_hold_s:g} s without new evidence"
     if clocks.stage_s > stage.max_duration_s and not passed and not state.awaiting_approval:
         return f"{_name(plan, state)} did not pass within {stage.max_duration_s:g} s"
     return ""
+
+
+def _is_late(plan: RolloutPlan, state: ReleaseState) -> bool:
+    return state.awaiting_approval and state.clocks.approval_s > plan.approval_timeout_s
 
 
 # -- the candidate's replicas ---------------------------------------------------------------------------------------
@@ -195,6 +199,8 @@ def _alerts(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) -> tup
         texts["monitor"] = f"no records from a gateway for {state.clocks.silent_s:.0f} s: holding"
     if state.suspended:
         texts["suspended"] = f"{state.candidate.variant.model} is missing on a replica: all traffic is on stable"
+    if _is_late(plan, state):
+        texts["approval"] = f"no approval within {plan.approval_timeout_s:g} s: still waiting"
     if judgement.blame == "pause":
         texts["pause"] = f"paused: {judgement.reason}"
     if state.evidence.dropped:

@@ -347,6 +347,17 @@ def test_an_approval_that_never_comes_takes_the_release_back() -> None:
     assert "no approval within 300 s" in world.state.rollback.reason
 
 
+def test_a_plan_may_rather_tell_and_go_on_waiting_for_an_approval() -> None:
+    world = World(plan=PLAN.model_copy(update={"on_approval_timeout": "alert"}))
+    world.until_stage(2)
+    for _ in range(int(PLAN.approval_timeout_s) + 30):
+        world.both_serve(5)
+        world.tick()
+    assert world.state.awaiting_approval
+    assert [alert for alert in world.alerts if "still waiting" in alert] == ["no approval within 300 s: still waiting"]
+    world.until("live")
+
+
 # -- monitors, incidents, lost adapters -----------------------------------------------------------------------------
 
 
