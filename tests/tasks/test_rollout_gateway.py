@@ -19,6 +19,8 @@ import pytest
 from release_child import PLAN, TOKEN, real_site
 from release_fakes import base_bundle, lora_bundle, project
 
+from configs.checks import Check
+from configs.rollout import RolloutPlan
 from delivery.bundle import Bundle
 from delivery.clients.gateway import GatewayClient
 from delivery.gate import GateDecision
@@ -136,7 +138,7 @@ class Place:
         site.ledger.add_build(bundle, GateDecision(passed=True, findings=()), time.time())
         return bundle
 
-    def release(self, bundle: Bundle, during: dict[str, Any] | None = None) -> ReleaseOutcome:
+    def release(self, bundle: Bundle, during: dict[str, Any] | None = None, plan: RolloutPlan = PLAN) -> ReleaseOutcome:
         """`during`: what to do once a stage of this name begins."""
         waiting = dict(during or {})
 
@@ -146,7 +148,7 @@ class Place:
                 if stage in text:
                     waiting.pop(stage)()
 
-        return run_release(project(PLAN), bundle, self.site(), on_progress=on_progress)
+        return run_release(project(plan), bundle, self.site(), on_progress=on_progress)
 
 
 def free_ports() -> tuple[int, int]:
@@ -211,6 +213,23 @@ def test_a_candidate_that_breaks_in_canary_is_off_within_two_seconds(place: Plac
     assert outcome.decision_to_stable_s is not None
     assert outcome.breach_to_stable_s < 2
     assert outcome.decision_to_stable_s < 1
+    assert place.failed == []
+
+
+def test_what_its_gateway_gave_up_is_off_at_once_even_where_no_check_could_tell_yet(place: Place) -> None:
+    lenient = PLAN.model_copy(update={"checks": (Check(metric="error_rate", max=0.95),)})
+    bundle = place.built()
+    breaks = {"1-canary": lambda: place.vllm.broken.add(bundle.served_name)}
+    outcome = place.release(bundle, breaks, lenient)
+    assert (outcome.outcome, outcome.failed_user_requests) == ("rolled_back", 0)
+    assert "attempts in a row failed" in outcome.reason
+    assert outcome.breach_to_stable_s is not None
+    assert outcome.breach_to_stable_s < 2
+    with GatewayClient(place.admin_url, TOKEN) as client:
+        records = client.records(0, 20_000).records
+    ours = [record for record in records if record.epoch.startswith(outcome.release_id)]
+    asked = [record for record in ours if record.role == "served" and record.error not in ("", "tripped")]
+    assert 5 <= len(asked) <= 6  # five that tripped it; of the two who ask, the other may have been under way
     assert place.failed == []
 
 
