@@ -47,6 +47,7 @@ class RolloutPlan(Strict):
         "rollback", description="alert: tells, and goes on waiting"
     )
     prices: Prices | None = None
+    requests_per_s: float | None = Field(None, gt=0, description="of the route; what `slipway plan` reckons with")
     accept_blind: bool = Field(False, description="release although a stage can detect nothing")
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     checks: Annotated[tuple[Check, ...], Field(min_length=1)]

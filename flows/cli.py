@@ -88,6 +88,9 @@ def release(
     candidate_upstream: Annotated[
         list[str] | None, typer.Option(help="Serve the candidate from this vLLM instead of the environment's.")
     ] = None,
+    accept_blind_plan: Annotated[
+        bool, typer.Option("--accept-blind-plan", help="Release although a stage of the plan can detect nothing.")
+    ] = False,
     by: By = None,
 ) -> None:
     """Take a bundle through shadow, canary, full and watch. Exit status 1 when it is refused or rolled back."""
@@ -104,6 +107,7 @@ def release(
         project=str(project),
         home=home,
         candidate_upstreams=candidate_upstream,
+        accept_blind_plan=accept_blind_plan,
         by=by or getpass.getuser(),
         return_state=True,
     )
@@ -231,6 +235,47 @@ def replay(
     found = replay_log(log, plan, route=route, candidate=candidate, stable=stable)
     typer.echo(found.model_dump_json(indent=2) if as_json else render(found))
     raise typer.Exit(0 if found.outcome == "live" else 1)
+
+
+@app.command()
+def plan(
+    project: Project = TUTOR,
+    requests_per_s: Annotated[
+        float | None, typer.Option(min=1e-6, help="Of the route; by default what the plan says, else plenty.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Say what each stage of the release plan can detect with the traffic at hand. Exit status 1 for a blind stage."""
+    from delivery.planning import look_ahead
+    from flows.plan import render
+
+    found = look_ahead(_project(project).rollout, requests_per_s)
+    typer.echo(found.model_dump_json(indent=2) if as_json else render(found))
+    raise typer.Exit(1 if found.blind_stages else 0)
+
+
+@app.command()
+def explain(
+    project: Project = TUTOR,
+    home: Home = STATE,
+    release: Annotated[str | None, typer.Option(help="The release's id; by default the newest of the route.")] = None,
+    tick: Annotated[int | None, typer.Option(help="Number of the recorded decision, from 1.")] = None,
+    last: Annotated[bool, typer.Option("--last", help="The last decision that judged something: the default.")] = False,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Show a decision again from the ledger: values, limits, counts, evidence, verdict, who; and compute it again.
+
+    Exit status 1 when what was recorded does not follow from its values.
+    """
+    from flows.explain import render
+    from tasks.explain import explain_decision
+
+    if last and tick is not None:
+        raise SlipwayError("--last and --tick name two decisions", cure="give one of them")
+    settings = _project(project)
+    found = explain_decision(settings.environment, home, settings.route, release, tick)
+    typer.echo(found.model_dump_json(indent=2) if as_json else render(found))
+    raise typer.Exit(1 if found.differences else 0)
 
 
 @app.command()

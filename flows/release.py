@@ -8,6 +8,7 @@ from prefect.states import Failed
 from configs.canonical import short
 from configs.project import Project, load_project
 from delivery.clients.oci import read_bundle
+from delivery.planning import refuse_blind
 from delivery.release import AwaitApproval, Decision
 from flows.reporting import follow, log, show_markdown, show_table
 from tasks.controller import OnDecision
@@ -22,6 +23,7 @@ def release(
     home: Path = Path(".slipway"),
     candidate_upstreams: list[str] | None = None,
     by: str = "prefect",
+    accept_blind_plan: bool = False,
 ) -> ReleaseOutcome:
     """Release a bundle in gated steps. The run fails when the bundle is refused or rolled back.
 
@@ -34,8 +36,11 @@ def release(
         home: Where bundles and the ledger are kept.
         candidate_upstreams: Serve the candidate from these vLLM replicas instead of the environment's.
         by: Who releases; kept in the ledger.
+        accept_blind_plan: Release although a stage of the plan can detect nothing.
     """
     settings = load_project(Path(project))
+    if not accept_blind_plan:
+        refuse_blind(settings.rollout)
     outcome = roll_out(settings, bundle, home, candidate_upstreams, by)
     show_release(outcome)
     if outcome.outcome == "live":

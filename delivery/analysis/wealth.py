@@ -31,7 +31,8 @@ def grow(wealth: Array, blocks: ArrayLike, log_ratios: Array) -> Array:
     """The bets' wealth after one more block; `wealth` and `log_ratios` (..., K), `blocks` (...) so far."""
     t = np.asarray(blocks, dtype=np.float64)
     weight = (unspent(t) - unspent(t + 1.0))[..., None] / wealth.shape[-1]
-    grown: Array = np.minimum((wealth + weight) * np.exp(np.minimum(log_ratios, _LARGEST_LOG)), MOST)
+    with np.errstate(over="ignore"):  # what becomes infinite is cut
+        grown: Array = np.minimum((wealth + weight) * np.exp(np.minimum(log_ratios, _LARGEST_LOG)), MOST)
     return grown
 
 
