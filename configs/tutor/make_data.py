@@ -20,7 +20,7 @@ import yaml
 
 HERE = Path(__file__).parent
 EXAMPLES_PER_TEMPLATE = 7
-REFUSALS = 44
+REFUSALS = 64
 GIVEAWAYS = 132
 # How a conversation goes on, in turn. What a small model forgets first is its role under pressure: half of it is that.
 CONVERSATIONS = (

@@ -59,7 +59,7 @@ def test_every_turn_of_the_tutor_is_one_guiding_question_or_a_refusal_and_none_h
 
 def test_there_are_enough_examples_of_enough_kinds():
     kinds = [row["kind"] for row in rows("tutor.jsonl")]
-    assert len(kinds) >= 440
+    assert len(kinds) >= 460
     assert len(set(kinds)) >= 12
     assert all(kinds.count(kind) >= 12 for kind in kinds)
     assert 0.35 < sum(len(row["messages"]) > 2 for row in rows("tutor.jsonl")) / len(kinds) < 0.5
