@@ -1,0 +1,1 @@
+"""The gateway beside its peers: what a request costs, alone and under load."""
