@@ -6,6 +6,7 @@ as one more outcome, a hit, when it comes. Both arms are treated alike.
 """
 
 import math
+from collections.abc import Callable
 
 from configs.checks import Check
 from delivery.analysis import one_sample, pairs, two_sample
@@ -13,29 +14,30 @@ from delivery.analysis.family import Process
 from delivery.analysis.one_sample import OneSample
 from delivery.analysis.outcomes import RiskSet, Trial, block_of
 from delivery.analysis.two_sample import Block, TwoSample
-from delivery.measured_values import value_of
+from delivery.measured_values import reader_of
 from delivery.measurement import FROM_FEEDBACK, Fresh, Half, Measurement, Past, first_hit
 from delivery.records import Feedback, Record
 
 HALVES_KEPT = 2000
 
 
-def outcome(check: Check, record: Record) -> bool | None:
-    """Whether a request is a hit; None when it cannot be judged."""
+def outcome_of(check: Check) -> Callable[[Record], bool | None]:
+    """Tells of a request whether it is a hit; None when it cannot be judged."""
     if check.metric == "error_rate":
-        return not record.ok
+        return lambda record: not record.ok
     if check.detector:
-        return record.verdicts.get(check.detector)
-    return False
+        detector = check.detector
+        return lambda record: record.verdicts.get(detector)
+    return lambda record: False
 
 
 def with_rates(found: Measurement, check: Check, fresh: Fresh) -> Measurement:
     """One more tick, request by request."""
     trials: list[Trial] = []
-    unusable = 0
+    unusable, outcome = 0, outcome_of(check)
     for arm, records in fresh.of_arms():
         for record in records:
-            hit = outcome(check, record)
+            hit = outcome(record)
             if hit is not None:
                 trials.append(Trial(arm, record.user, record.started_at, hit))
             elif arm == "candidate" and record.ok and not record.error:
@@ -66,9 +68,10 @@ def with_pairs(found: Measurement, check: Check, fresh: Fresh) -> Measurement:
     waiting, unusable = dict(found.waiting), 0
     complete: list[tuple[Record, float, float]] = []
     values: list[float] = []
+    value_of = _half_of(check, fresh)
     for arm, records in fresh.of_arms():
         for record in records:
-            value = _of_pair(check, record, fresh)
+            value = value_of(record)
             if value is None:
                 unusable += arm == "candidate" and record.ok and not record.error
                 continue
@@ -142,12 +145,19 @@ def _at_risk(
     return [*alone, *first.values()], gone.closed() if gone.grew else risk
 
 
-def _of_pair(check: Check, record: Record, fresh: Fresh) -> float | None:
-    if check.kind == "rate":
-        hit = outcome(check, record)
-        return None if hit is None else float(hit)
-    value = value_of(check, record, fresh.prices)
-    return value if value is not None and math.isfinite(value) else None
+def _half_of(check: Check, fresh: Fresh) -> Callable[[Record], float | None]:
+    """Tells an answer's part of its pair; None when it has none."""
+    outcome, value_of = outcome_of(check), reader_of(check, fresh.prices)
+
+    def hit(record: Record) -> float | None:
+        found = outcome(record)
+        return None if found is None else float(found)
+
+    def value(record: Record) -> float | None:
+        found = value_of(record)
+        return found if found is not None and 0 <= found < math.inf else None
+
+    return hit if check.kind == "rate" else value
 
 
 def _past(past: Past, check: Check, chosen: list[tuple[Record, float, float]], values: list[float]) -> Past:

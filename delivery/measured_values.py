@@ -6,6 +6,7 @@ known at the end, so there it is twice the p95 of stable's latency, and who is n
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from configs.checks import Check
@@ -23,22 +24,28 @@ LONG = 1e12  # larger than every value: it was not there in time
 PATIENCE = 2.0  # of stable's p95 latency, for what is known only at the end
 
 
-def value_of(check: Check, record: Record, prices: Prices | None) -> float | None:
-    """What is compared of an ended request; None when it has no such value.
+def reader_of(check: Check, prices: Prices | None) -> Callable[[Record], float | None]:
+    """Tells what is compared of an ended request; None when it has no such value.
 
     A quick failure is no quick answer, nor is one that its client left; a timeout is a slow one.
     """
-    if record.error and "timeout" not in record.error:
-        return None
     match check.quantity:
         case "latency_s":
-            return record.duration_s
+            return lambda record: None if record.error and "timeout" not in record.error else record.duration_s
         case "ttft_s":
-            return record.ttft_s if record.ttft_s is not None or not record.error else record.duration_s
+            return _ttft
         case "completion_tokens":
-            return None if record.error or record.completion_tokens is None else float(record.completion_tokens)
+            return lambda record: None if record.error else record.completion_tokens
         case _:
-            return None if record.error else _cost(record, prices)
+            return lambda record: None if record.error else _cost(record, prices)
+
+
+def _ttft(record: Record) -> float | None:
+    if not record.error:
+        return record.ttft_s
+    if "timeout" not in record.error:
+        return None
+    return record.ttft_s if record.ttft_s is not None else record.duration_s
 
 
 def _cost(record: Record, prices: Prices | None) -> float | None:
@@ -75,10 +82,10 @@ def with_values(found: Measurement, check: Check, fresh: Fresh) -> Measurement:
 
 def _ended(check: Check, fresh: Fresh) -> tuple[list[Timed], int]:
     """The values that are there, and how many of the candidate's should be and are not."""
-    ended, unusable = [], 0
+    ended, unusable, value_of = [], 0, reader_of(check, fresh.prices)
     for arm, records in fresh.of_arms():
         for record in records:
-            value = value_of(check, record, fresh.prices)
+            value = value_of(record)
             if value is not None and 0 <= value < math.inf:
                 ended.append(Timed(arm, record.user, record.started_at, value))
             elif arm == "candidate" and (value is not None or (record.ok and not record.error)):

@@ -22,7 +22,7 @@ from delivery.analysis.two_sample import Block, counts
 
 Arm = Literal["stable", "candidate"]
 PLACES = 1 << 17  # of a risk set
-YOUNG_KEPT = 4000
+YOUNG_KEPT = 2000
 EVER = -1e18  # before every request
 
 
@@ -127,21 +127,23 @@ def settle(
     """
     since, halvings = cohorts.settled_until, cohorts.halvings
     until = max(since, now - horizon_s)
-    fresh = [item for item in ended if item.started_at >= since and _drawn(item, halvings)]
+    fresh = _drawn((item for item in ended if item.started_at >= since), halvings)
     known = [*cohorts.young, *fresh]
-    running = [item for item in in_flight if since <= item.started_at < until and _drawn(item, halvings)]
+    running = _drawn((item for item in in_flight if since <= item.started_at < until), halvings)
     due = [item for item in known if item.started_at < until] + running
-    young = tuple(item for item in known if item.started_at >= until)
+    young = [item for item in known if item.started_at >= until]
     while len(young) > YOUNG_KEPT:
         halvings += 1
-        young = tuple(item for item in young if _drawn(item, halvings))
-    return due, Cohorts(settled_until=until, young=young, halvings=halvings)
+        young = _drawn(young, halvings)
+    # made here: checking thousands of requests per tick again is slow
+    return due, Cohorts.model_construct(settled_until=until, young=tuple(young), halvings=halvings)
 
 
-def _drawn(item: Timed, halvings: int) -> bool:
+def _drawn(items: Iterable[Timed], halvings: int) -> list[Timed]:
     if not halvings:
-        return True
-    return zlib.crc32(f"{item.user} {item.started_at!r}".encode()) & ((1 << halvings) - 1) == 0
+        return list(items)
+    mask = (1 << halvings) - 1
+    return [item for item in items if zlib.crc32(f"{item.user} {item.started_at!r}".encode()) & mask == 0]
 
 
 def exceedances(due: Iterable[Timed], stable: float, candidate: float) -> list[Trial]:
