@@ -10,16 +10,14 @@ shares; shadow stages are left out where the log holds no mirrored request. Mode
 and a stage's approval is given as soon as it is asked for. What ended after the plan did is not looked at.
 """
 
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 from configs.rollout import RolloutPlan
 from configs.routing import FULL_BP, RoutingTable, Variant
 from configs.strict import Strict
 from delivery.checks import CheckResult, Verdict
-from delivery.records import Feedback, InFlight, Record, RecordPage, Role
+from delivery.recorded import ROUTE, Playback, Traffic
 from delivery.release import (
     Approval,
     AwaitApproval,
@@ -36,38 +34,7 @@ from delivery.rollout import decide, new_state
 from delivery.tables import alone, current_stage
 
 REPLICA = "http://replay"
-ROUTE = "replay"
 PARTS = 10  # of a log, each with a share of the candidate's
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """Rows of one route in the order in which they ended, a list for each column (delivery.traffic_columns).
-
-    Times are UNIX seconds. `by_start` holds the rows' numbers in the order in which they started.
-    """
-
-    is_feedback: Sequence[bool]
-    request_id: Sequence[str]
-    variant: Sequence[str]
-    role: Sequence[Role]
-    user: Sequence[str]
-    started_at: Sequence[float]
-    ended_at: Sequence[float]
-    status: Sequence[int]
-    ok: Sequence[bool]
-    error: Sequence[str]
-    ttft_s: Sequence[float | None]
-    prompt_tokens: Sequence[int | None]
-    completion_tokens: Sequence[int | None]
-    user_ok: Sequence[bool]
-    rating: Sequence[Any]  # -1, 0, 1 or None
-    escalated: Sequence[bool]
-    verdicts: Sequence[dict[str, bool]]
-    by_start: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.request_id)
 
 
 class Moment(Strict):
@@ -106,7 +73,7 @@ class Replay(Strict):
 def replay(plan: RolloutPlan, traffic: Traffic, *, candidate: str, stable: str) -> Replay:
     """Runs the plan until it has ended or the log has. `candidate`, `stable`: names of variants in the log."""
     fitted = _fitted(plan, traffic, candidate)
-    world = _World(fitted, traffic, candidate=candidate, stable=stable)
+    world = _World(fitted, traffic, candidate, stable)
     moments = list(world.run())
     state, note = world.state, world.state.rollback
     ended: dict[str, Literal["live", "rolled_back"]] = {"live": "live", "rolling_back": "rolled_back"}
@@ -118,7 +85,7 @@ def replay(plan: RolloutPlan, traffic: Traffic, *, candidate: str, stable: str) 
         candidate=candidate,
         stable=stable,
         rows=len(traffic),
-        rows_used=world.ended,
+        rows_used=world.playback.ended,
         first_bad_at=note.first_bad_at if note is not None else None,
         user_requests=state.evidence.user_requests,
         failed_user_requests=state.evidence.failed_user_requests,
@@ -150,58 +117,35 @@ def _fitted(plan: RolloutPlan, traffic: Traffic, candidate: str) -> RolloutPlan:
     return plan.model_copy(update={"stages": tuple(s.model_copy(update=shares[s.kind]) for s in stages)})
 
 
-@dataclass
-class _Epoch:
-    """From when the replay was in a stage, and which of the candidate's requests count there."""
-
-    since: float
-    name: str
-    candidate_role: Role
-
-
-@dataclass
 class _World:
-    """The log as gateways and replicas would show it, tick by tick."""
+    """What surrounds `decide` in a replay: everything works, and the traffic is the log's."""
 
-    plan: RolloutPlan
-    traffic: Traffic
-    candidate: str
-    stable: str
-    now: float = 0.0
-    began: float = 0.0
-    ended: int = 0  # rows that had ended by now
-    started: int = 0  # rows that had started by now, in the order of `by_start`
-    seq: int = 0
-    open: dict[int, InFlight] = field(default_factory=dict)
-    silent: set[int] = field(default_factory=set)  # of the open ones: whose first content is still to come
-
-    def __post_init__(self) -> None:
-        self.began = self.now = min(self.traffic.started_at, default=0.0)
-        ours, theirs = _served(self.candidate), _served(self.stable)
+    def __init__(self, plan: RolloutPlan, traffic: Traffic, candidate: str, stable: str):
+        ours, theirs = _served(candidate), _served(stable)
+        models = frozenset((candidate, stable))
+        table = RoutingTable(revision=1, routes={ROUTE: alone(theirs, "replay", "before")})
+        self.playback = Playback(traffic, candidate, table)
+        self.began = self.now = self.playback.now
         self.state: ReleaseState = new_state("replay", "replay", ROUTE, ours, theirs, self.now)
-        self.table = RoutingTable(revision=1, routes={ROUTE: alone(theirs, "replay", "before")})
-        self.epochs = [_Epoch(self.now, "before", "served")]
-        self.starts = [self.now]
-        models = frozenset((ours.variant.model, theirs.variant.model))
-        self.replicas: dict[str, ReplicaSeen | None] = {REPLICA: ReplicaSeen(listed=models, verified=models)}
+        self._plan = plan
+        self._replicas: dict[str, ReplicaSeen | None] = {REPLICA: ReplicaSeen(listed=models, verified=models)}
 
     def run(self) -> Iterator[Moment]:
         """Ticks until the release or the log has ended; every decision that changed something."""
         about: tuple[object, ...] = ()
-        last = self.traffic.ended_at[-1] if len(self.traffic) else self.now
         ticks = 0
         while True:
-            decision = decide(self.plan, self.state, self._observe(), self.now)
+            decision = decide(self._plan, self.state, self._observe(), self.now)
             before, self.state = self.state, decision.state
             self._apply(decision)
             said = _what_it_is_about(decision)
             if said != about:
                 about = said
                 yield self._moment(decision, before)
-            if self.state.phase in ("live", "rolling_back") or self.now > last:
+            if self.state.phase in ("live", "rolling_back") or self.playback.is_over:
                 return
             ticks += 1
-            self.now = self.began + ticks * self.plan.tick_s
+            self.now = self.began + ticks * self._plan.tick_s
 
     def _moment(self, decision: Decision, before: ReleaseState) -> Moment:
         state = decision.state
@@ -210,8 +154,8 @@ class _World:
         return Moment(
             at=self.now,
             after_s=self.now - self.began,
-            rows=self.ended,
-            stage=ended.stage if ended else _stage_name(self.plan, state),
+            rows=self.playback.ended,
+            stage=ended.stage if ended else _stage_name(self._plan, state),
             verdict=decision.verdict,
             reason=state.reason,
             candidate_requests=ended.requests if ended else evidence.candidate.requests,
@@ -219,137 +163,25 @@ class _World:
             results=decision.results,
         )
 
-    # -- what a tick sees -------------------------------------------------------------------------------------------
-
     def _observe(self) -> Observation:
-        page = self._page()
+        page = self.playback.page(self.now)
         approval = None
         if self.state.awaiting_approval:
             index = self.state.stage_index
             approval = Approval(stage_index=index, approved=True, by="replay", reason="a replay approves everything")
         return Observation(
-            gateways={"log": GatewaySeen(table=self.table, pages=(page,))},
-            replicas=self.replicas,
-            ledger_table=self.table,
+            gateways={"log": GatewaySeen(table=self.playback.table, pages=(page,))},
+            replicas=self._replicas,
+            ledger_table=self.playback.table,
             approval=approval,
         )
-
-    def _page(self) -> RecordPage:
-        traffic, first = self.traffic, self.ended
-        self.ended = bisect_right(traffic.ended_at, self.now, lo=first)
-        records: list[Record] = []
-        feedback: list[Feedback] = []
-        for row in range(first, self.ended):
-            if self.open.pop(row, None) is not None:
-                self.silent.discard(row)
-            if not traffic.is_feedback[row]:
-                records.append(self._record(row))
-            if traffic.rating[row] is not None or traffic.escalated[row]:
-                feedback.append(self._feedback(row))
-        self._open()
-        return RecordPage(
-            boot_id="log",
-            now=self.now,
-            revision=self.table.revision,
-            lease_remaining_s=None,
-            records=tuple(records),
-            feedback=tuple(feedback),
-            in_flight=tuple(self.open.values()),
-            dropped=0,
-            last_seq=self.seq,
-        )
-
-    def _open(self) -> None:
-        """Adds what has started since and not ended."""
-        traffic = self.traffic
-        for row in [row for row in self.silent if self._has_begun(row)]:
-            self.silent.remove(row)
-            self.open[row] = self.open[row].model_copy(update={"ttft_s": traffic.ttft_s[row]})
-        while self.started < len(traffic) and traffic.started_at[traffic.by_start[self.started]] <= self.now:
-            row = traffic.by_start[self.started]
-            self.started += 1
-            if traffic.ended_at[row] > self.now and not traffic.is_feedback[row]:
-                epoch, role = self._place(row)
-                has_begun = self._has_begun(row)
-                if not has_begun and traffic.ttft_s[row] is not None:
-                    self.silent.add(row)
-                self.open[row] = InFlight(
-                    route=ROUTE,
-                    epoch=epoch,
-                    variant=traffic.variant[row],
-                    role=role,
-                    user=traffic.user[row],
-                    started_at=traffic.started_at[row],
-                    ttft_s=traffic.ttft_s[row] if has_begun else None,
-                )
-
-    def _has_begun(self, row: int) -> bool:
-        """Whether its first content was there by now."""
-        ttft_s = self.traffic.ttft_s[row]
-        return ttft_s is not None and self.traffic.started_at[row] + ttft_s <= self.now
-
-    def _place(self, row: int) -> tuple[str, Role]:
-        """The replay's stage when a row started, and as what it counts there."""
-        started_at = self.traffic.started_at[row]
-        index = -1 if started_at >= self.starts[-1] else max(0, bisect_right(self.starts, started_at) - 1)
-        epoch = self.epochs[index]
-        role = self.traffic.role[row]
-        counts = self.traffic.variant[row] == self.candidate and epoch.candidate_role == "served"
-        return epoch.name, "served" if counts and role == "mirror" else role
-
-    def _record(self, row: int) -> Record:
-        traffic = self.traffic
-        epoch, role = self._place(row)
-        self.seq += 1
-        started_at = traffic.started_at[row]
-        return Record(
-            seq=self.seq,
-            request_id=traffic.request_id[row],
-            route=ROUTE,
-            epoch=epoch,
-            variant=traffic.variant[row],
-            role=role,
-            user=traffic.user[row],
-            started_at=started_at,
-            duration_s=traffic.ended_at[row] - started_at,
-            ttft_s=traffic.ttft_s[row],
-            status=traffic.status[row],
-            ok=traffic.ok[row],
-            error=traffic.error[row],
-            prompt_tokens=traffic.prompt_tokens[row],
-            completion_tokens=traffic.completion_tokens[row],
-            user_ok=traffic.user_ok[row],
-            verdicts=traffic.verdicts[row],
-        )
-
-    def _feedback(self, row: int) -> Feedback:
-        traffic = self.traffic
-        epoch, role = self._place(row)
-        self.seq += 1
-        return Feedback(
-            seq=self.seq,
-            request_id=traffic.request_id[row],
-            route=ROUTE,
-            epoch=epoch,
-            variant=traffic.variant[row],
-            role=role,
-            user=traffic.user[row],
-            started_at=traffic.started_at[row],
-            at=traffic.ended_at[row],
-            rating=traffic.rating[row],
-            escalated=traffic.escalated[row],
-        )
-
-    # -- what a decision does ---------------------------------------------------------------------------------------
 
     def _apply(self, decision: Decision) -> None:
         for action in decision.actions:
             if isinstance(action, SetTable):
-                self.table = action.table
-        if decision.state.evidence.epoch != self.epochs[-1].name:
-            role: Role = decision.state.evidence.candidate_role
-            self.epochs.append(_Epoch(self.now, decision.state.evidence.epoch, role))
-            self.starts.append(self.now)
+                self.playback.serve(action.table)
+        evidence = decision.state.evidence
+        self.playback.enter(evidence.epoch, evidence.candidate_role)
 
 
 def _served(name: str) -> Served:

@@ -223,6 +223,9 @@ def replay(
     candidate: Annotated[str | None, typer.Option(help="The variant to judge, where the log does not say.")] = None,
     stable: Annotated[str | None, typer.Option(help="The variant to compare with, where the log does not say.")] = None,
     route: Annotated[str | None, typer.Option(help="One route of a log that has several.")] = None,
+    tick_s: Annotated[
+        float | None, typer.Option(min=0.1, max=60, help="Instead of the plan's; longer is quicker.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Run a release plan over recorded traffic: what would it have decided, when, on which evidence?
@@ -232,7 +235,7 @@ def replay(
     from flows.replay import render
     from tasks.replay import replay_log
 
-    found = replay_log(log, plan, route=route, candidate=candidate, stable=stable)
+    found = replay_log(log, plan, route=route, candidate=candidate, stable=stable, tick_s=tick_s)
     typer.echo(found.model_dump_json(indent=2) if as_json else render(found))
     raise typer.Exit(0 if found.outcome == "live" else 1)
 

@@ -7,6 +7,7 @@ stages are as long as the log, so that every row is judged. Seconds are processo
 import argparse
 import json
 import platform
+import resource
 import sys
 import tempfile
 import time
@@ -84,7 +85,8 @@ def main(arguments: list[str]) -> int:
                 f"read {shown['read_s']} s, replayed {shown['replay_s']} s",
                 flush=True,
             )
-    value = {"benchmark": "replay", "python": platform.python_version(), "cases": found}
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    value = {"benchmark": "replay", "python": platform.python_version(), "peak_memory_mib": peak_mib, "cases": found}
     given.json.write_text(json.dumps(value, indent=1), encoding="utf-8")
     return 0 if all(case["total_s"] <= TARGET_S for case in found) else 1
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from configs.errors import ConfigError, Problem
-from delivery.replay import Traffic
+from delivery.recorded import Traffic
 from delivery.traffic_columns import COLUMNS, CONTRACT, Column, Kind
 
 UNUSED = frozenset(("epoch", "bundle", "streamed", "prompt", "answer", "comment"))

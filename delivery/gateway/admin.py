@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from configs.errors import ConfigError, Problem
 from configs.strict import Strict
+from delivery.breaker import Breaker
 from delivery.gateway.attempts import Attempts
-from delivery.gateway.breaker import Breaker
 from delivery.gateway.exposition import Exposition
 from delivery.gateway.replicas import Replicas
 from delivery.gateway.table_files import StateFile, parse_table

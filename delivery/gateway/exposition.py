@@ -9,8 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from delivery.breaker import Breaker
 from delivery.gateway.attempts import Attempts
-from delivery.gateway.breaker import Breaker
 from delivery.gateway.metrics import Metrics
 from delivery.gateway.replicas import Replicas
 from delivery.gateway.tables import Tables

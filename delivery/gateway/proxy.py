@@ -9,10 +9,10 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from delivery.breaker import Breaker
 from delivery.gateway.answers import UpstreamError
 from delivery.gateway.api_errors import JSON_HEADERS, ApiError, error_body, server_error, unknown_route
 from delivery.gateway.attempts import Attempt, Attempts
-from delivery.gateway.breaker import Breaker
 from delivery.gateway.chat import Call, check_policy, named_user, parse, user_key
 from delivery.gateway.endpoints import Endpoint
 from delivery.gateway.keys import Client, Keys

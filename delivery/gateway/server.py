@@ -16,11 +16,11 @@ from aiohttp import web
 from configs.api_keys import ApiKeys
 from configs.errors import SlipwayError
 from configs.routing import RoutingTable
+from delivery.breaker import Breaker
 from delivery.gateway import openapi
 from delivery.gateway.admin import Admin
 from delivery.gateway.api_errors import JSON_HEADERS, ApiError, unknown_route
 from delivery.gateway.attempts import Attempts
-from delivery.gateway.breaker import Breaker
 from delivery.gateway.endpoints import ENDPOINTS
 from delivery.gateway.exposition import Exposition
 from delivery.gateway.feedback import PATH as FEEDBACK_PATH

@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 
 from configs.rollout import RolloutPlan
-from delivery.replay import Replay, Traffic, replay
+from delivery.recorded import Traffic
+from delivery.replay import Replay, replay
 
 PLAN = RolloutPlan.model_validate(
     {
         "tick_s": 1,
         "max_hold_s": 60,
+        "trip": {"failures": 1_000_000},
         "stages": [
             {"kind": "shadow", "mirror_bp": 1000, "min_requests": 20},
             {"kind": "canary", "share_bp": 1000, "min_requests": 20, "approval": True},
@@ -80,6 +82,15 @@ def test_a_candidate_that_turns_bad_is_rolled_back_and_the_evidence_is_there() -
     last = found.moments[-1]
     assert (last.verdict, last.results[0].verdict) == ("fail", "fail")
     assert last.candidate_requests == found.stages[-1].requests
+
+
+def test_a_candidate_that_fails_outright_is_given_up_as_its_gateway_would_have_done() -> None:
+    plan = RolloutPlan.model_validate(PLAN.model_dump() | {"trip": {"failures": 5, "users": 2}})
+    found = replayed(steady(60, bad_from=1), plan)
+    assert found.outcome == "rolled_back"
+    assert "attempts in a row failed" in found.reason
+    assert found.after_s <= 3
+    assert replayed(steady(60, bad_from=1, user="ada"), plan).after_s > found.after_s  # one user's bad luck
 
 
 def test_what_is_in_the_log_later_changes_nothing_that_was_decided_before() -> None:

@@ -1,8 +1,8 @@
 """The breaker alone: which failures count against whom."""
 
 from configs.routing import Route, RoutingTable
+from delivery.breaker import PROBE_EVERY_S, Breaker
 from delivery.gateway.attempts import Attempt
-from delivery.gateway.breaker import PROBE_EVERY_S, Breaker
 from delivery.records import Role, Tripped
 
 

@@ -1,18 +1,38 @@
 """A variant that fails every time costs users nothing: after a few failures in a row it is asked only by copies.
 
 It decides nothing about a release: what tripped is shown to the controller, which does. A table with a new epoch starts
-afresh.
+afresh. A replay asks the same breaker.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from configs.routing import Route, RoutingTable, Trip
-from delivery.gateway.attempts import Attempt
 
 PROBE_EVERY_S = 5.0
 USERS_KEPT = 100
+
+
+class Ended(Protocol):
+    """An attempt that is over: the gateway's own, or a record of one."""
+
+    @property
+    def request_id(self) -> str: ...  # noqa: D102
+    @property
+    def route(self) -> str: ...  # noqa: D102
+    @property
+    def epoch(self) -> str: ...  # noqa: D102
+    @property
+    def variant(self) -> str: ...  # noqa: D102
+    @property
+    def user(self) -> str: ...  # noqa: D102
+    @property
+    def started_at(self) -> float: ...  # noqa: D102
+    @property
+    def ok(self) -> bool: ...  # noqa: D102
+    @property
+    def error(self) -> str: ...  # noqa: D102
 
 
 @dataclass(slots=True)
@@ -25,7 +45,7 @@ class _Failures:
     answered_elsewhere: int = 0  # good answers of the route's other variants since
     probed_at: float = float("-inf")
 
-    def add(self, attempt: Attempt) -> None:
+    def add(self, attempt: Ended) -> None:
         self.in_a_row += 1
         self.error = attempt.error
         self.since = min(self.since, attempt.started_at)
@@ -43,7 +63,7 @@ class Breaker:
         self._failing: dict[tuple[str, str], _Failures] = {}
         self._trips: dict[str, Trip] = {}  # by route
 
-    def observe(self, attempt: Attempt) -> None:
+    def observe(self, attempt: Ended) -> None:
         """One attempt has ended."""
         place = (attempt.route, attempt.variant)
         if attempt.error == "tripped":
@@ -58,7 +78,7 @@ class Breaker:
             seen = self._failing[place] = _Failures(attempt.epoch, attempt.started_at)
         seen.add(attempt)
 
-    def _answered(self, attempt: Attempt) -> None:
+    def _answered(self, attempt: Ended) -> None:
         for (name, variant), seen in self._failing.items():
             elsewhere = name == attempt.route and variant != attempt.variant and seen.epoch == attempt.epoch
             seen.answered_elsewhere += elsewhere
