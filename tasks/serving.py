@@ -215,6 +215,8 @@ def gateway_command(environment: Environment, home: Path, token: str) -> Command
         "--mirror-queue": str(config.mirror_queue),
         "--records-kept": str(config.records_kept),
     }
+    if config.api_keys is not None:
+        arguments["--keys"] = str(config.api_keys.absolute())
     if config.traffic_log is not None:
         arguments["--traffic-log"] = str(_keep_log_settings(config.traffic_log, environment_folder(environment, home)))
     return Command(

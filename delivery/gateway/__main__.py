@@ -21,6 +21,7 @@ from delivery.gateway.upstreams import Timeouts
 
 TOKEN = "SLIPWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
 UPSTREAM_KEY = "SLIPWAY_UPSTREAM_API_KEY"
+TRACES = "OTEL_EXPORTER_OTLP_ENDPOINT"  # as OpenTelemetry calls it everywhere
 EXAMPLE = """
 alone, from a file that is watched for changes:
   python -m delivery.gateway --table table.yaml --port 8000
@@ -105,6 +106,7 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         idle_connection_s=arguments.idle_connection_s,
         traffic_log=load(arguments.traffic_log, TrafficLog) if arguments.traffic_log else None,
         upstream_api_key=environ.get(UPSTREAM_KEY, "").strip(),
+        traces_endpoint=environ.get(TRACES, "").strip(),
         timeouts=Timeouts(
             connect_s=arguments.connect_timeout_s,
             first_byte_s=arguments.first_byte_timeout_s,

@@ -20,7 +20,7 @@ from delivery.breaker import Breaker
 from delivery.gateway import openapi
 from delivery.gateway.admin import Admin
 from delivery.gateway.api_errors import JSON_HEADERS, ApiError, unknown_route
-from delivery.gateway.attempts import Attempts
+from delivery.gateway.attempts import Attempts, Observer
 from delivery.gateway.endpoints import ENDPOINTS
 from delivery.gateway.exposition import Exposition
 from delivery.gateway.feedback import PATH as FEEDBACK_PATH
@@ -38,6 +38,7 @@ from delivery.gateway.upstreams import Upstreams
 from delivery.gateway.watch import Watch
 
 if TYPE_CHECKING:
+    from delivery.gateway.traces import Traces
     from delivery.gateway.traffic_log import TrafficWriter
 
 log = logging.getLogger("slipway.gateway")
@@ -55,16 +56,25 @@ class Gateway:
         self.replicas = Replicas(monotonic)
         self.keys = Keys(settings.keys is not None, monotonic, wall)
         self.log = _traffic_writer(settings, wall)
-        observers = (self.breaker.observe, self.metrics.observe, self.replicas.observe, self.keys.observe)
+        self.traces = _traces(settings.traces_endpoint)
+        observers: list[Observer] = [
+            self.breaker.observe,
+            self.metrics.observe,
+            self.replicas.observe,
+            self.keys.observe,
+        ]
+        observers += [one.observe for one in (self.log, self.traces) if one is not None]
         self.attempts = Attempts(
             settings.records_kept,
-            observers if self.log is None else (*observers, self.log.observe),
+            observers,
             keeps_text=self.log is not None and self.log.keeps_text,
             listeners=() if self.log is None else (self.log.told,),
             monotonic=monotonic,
             wall=wall,
         )
-        self.upstreams = Upstreams(self.attempts, settings.timeouts, self.replicas, settings.upstream_api_key)
+        self.upstreams = Upstreams(
+            self.attempts, settings.timeouts, self.replicas, settings.upstream_api_key, self.traces is not None
+        )
         self.health = Health(self.replicas, self.upstreams, settings.health_interval_s)
         self.tables = Tables(
             (self.breaker.keep_only, self.metrics.keep_only, self.replicas.keep_only, self.health.table_changed),
@@ -161,6 +171,8 @@ async def serving(
     if settings.table is None and state is not None and (kept := state.read()) is not None:
         gateway.tables.restore(kept)
     async with contextlib.AsyncExitStack() as stack:
+        if gateway.traces is not None:
+            stack.push_async_callback(asyncio.to_thread, gateway.traces.close)
         if gateway.log is not None:
             stack.push_async_callback(asyncio.to_thread, _started(gateway.log).stop)
         await stack.enter_async_context(gateway.upstreams)
@@ -200,6 +212,15 @@ def _traffic_writer(settings: Settings, wall: Clock) -> "TrafficWriter | None":
 
     beside = settings.state.parent if settings.state is not None else Path()
     return TrafficWriter(settings.traffic_log, beside / "traffic", secrets.token_hex(4), wall)
+
+
+def _traces(endpoint: str) -> "Traces | None":
+    """Without an endpoint nothing of OpenTelemetry is loaded."""
+    if not endpoint:
+        return None
+    from delivery.gateway.traces import to_collector
+
+    return to_collector(endpoint)
 
 
 def _started(log: "TrafficWriter") -> "TrafficWriter":

@@ -24,6 +24,7 @@ class Settings:
     keys: Path | None = None  # who may ask; a file, watched. None: whoever can reach the port
     upstream_api_key: str = ""
     traffic_log: TrafficLog | None = None
+    traces_endpoint: str = ""  # an OTLP/HTTP collector's base URL; without one nothing is traced
     timeouts: Timeouts = field(default_factory=Timeouts)
     mirror_queue: int = DEFAULTS.mirror_queue
     records_kept: int = DEFAULTS.records_kept

@@ -54,6 +54,7 @@ class Upstreams:
     timeouts: Timeouts
     replicas: Replicas
     api_key: str = ""
+    is_traced: bool = False
 
     async def __aenter__(self) -> Self:
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "slipway"}
@@ -153,6 +154,8 @@ class Upstreams:
         """The response's head. Raises UpstreamError `connect`."""
         suffix = {"failover": "-f", "mirror": "-m"}.get(attempt.role, "")
         headers = {"X-Request-Id": attempt.request_id + suffix}
+        if self.is_traced:
+            headers["traceparent"] = f"00-{attempt.request_id:0>32}-{attempt.request_id[:16]}-01"
         url = URL(upstream.rstrip("/") + path, encoded=True)
         attempt.sent_bytes = len(body)
         for is_last_try in (False, True):

@@ -138,6 +138,14 @@ def test_the_admin_token_is_in_no_command_line_and_no_pid_file(place: Place) -> 
     assert token not in " ".join(command.argv) + str(command.settings)
 
 
+def test_the_environments_file_of_api_keys_is_the_gateways(place: Place) -> None:
+    guarded = GatewayConfig(api_keys=Path("keys.yaml"))
+    environment = place.environment.model_copy(update={"gateway": guarded})
+    argv = serving.gateway_command(environment, place.home, "token").argv
+    assert argv[argv.index("--keys") + 1] == str(Path("keys.yaml").absolute())
+    assert "--keys" not in serving.gateway_command(place.environment, place.home, "token").argv
+
+
 def test_the_addresses_are_reachable_ones() -> None:
     environment = Environment(gateway=GatewayConfig(host="0.0.0.0", admin_host="::1"))
     where = serving.addresses(environment)

@@ -1,0 +1,82 @@
+"""OpenTelemetry traces: a span for every attempt, sent to a collector in the background.
+
+All attempts of one request share a trace, whose id holds the request's id. The model gets it as `traceparent`: a vLLM
+with tracing of its own adds its spans. Attributes follow OpenTelemetry's conventions for generative AI.
+"""
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    set_span_in_context,
+)
+from opentelemetry.util.types import AttributeValue
+
+from delivery.gateway.attempts import Attempt
+
+NS = 1_000_000_000
+
+
+class Traces:
+    """Makes a span of every attempt that ends. Close it, so that the last ones are sent."""
+
+    def __init__(self, exporter: SpanExporter):
+        self._provider = TracerProvider(resource=Resource.create({"service.name": "slipway-gateway"}))
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("slipway.gateway")
+
+    def observe(self, attempt: Attempt) -> None:
+        """One attempt has ended."""
+        began = int(attempt.started_at * NS)
+        span = self._tracer.start_span(
+            f"chat {attempt.route}",
+            context=set_span_in_context(NonRecordingSpan(_request(attempt.request_id))),
+            kind=SpanKind.CLIENT,
+            attributes=_attributes(attempt),
+            start_time=began,
+        )
+        if attempt.ttft_s is not None:
+            span.add_event("first content", timestamp=began + int(attempt.ttft_s * NS))
+        if not attempt.ok:
+            span.set_status(Status(StatusCode.ERROR, attempt.error))
+        span.end(began + int(attempt.duration_s * NS))
+
+    def close(self) -> None:
+        """Sends what is left; waits for it, not for long."""
+        self._provider.force_flush(2_000)
+        self._provider.shutdown()
+
+
+def to_collector(endpoint: str) -> Traces:
+    """Traces that go to this OTLP/HTTP base URL, e.g. http://127.0.0.1:4318."""
+    return Traces(OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces", timeout=5))
+
+
+def _request(request_id: str) -> SpanContext:
+    """The request itself, as the parent of its attempts; `upstreams` tells the model the same ids."""
+    return SpanContext(int(request_id, 16), int(request_id[:16], 16), is_remote=True, trace_flags=TraceFlags(1))
+
+
+def _attributes(attempt: Attempt) -> dict[str, AttributeValue]:
+    found: dict[str, AttributeValue] = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": attempt.route,
+        "slipway.request_id": attempt.request_id,
+        "slipway.variant": attempt.variant,
+        "slipway.role": attempt.role,
+        "slipway.epoch": attempt.epoch,
+        "http.response.status_code": attempt.status,
+    }
+    if attempt.prompt_tokens is not None:
+        found["gen_ai.usage.input_tokens"] = attempt.prompt_tokens
+        found["gen_ai.usage.output_tokens"] = attempt.completion_tokens or 0
+    if attempt.error:
+        found["error.type"] = attempt.error
+    return found
