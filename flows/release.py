@@ -1,5 +1,6 @@
 """Release: one bundle through shadow, canary, full and watch - and back by itself when a check fails."""
 
+from functools import partial
 from pathlib import Path
 
 from prefect import flow, task
@@ -10,6 +11,7 @@ from configs.project import Project, load_project
 from delivery.clients.oci import read_bundle
 from delivery.planning import refuse_blind
 from delivery.release import AwaitApproval, Decision
+from flows.background import Background
 from flows.reporting import follow, log, show_markdown, show_table
 from tasks.controller import OnDecision
 from tasks.environment import open_site_of
@@ -70,6 +72,7 @@ def roll_out(
 def log_decisions() -> OnDecision:
     """A line in the log for each change of phase, stage or verdict, and a page for each approval that is asked for."""
     last: tuple[object, ...] = ()
+    background = Background(log)
 
     def on_decision(decision: Decision) -> None:
         nonlocal last
@@ -79,7 +82,8 @@ def log_decisions() -> OnDecision:
                 how = (
                     "Run the deployment **approve** from here, or `slipway approve --by NAME --reason TEXT [--reject]`."
                 )
-                show_markdown(f"approval {state.release_id}", f"{action.text}\n\n{how}", "waits for a person")
+                page = partial(show_markdown, f"approval {state.release_id}", f"{action.text}\n\n{how}")
+                background.do(page)
         now = (state.phase, state.stage_index, decision.verdict, decision.reason)
         if now != last:
             log(f"{state.phase} {state.stage_index}: {decision.verdict} - {decision.reason}")

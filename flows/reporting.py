@@ -18,6 +18,7 @@ from prefect.logging import get_run_logger
 
 from configs.errors import SlipwayError
 from delivery.progress import Progress
+from flows.background import Background
 
 R = TypeVar("R")
 
@@ -26,26 +27,34 @@ ARTIFACT_EVERY_S = 2.0
 
 
 def follow(key: str) -> Progress:
-    """A listener for long work: a progress bar in the UI under this key, and a log line every ten seconds."""
+    """A listener for long work: a progress bar in the UI under this key, and a log line every ten seconds.
+
+    It never makes the work wait, nor fails it.
+    """
     logger = get_run_logger()
+    background = Background(logger.warning)
     bar: UUID | None = None
     logged_at = drawn_at = float("-inf")
     last: tuple[int, str] = (0, "")
 
+    def draw(percent: float, text: str) -> None:
+        nonlocal bar
+        if bar is None:
+            created = create_progress_artifact(percent, key=slug(key), description=text, _sync=True)  # type: ignore[call-arg]
+            bar = created if isinstance(created, UUID) else None
+        else:
+            update_progress_artifact(bar, percent, description=text, _sync=True)  # type: ignore[call-arg]
+
     def progress(done: int, total: int, text: str) -> None:
-        nonlocal bar, logged_at, drawn_at, last
+        nonlocal logged_at, drawn_at, last
         now = time.monotonic()
         finished = total > 0 and done >= total
         if (done, text) != last and (finished or now - logged_at >= LOG_EVERY_S):
             logger.info("%s: %s%s", key, f"{done}/{total} " if total else "", text)
             logged_at, last = now, (done, text)
-        if total and (finished or now - drawn_at >= ARTIFACT_EVERY_S):
+        if total and (finished or (now - drawn_at >= ARTIFACT_EVERY_S and not background.busy)):
             percent = 100.0 * min(done, total) / total
-            if bar is None:
-                created = create_progress_artifact(percent, key=slug(key), description=text, _sync=True)  # type: ignore[call-arg]
-                bar = created if isinstance(created, UUID) else None
-            else:
-                update_progress_artifact(bar, percent, description=text, _sync=True)  # type: ignore[call-arg]
+            background.do(lambda: draw(percent, text))
             drawn_at = now
 
     return progress

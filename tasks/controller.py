@@ -102,10 +102,10 @@ class Controller:
                 self._way_back = decision
                 self._apply_tables(decision, observation)
             return None
+        self._apply(decision, observation, number)
         if number is not None:
             self.on_decision(decision)
         self._say_where(decision)
-        self._apply(decision, observation, number)
         return decision
 
     def _put_on_record(self, way_back: Decision) -> Decision | None:
@@ -122,8 +122,8 @@ class Controller:
             self._apply_tables(way_back, observation)
             return None
         self._way_back = None
-        self.on_decision(way_back)
         self._apply(way_back, observation, number)
+        self.on_decision(way_back)
         return way_back
 
     # -- observe ----------------------------------------------------------------------------------------------------
