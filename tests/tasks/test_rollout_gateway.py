@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,6 +25,7 @@ from configs.rollout import RolloutPlan
 from delivery.bundle import Bundle
 from delivery.clients.gateway import GatewayClient
 from delivery.gate import GateDecision
+from tasks.replay import replay_log
 from tasks.rollback import rollback
 from tasks.rollout import ReleaseOutcome, bootstrap, run_release
 from tasks.site import Site
@@ -97,10 +99,12 @@ class Place:
     said: list[str] = field(default_factory=list)
     gateway: "subprocess.Popen[bytes] | None" = None
     stop: threading.Event = field(default_factory=threading.Event)
+    traffic_log: Path | None = None
 
     def start_gateway(self) -> None:
         command = [sys.executable, "-m", "delivery.gateway", "--port", str(self.port), "--admin-port"]
         command += [str(self.admin_port), "--table-state", str(self.state / "table.json")]
+        command += ["--traffic-log", str(self.traffic_log)] if self.traffic_log is not None else []
         env = os.environ | {"SLIPWAY_ADMIN_TOKEN": TOKEN}
         with (self.state / "gateway.log").open("ab") as log:
             self.gateway = subprocess.Popen(command, env=env, stderr=log)
@@ -160,9 +164,15 @@ def free_ports() -> tuple[int, int]:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with asked_place(tmp_path_factory.mktemp("running")) as place:
+        yield place
+
+
+@contextmanager
+def asked_place(folder: Path, traffic_log: Path | None = None) -> Iterator[Place]:
+    """All parts run, and two users ask."""
     port, admin_port = free_ports()
-    folder = tmp_path_factory.mktemp("running")
-    found = Place(folder, Vllm(), folder, port, admin_port)
+    found = Place(folder, Vllm(), folder, port, admin_port, traffic_log=traffic_log)
     users = [threading.Thread(target=found.users) for _ in range(2)]
     try:
         found.start_gateway()
@@ -176,8 +186,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             if user.ident is not None:
                 user.join(25)
         assert found.gateway is not None
-        found.gateway.kill()
-        found.gateway.wait()
+        found.gateway.terminate()
+        found.gateway.wait(20)
         found.vllm.server.shutdown()
 
 
@@ -266,3 +276,22 @@ def test_a_controller_killed_in_canary_leaves_all_traffic_on_stable_within_the_l
     outcome = place.release(bundle)  # at once: the owner of the lease is known to be dead
     assert outcome.outcome == "live"
     assert place.failed == []
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(("is_bad", "outcome"), [(False, "live"), (True, "rolled_back")])
+def test_the_replay_of_a_releases_own_log_decides_what_the_controller_decided(
+    tmp_path: Path, is_bad: bool, outcome: str
+) -> None:
+    settings, plan, traffic = tmp_path / "log.yaml", tmp_path / "rollout.yaml", tmp_path / "traffic"
+    settings.write_text(json.dumps({"folder": str(traffic)}))
+    plan.write_text(PLAN.model_dump_json())
+    with asked_place(tmp_path, settings) as place:
+        bundle = place.built()
+        breaks = {"1-canary": lambda: place.vllm.broken.add(bundle.served_name)}
+        done = place.release(bundle, breaks if is_bad else None)
+    assert done.outcome == outcome
+    again = replay_log(traffic, plan)
+    assert (again.candidate, again.stable) == (bundle.variant_name, base_bundle().variant_name)
+    assert again.outcome == outcome
+    assert [(stage.stage, stage.verdict) for stage in again.stages] == [(s.stage, s.verdict) for s in done.stages]
