@@ -25,7 +25,7 @@ class Redaction(Strict):
 
 
 USUAL = (
-    Redaction(pattern=r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", replacement="[e-mail]"),
+    Redaction(pattern=r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+", replacement="[e-mail]"),
     Redaction(pattern=r"\b(?:sk|pk|ghp|xox[abp])[-_][\w-]{8,}", replacement="[key]"),
     Redaction(pattern=r"(?<![\w.])\+?\d(?:[ ()/.-]?\d){8,}(?!\w)", replacement="[number]"),  # telephones, cards, IBANs
 )

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 import pyarrow
 
+from configs.contract import JUDGED_CHARS
 from configs.routing import Route
 from configs.traffic_log import TrafficLog
 from delivery.gateway.attempts import Attempt, Given
@@ -24,7 +25,9 @@ from delivery.traffic_columns import CONTRACT
 log = logging.getLogger("slipway.gateway")
 WAITING_ROWS = 20_000
 WAKES_S = 0.5
-PROMPT_CHARS = 32_000  # of a prompt are written
+PROMPT_CHARS = 32_000  # of a prompt's JSON are written
+TEXT_CHARS = JUDGED_CHARS  # of a text, answers among them
+EDGE_CHARS = 100
 
 
 class TrafficWriter:
@@ -98,15 +101,24 @@ class TrafficWriter:
         self._is_failing = False
 
     def _redact(self, row: Row) -> None:
-        for column in ("prompt", "answer", "comment"):
-            text = row.get(column)
-            if text is None:
-                continue
-            if column == "prompt":
-                text = orjson.dumps(text).decode()
-            for pattern, replacement in self._rules:
-                text = pattern.sub(replacement, text)
-            row[column] = text[:PROMPT_CHARS]
+        if row.get("prompt") is not None:
+            row["prompt"] = orjson.dumps(self._redacted(row["prompt"])).decode()[:PROMPT_CHARS]
+        for column in ("answer", "comment"):
+            if row.get(column) is not None:
+                row[column] = self._redacted(row[column])
+
+    def _redacted(self, value: Any) -> Any:
+        """Every text within; one that is cut loses its last characters, where half of a secret would pass the rules."""
+        if isinstance(value, dict):
+            return {self._redacted(key): self._redacted(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._redacted(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        text = value[:TEXT_CHARS]
+        for pattern, replacement in self._rules:
+            text = pattern.sub(replacement, text)
+        return text[:-EDGE_CHARS] if len(value) >= TEXT_CHARS else text
 
 
 def _row_of(attempt: Attempt, *, with_text: bool) -> Row:

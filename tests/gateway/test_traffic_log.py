@@ -13,6 +13,7 @@ import pytest
 from gateway_world import Running, World, all_to_new, eventually, table_for
 from stub_upstream import refuses, says
 
+from configs.contract import JUDGED_CHARS
 from configs.traffic_log import TrafficLog
 from delivery.clients.traffic_log import read_traffic
 from delivery.gateway.log_files import LogFiles
@@ -220,6 +221,34 @@ def test_texts_are_written_only_where_wanted_and_redacted(world: World, tmp_path
     assert one["prompt"] == '[{"role":"user","content":"I am [e-mail], call [number]. What is 2 + 2?"}]'
     for file in tmp_path.iterdir():
         assert b"example.org" not in file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["bob@example.org", "x\nbob.a+b@post.example.org", "\nsk-abcdefghijkl", "\n+49 170 1234567", "4111-1111-1111-1111"],
+)
+def test_the_usual_rules_find_what_must_not_be_written_wherever_it_stands(secret: str) -> None:
+    writer = TrafficWriter(TrafficLog(text=True), Path("x"), "w")
+    one = row(prompt=[{"role": "user", "content": [{"text": f"Hi {secret} there"}], secret: 1}], answer=f"{secret}")
+    writer._redact(one)
+    assert not set(re.findall(r"\w{4,}", secret)) & set(re.findall(r"\w+", f"{one['prompt']} {one['answer']}"))
+    assert "there" in one["prompt"]
+
+
+def test_half_a_secret_at_the_cut_is_not_written() -> None:
+    writer = TrafficWriter(TrafficLog(text=True), Path("x"), "w")
+    one = row(answer=("x " * JUDGED_CHARS)[: JUDGED_CHARS - 8] + " bob@exa")
+    writer._redact(one)
+    assert "bob" not in one["answer"]
+    assert len(one["answer"]) == JUDGED_CHARS - 100
+
+
+def test_redacting_a_hostile_text_takes_no_time() -> None:
+    writer = TrafficWriter(TrafficLog(text=True), Path("x"), "w")
+    began = time.process_time()
+    for text in ("a" * 10**6, "1" * 10**6, "1 " * 10**6, "a." * 10**6, "sk-" * 10**6, "a@" * 10**6):
+        writer._redact(row(prompt=[text], answer=text, comment=text))
+    assert time.process_time() - began < 1.0
 
 
 def test_the_metrics_say_how_much_was_written(world: World, tmp_path: Path) -> None:
