@@ -79,6 +79,7 @@ class Facts(Strict):
     alpha: float
     min_requests: int
     candidate_requests: int
+    candidate_in_flight: int = 0
     expected_requests: float | None = None  # from the share and stable's requests
     tripped: Tripped | None = None  # the gateway gave the candidate up by itself
 
@@ -102,6 +103,7 @@ def judge(plan: RolloutPlan, stage: Stage, evidence: Evidence, tripped: Tripped 
         alpha=plan.alpha,
         min_requests=stage.min_requests,
         candidate_requests=evidence.candidate.requests,
+        candidate_in_flight=evidence.candidate.in_flight,
         expected_requests=_expected(stage, evidence),
         tripped=tripped,
     )
@@ -202,10 +204,10 @@ def _expected(stage: Stage, evidence: Evidence) -> float | None:
 
 
 def _shortage(facts: Facts) -> str:
-    expected, got = facts.expected_requests, facts.candidate_requests
+    expected, got = facts.expected_requests, facts.candidate_requests + facts.candidate_in_flight
     if expected is None or expected < ENOUGH_TO_MISS or got * SHORTAGE >= expected:
         return ""
-    return f"error: {got} candidate requests ended where its share should have brought about {expected:.0f}"
+    return f"error: {got} candidate requests came where its share should have brought about {expected:.0f}"
 
 
 # -- one check ------------------------------------------------------------------------------------------------------

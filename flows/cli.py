@@ -270,13 +270,17 @@ def explain(
 
     Exit status 1 when what was recorded does not follow from its values.
     """
+    from contextlib import closing
+
     from flows.explain import render
     from tasks.explain import explain_decision
+    from tasks.site import open_ledger
 
     if last and tick is not None:
         raise SlipwayError("--last and --tick name two decisions", cure="give one of them")
     settings = _project(project)
-    found = explain_decision(settings.environment, home, settings.route, release, tick)
+    with closing(open_ledger(settings.environment, home)) as ledger:
+        found = explain_decision(ledger, settings.environment.name, settings.route, release, tick)
     typer.echo(found.model_dump_json(indent=2) if as_json else render(found))
     raise typer.Exit(1 if found.differences else 0)
 

@@ -1,32 +1,27 @@
 """Finds a recorded decision in the ledger and computes it again."""
 
-from contextlib import closing
-from pathlib import Path
-
-from configs.environment import Environment
 from configs.errors import SlipwayError
+from delivery.clients.ledger import Ledger
 from delivery.explain import Explanation, explain
-from tasks.site import open_ledger
+
+RELEASES_KNOWN = 1000
 
 
 def explain_decision(
-    environment: Environment, home: Path, route: str, release_id: str | None = None, tick: int | None = None
+    ledger: Ledger, environment: str, route: str, release_id: str | None = None, tick: int | None = None
 ) -> Explanation:
     """A release's decision by its number from 1 (None: the last one in which something was judged, if any was).
 
     `release_id` None: the route's newest release. Raises SlipwayError when there is no such release or decision.
     """
-    with closing(open_ledger(environment, home)) as ledger:
-        known = ledger.releases(environment.name, route, limit=1000)
-        if release_id is None and known:
-            release_id = str(known[0]["id"])
-        if release_id is None or release_id not in [row["id"] for row in known]:
-            few = ", ".join(str(row["id"]) for row in known[:5]) or "none"
-            what = f"no release {release_id}" if release_id else "no release"
-            raise SlipwayError(
-                f"route {route} has {what}", where=f"environment {environment.name}", cure=f"known: {few}"
-            )
-        rows = ledger.decisions(release_id, heartbeats=True)
+    known = [str(row["id"]) for row in ledger.releases(environment, route, RELEASES_KNOWN)]
+    if release_id is None and known:
+        release_id = known[0]
+    if release_id is None or release_id not in known:
+        few = ", ".join(known[:5]) or "none; start one: slipway release"
+        what = f"route {route} has no release{'' if release_id is None else ' ' + release_id}"
+        raise SlipwayError(what, where=f"environment {environment}", cure=f"known: {few}")
+    rows = ledger.decisions(release_id, heartbeats=True)
     if tick is None:
         judged = [number for number, row in enumerate(rows, start=1) if row["results"]]
         tick = judged[-1] if judged else len(rows)

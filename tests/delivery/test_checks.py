@@ -176,8 +176,12 @@ def test_a_metric_that_is_absent_is_an_error_not_a_pass() -> None:
 def test_far_fewer_candidate_requests_than_its_share_are_no_pass() -> None:
     missing = judged([GOOD] * 19, [GOOD] * 200)
     assert missing.verdict == "error"
-    assert "19 candidate requests ended where its share should have brought about 130" in missing.reason
+    assert "19 candidate requests came where its share should have brought about 130" in missing.reason
     assert judged([GOOD] * 100, [GOOD] * 100).verdict == "pass"
+    waiting = Canary(plan_of(ERRORS)).tick(
+        stable=[GOOD] * 200, in_flight=[running(started_at=100 + n) for n in range(200)]
+    )
+    assert judge(waiting.plan, CANARY, waiting.evidence).verdict == "inconclusive"  # they came, and are slow
 
 
 def test_a_candidate_that_its_gateway_gave_up_has_failed() -> None:

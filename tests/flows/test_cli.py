@@ -24,6 +24,8 @@ def test_help_lists_every_command_without_importing_prefect_or_torch() -> None:
     assert done.returncode == 0
     for command in ("up", "down", "status", "build", "release", "refresh", "rollback", "approve", "watch", "demo"):
         assert f" {command} " in done.stdout
+    for command in ("plan", "explain", "replay"):
+        assert f" {command} " in done.stdout
 
 
 def test_rollback_imports_neither_prefect_nor_torch() -> None:
@@ -93,3 +95,25 @@ def test_a_plan_is_replayed_over_a_log_and_its_exit_status_is_its_verdict(
 def test_a_log_that_is_not_there_is_status_2_and_said_so(tmp_path: Path) -> None:
     wrong = slipway("replay", "--log", str(tmp_path / "nothing.parquet"), "--plan", "configs/tutor/rollout.yaml")
     assert (wrong.returncode, "does not exist" in wrong.stderr, "Traceback" in wrong.stderr) == (2, True, False)
+
+
+def test_a_plan_is_looked_at_with_the_traffic_at_hand() -> None:
+    seen = slipway("plan", "--project", "configs/tutor", "--requests-per-s", "2", "--json")
+    assert seen.returncode == 0
+    stages = json.loads(seen.stdout)["stages"]
+    assert [stage["stage"] for stage in stages] == ["0-shadow", "1-canary", "2-canary", "3-full", "4-watch"]
+    assert all(stage["false_rollback"] <= 0.05 for stage in stages)
+
+
+def test_a_blind_plan_is_status_1_and_says_where() -> None:
+    blind = slipway("plan", "--project", "configs/tutor", "--requests-per-s", "0.001")
+    assert blind.returncode == 1
+    assert "blind: in" in blind.stdout
+    assert "no candidate, however bad, is rolled back in time" in blind.stdout
+
+
+def test_a_decision_that_was_never_made_cannot_be_explained(tmp_path: Path) -> None:
+    done = slipway("explain", "--project", "configs/tutor", "--home", str(tmp_path))
+    assert done.returncode == 2
+    assert "route tutor has no release" in done.stderr
+    assert slipway("explain", "--last", "--tick", "3", "--home", str(tmp_path)).returncode == 2

@@ -20,6 +20,8 @@ from delivery.bundle import Bundle
 from delivery.clients.ledger import LeaseHeldError, Ledger
 from delivery.gate import Finding, GateDecision
 from delivery.release import Decision
+from flows.explain import render
+from tasks.explain import explain_decision
 from tasks.rollback import is_left_behind, rollback
 from tasks.rollout import ReleaseOutcome, approve, bootstrap, run_release, watch_live
 from tasks.site import Site, is_dead, own_name
@@ -95,6 +97,29 @@ def when(world: World, moment: Callable[[], bool], then: Callable[[], None]) -> 
             then()
 
     world.on_effect = on_effect
+
+
+def test_every_recorded_decision_can_be_explained_from_the_ledger(scene: Scene) -> None:
+    scene.breaks(scene.new, after_s=4)
+    released = scene.release()
+    last = explain_decision(scene.ledger, scene.site.name, "tutor")
+    assert (last.release_id, last.verdict) == (released.release_id, "fail")
+    assert released.reason == last.reason
+    every = [explain_decision(scene.ledger, scene.site.name, "tutor", tick=t + 1) for t in range(last.of_ticks)]
+    assert all(one.differences == () for one in every)
+    assert {one.who for one in every} == {scene.site.owner}
+    assert "computed again from the recorded values: the same" in render(last)
+
+
+def test_what_cannot_be_explained_is_named_with_what_can(scene: Scene) -> None:
+    with pytest.raises(SlipwayError, match="route tutor has no release"):
+        explain_decision(scene.ledger, scene.site.name, "tutor")
+    released = scene.release()
+    with pytest.raises(SlipwayError, match="no tick 9999"):
+        explain_decision(scene.ledger, scene.site.name, "tutor", tick=9999)
+    with pytest.raises(SlipwayError) as error:
+        explain_decision(scene.ledger, scene.site.name, "tutor", "r0")
+    assert released.release_id in str(error.value.cure)
 
 
 def test_a_route_starts_with_its_base(scene: Scene) -> None:
