@@ -117,6 +117,7 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         records_kept=arguments.records_kept,
         max_body_bytes=arguments.max_body_bytes,
         drain_s=arguments.drain_s,
+        reuse_port=arguments.reuse_port,
         health_interval_s=arguments.health_interval_s,
     )
 
@@ -165,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--records-kept", type=_count, default=standing.records_kept, help="attempts remembered (%(default)s)")
     add("--max-body-bytes", type=_count, default=standing.max_body_bytes, help="of a request (%(default)s)")
     add("--drain-s", type=_above_zero, default=standing.drain_s, help="for answers under way at SIGTERM (%(default)s)")
+    add("--reuse-port", action="store_true", help="share --port with other gateways of this machine")
     add("--keys", type=Path, metavar="FILE", help="let in only the API keys of this file (YAML), and watch it")
     add("--max-in-flight", type=_count, default=standing.max_in_flight, help="requests at once (%(default)s)")
     add(

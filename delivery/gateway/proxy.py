@@ -48,6 +48,7 @@ class Proxy:
     max_in_flight: int = 4096
     body_timeout_s: float = 30.0
     write_timeout_s: float = 60.0
+    is_draining: bool = False
 
     def at(self, endpoint: Endpoint) -> Handler:
         """The handler of this endpoint."""
@@ -180,7 +181,7 @@ class Proxy:
             self.attempts.end(attempt)
 
     def _plain(self, call: Call, attempt: Attempt, shown: bytes) -> web.Response:
-        return web.Response(body=shown, headers={**JSON_HEADERS, **_labels(call, attempt)})
+        return web.Response(body=shown, headers={**JSON_HEADERS, **self._labels(call, attempt)})
 
     async def _streamed(self, http: web.Request, call: Call, attempt: Attempt) -> web.StreamResponse:
         stream = await self.upstreams.stream(call, call.route.variants[attempt.variant], attempt)
@@ -191,7 +192,7 @@ class Proxy:
 
     async def _relay(self, http: web.Request, call: Call, attempt: Attempt, stream: Stream) -> web.StreamResponse:
         """From the first content on nothing is retried: what breaks now, the user sees as an error frame."""
-        response = web.StreamResponse(headers={**STREAM_HEADERS, **_labels(call, attempt)})
+        response = web.StreamResponse(headers={**STREAM_HEADERS, **self._labels(call, attempt)})
         try:
             await response.prepare(http)
             try:
@@ -216,7 +217,14 @@ class Proxy:
     def _poor(self, call: Call, attempt: Attempt, shown: bytes) -> web.Response:
         if not call.stream:
             return self._plain(call, attempt, shown)
-        return web.Response(body=shown, headers={**STREAM_HEADERS, **_labels(call, attempt)})
+        return web.Response(body=shown, headers={**STREAM_HEADERS, **self._labels(call, attempt)})
+
+    def _labels(self, call: Call, attempt: Attempt) -> dict[str, str]:
+        labels = {"x-request-id": call.request_id, "x-slipway-request-id": call.request_id}
+        labels["x-slipway-variant"] = attempt.variant
+        if self.is_draining:
+            labels["Connection"] = "close"
+        return labels
 
     async def _write(self, response: web.StreamResponse, data: bytes) -> None:
         async with asyncio.timeout(self.write_timeout_s):
@@ -226,11 +234,6 @@ class Proxy:
 def routes_for(client: Client | None, tables: Tables) -> list[str]:
     """The names of the routes that this client may ask."""
     return sorted(name for name in tables.routes if client is None or client.may_ask(name))
-
-
-def _labels(call: Call, attempt: Attempt) -> dict[str, str]:
-    number = call.request_id
-    return {"x-request-id": number, "x-slipway-request-id": number, "x-slipway-variant": attempt.variant}
 
 
 def _broken_off(failure: UpstreamError) -> bytes:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import logging
 import secrets
 import time
@@ -27,6 +26,7 @@ from delivery.gateway.feedback import PATH as FEEDBACK_PATH
 from delivery.gateway.feedback import FeedbackDesk
 from delivery.gateway.health import Health
 from delivery.gateway.keys import Keys, read_keys
+from delivery.gateway.listeners import Address, Listener, Quiet, listen
 from delivery.gateway.metrics import Metrics
 from delivery.gateway.mirror import Mirror
 from delivery.gateway.proxy import Proxy, routes_for
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("slipway.gateway")
 METHODS = dict.fromkeys(("/v1/models", "/healthz", "/readyz", "/openapi.json"), "GET")
 METHODS |= dict.fromkeys((FEEDBACK_PATH, *(endpoint.path for endpoint in ENDPOINTS)), "POST")
+LAST_REQUESTS_S = 0.3  # for what a kept connection may be sending when the gateway stops
 OPENAPI = orjson.dumps(openapi.page())
 
 
@@ -146,11 +147,19 @@ class Gateway:
             return refusal
         return ApiError(404, "There is no such path here.", code="no_such_path").response()
 
-    async def drain(self, seconds: float) -> None:
-        """Waits for users' answers that are under way, not longer than this."""
-        self.is_draining = True
-        until = time.monotonic() + seconds
-        while time.monotonic() < until and any(a.role != "mirror" for a in self.attempts.in_flight):
+    async def drain(self, listener: Listener, seconds: float) -> None:
+        """Waits for users' answers that are under way, not longer than this.
+
+        Clients that keep their connection are told to close it, and get a moment to send what they have begun to send.
+        """
+        self.is_draining = self.proxy.is_draining = True
+        until, quiet = time.monotonic() + seconds, Quiet(LAST_REQUESTS_S)
+        while time.monotonic() < until:
+            busy = any(a.role != "mirror" for a in self.attempts.in_flight)
+            if not busy and not listener.has_connections:
+                return
+            if quiet.lasts(busy):
+                return
             await asyncio.sleep(0.02)
 
 
@@ -191,17 +200,14 @@ async def serving(
                 settings.admin_token,
                 settings.table is not None,
             )
-            listened = await _listen(
-                stack, admin.app(), settings.admin_host, settings.admin_port, "--admin-port", settings.idle_connection_s
-            )
-            gateway.admin_port = listened[1]
-        app = gateway.app(settings.max_body_bytes)
-        site, gateway.port = await _listen(
-            stack, app, settings.host, settings.port, "--port", settings.idle_connection_s
-        )
+            inside = Address(settings.admin_host, settings.admin_port, "--admin-port", settings.idle_connection_s)
+            gateway.admin_port = (await listen(stack, admin.app(), inside)).port
+        users = Address(settings.host, settings.port, "--port", settings.idle_connection_s, settings.reuse_port)
+        listener = await listen(stack, gateway.app(settings.max_body_bytes), users)
+        gateway.port = listener.port
         yield gateway
-        await site.stop()
-        await gateway.drain(settings.drain_s)
+        await listener.site.stop()
+        await gateway.drain(listener, settings.drain_s)
 
 
 def _traffic_writer(settings: Settings, wall: Clock) -> "TrafficWriter | None":
@@ -232,31 +238,6 @@ def _started(log: "TrafficWriter") -> "TrafficWriter":
             what, where=str(error.filename), cure="choose another folder in the traffic log's settings"
         ) from None
     return log
-
-
-async def _listen(
-    stack: contextlib.AsyncExitStack, app: web.Application, host: str, port: int, flag: str, idle_s: float
-) -> tuple[web.TCPSite, int]:
-    """Opens a listener; it is closed with the stack."""
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        handler_cancellation=True,
-        auto_decompress=False,
-        shutdown_timeout=0.02,
-        keepalive_timeout=idle_s,
-    )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, host, port, backlog=1024)
-    try:
-        await site.start()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            cure = f"choose another one with {flag}, or stop what listens there"
-            raise SlipwayError(f"port {port} on {host} is in use", cure=cure) from None
-        raise SlipwayError(f"cannot listen on {host}:{port}: {error.strerror or error}", cure=f"see {flag}") from None
-    return site, int(runner.addresses[0][1])
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -32,4 +32,5 @@ class Settings:
     max_in_flight: int = 4096  # requests
     idle_connection_s: float = 75.0  # without a whole request's head on it
     drain_s: float = 8.0
+    reuse_port: bool = False  # several gateways on one port of one machine
     health_interval_s: float = 2.0

@@ -15,7 +15,8 @@ import httpx
 import pytest
 import yaml
 from gateway_world import CHAT, TOKEN, World, all_to_new, eventually, table_for
-from stub_upstream import ROLE, Gate, chunk, frame, sends
+from stub_upstream import DONE, ROLE, Gate, chunk, frame, says, sends
+from test_gateway_failover import free_port
 
 import delivery.gateway
 from configs.errors import ConfigError
@@ -33,7 +34,16 @@ class Process:
     """`python -m delivery.gateway` on free ports, which it tells in its first line."""
 
     def __init__(self, arguments: tuple[str, ...], token: str):
-        command = [sys.executable, "-m", "delivery.gateway", "--port", "0", "--admin-port", "0", *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "delivery.gateway",
+            "--port",
+            "0",
+            "--admin-port",
+            "0",
+            *arguments,
+        ]
         env = os.environ | {"SLIPWAY_ADMIN_TOKEN": token}
         self.popen = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
         assert self.popen.stderr is not None
@@ -214,6 +224,55 @@ def test_a_table_is_served_though_it_cannot_be_kept(world: World, tmp_path: Path
     )
     assert response.json() == {"revision": 1, "lease_remaining_s": None, "kept": False}
     assert running.said() == "I am old-model"
+
+
+def test_gateways_on_one_port_replace_each_other_under_load_without_a_lost_request(
+    world: World, start: Start, tmp_path: Path
+) -> None:
+    file = tmp_path / "table.yaml"
+    file.write_text(yaml.safe_dump(table_for(world.upstream().url).model_dump(mode="json")))
+    port = free_port()
+    arguments = ("--table", file, "--reuse-port", "--port", port)
+    gateways, stop = [start(*arguments)], threading.Event()
+
+    def load(_: int) -> list[int]:
+        statuses = []
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", verify=False, timeout=20) as http:
+            while not stop.is_set():
+                statuses.append(http.post("/v1/chat/completions", json=CHAT).status_code)
+        return statuses
+
+    with ThreadPoolExecutor(4) as pool:
+        loads = [pool.submit(load, worker) for worker in range(4)]
+        for _ in range(2):
+            gateways.append(start(*arguments))
+            assert gateways[-2].end() == 0
+            before = gateways[-1].admin.records(0).last_seq
+            eventually(lambda before=before: gateways[-1].admin.records(0).last_seq > before + 8)  # type: ignore[misc]
+        stop.set()
+        statuses = [status for result in loads for status in result.result()]
+    assert len(statuses) > 20
+    assert set(statuses) == {200}
+
+
+def test_a_gateway_that_stops_asks_its_clients_to_close_their_connections(world: World, start: Start) -> None:
+    gate = Gate()
+    stub = world.upstream(**{"old-model": sends(ROLE, frame(chunk({"content": "So "})), gate, DONE)})
+    process = start("--drain-s", "10")
+    process.admin.put_table(table_for(stub.url))
+    with httpx.Client(base_url=process.url, verify=False) as kept, httpx.Client(base_url=process.url) as other:
+        assert "connection" not in kept.get("/readyz").headers
+        with other.stream("POST", "/v1/chat/completions", json=CHAT | {"stream": True}) as stream:
+            lines = stream.iter_lines()
+            assert any("So" in line for line in lines)
+            process.popen.send_signal(signal.SIGTERM)
+            eventually(lambda: kept.get("/readyz").status_code == 503)
+            stub.behaviours["old-model"] = says("the last one")
+            last = kept.post("/v1/chat/completions", json=CHAT)
+            assert (last.status_code, last.headers["connection"]) == (200, "close")
+            gate.open(world.loop)
+            list(lines)
+    assert process.popen.wait(20) == 0
 
 
 def test_a_port_in_use_is_named_with_the_flag_that_changes_it(world: World, capsys: pytest.CaptureFixture[str]) -> None:
