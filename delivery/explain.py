@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from configs.errors import SlipwayError
 from configs.strict import Strict
-from delivery.checks import CheckResult, Facts, Finding, Judgement, conclude
+from delivery.checks import CheckResult, Facts, Judgement, conclude
+from delivery.findings import Finding
 
 
 class Explanation(Strict):

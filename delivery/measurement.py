@@ -13,7 +13,7 @@ from pydantic import Field
 from configs.checks import Check
 from configs.rollout import Prices
 from configs.strict import Strict
-from delivery.analysis import pairs
+from delivery.analysis import pairs, two_sample
 from delivery.analysis.bets import RATE_LIFTS, TAIL_LIFTS, Claim
 from delivery.analysis.family import Process
 from delivery.analysis.one_sample import Limit, OneSample
@@ -121,7 +121,7 @@ def _process(check: Check, past: Past, claim: Claim, *, paired: bool) -> Process
         return OneSample(test=test)
     if check.kind == "rate":
         comparison = Comparison(ratio=ratio, increase=more, claim=claim)
-        return TwoSample(test=comparison, known_n=past.n, known_total=past.hits)
+        return two_sample.learn(TwoSample(test=comparison), two_sample.counts(past.n, past.hits, 0, 0))
     if check.kind == "p95":
         return relative_quantile(1 - TAIL, ratio, more, claim)
     return typical(ratio, more, claim)

@@ -18,10 +18,8 @@ from configs.rollout import RolloutPlan, Stage
 from configs.routing import FULL_BP
 from configs.strict import Strict
 from delivery.analysis import one_sample, two_sample
-from delivery.analysis.family import Process
+from delivery.analysis.family import Process, core
 from delivery.analysis.one_sample import OneSample
-from delivery.analysis.quantiles import RelativeQuantile
-from delivery.analysis.ranks import Typical
 from delivery.analysis.two_sample import Standing, TwoSample
 from delivery.analysis.wealth import Array, e_values
 from delivery.measurement import Measurement, Past, begin
@@ -171,8 +169,7 @@ def _paths(
     stable_p, candidate_p = outcomes(check, assumed, effect, paired=found.paired)
     blocks, runs = traffic.candidate.shape
     shape = (runs, len(effect))
-    inner = process.rate if isinstance(process, RelativeQuantile) else process
-    inner = inner.mean if isinstance(inner, Typical) else inner
+    inner = core(process)
     path = np.ones((blocks, *shape))
     wealth, seen = np.zeros((*shape, 5)), np.zeros(shape)
     standing = _start(inner, shape) if isinstance(inner, TwoSample) else None

@@ -14,7 +14,6 @@ from typing import Annotated
 from pydantic import Field
 
 from configs.strict import Strict
-from delivery.analysis import one_sample, quantiles, ranks, two_sample
 from delivery.analysis.one_sample import OneSample
 from delivery.analysis.quantiles import RelativeQuantile
 from delivery.analysis.ranks import Typical
@@ -23,17 +22,15 @@ from delivery.analysis.two_sample import TwoSample
 Process = Annotated[TwoSample | OneSample | RelativeQuantile | Typical, Field(discriminator="kind")]
 
 
-def e_value(process: Process) -> float:
-    """The evidence for a process's claim; 1 before any data."""
+def core(process: Process) -> TwoSample | OneSample:
+    """The test inside: that of the exceedances of a quantile, or of the mean of ranks."""
     match process:
-        case TwoSample():
-            return two_sample.e_value(process)
-        case OneSample():
-            return one_sample.e_value(process)
         case RelativeQuantile():
-            return quantiles.e_value(process)
+            return process.rate
         case Typical():
-            return ranks.e_value(process)
+            return process.mean
+        case _:
+            return process
 
 
 class Member(Strict):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from delivery.analysis import one_sample, quantiles, ranks, two_sample
-from delivery.analysis.family import Process, e_value
+from delivery.analysis.family import Process, core
 from delivery.analysis.one_sample import Limit, OneSample
 from delivery.analysis.two_sample import Block, Comparison, Standing, TwoSample, advance, counts
 from delivery.analysis.wealth import MOST, e_values, grow, unspent
@@ -23,6 +23,11 @@ COMPARISONS = [
     Comparison(claim="better", ratio=1.3, increase=0.01),
 ]
 LIMITS = [Limit(limit=0.05), Limit(limit=0.05, claim="better")]
+
+
+def e_value(process: Process) -> float:
+    inner = core(process)
+    return float(e_values(np.array(inner.wealth), inner.blocks))
 
 
 def chance(n, hits, rate):

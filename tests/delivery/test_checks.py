@@ -10,8 +10,9 @@ from traffic_of import CANARY, ERRORS, NOTHING, SHADOW, Canary, page, plan_of, r
 
 from configs.checks import Check
 from configs.rollout import RolloutPlan, Stage
-from delivery.checks import CheckResult, Finding, Judgement, conclude, judge
+from delivery.checks import CheckResult, Judgement, conclude, judge
 from delivery.evidence import fold
+from delivery.findings import Finding
 from delivery.records import Tripped
 
 GOOD: dict[str, Any] = {}
