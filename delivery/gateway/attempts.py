@@ -212,10 +212,14 @@ def _record(attempt: Attempt) -> dict[str, Any]:
 
 def _feedback(given: Given) -> dict[str, Any]:
     said = {"at": given.at, "rating": given.rating, "escalated": given.escalated}
-    return {"seq": given.seq, "request_id": given.about.request_id, **_in_flight(given.about), **said}
+    return {"seq": given.seq, "request_id": given.about.request_id, **_assigned(given.about), **said}
 
 
 def _in_flight(attempt: Attempt) -> dict[str, Any]:
+    return {**_assigned(attempt), "ttft_s": attempt.ttft_s}
+
+
+def _assigned(attempt: Attempt) -> dict[str, Any]:
     return {
         "route": attempt.route,
         "epoch": attempt.epoch,
@@ -223,5 +227,4 @@ def _in_flight(attempt: Attempt) -> dict[str, Any]:
         "role": attempt.role,
         "user": attempt.user,
         "started_at": attempt.started_at,
-        "ttft_s": attempt.ttft_s,
     }
