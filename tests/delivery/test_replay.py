@@ -93,6 +93,32 @@ def test_a_candidate_that_fails_outright_is_given_up_as_its_gateway_would_have_d
     assert replayed(steady(60, bad_from=1, user="ada"), plan).after_s > found.after_s  # one user's bad luck
 
 
+@pytest.mark.parametrize(
+    ("metric", "bad"),
+    [
+        ("feedback_negative", {"rating": -1}),
+        ("escalation", {"escalated": True}),
+        ("contract:format", {"verdicts": {"format": True}}),
+    ],
+)
+def test_what_users_say_and_what_the_contract_says_are_judged_as_well(metric: str, bad: dict[str, Any]) -> None:
+    check = {"metric": metric, "max_increase": 0.3, "stages": ["canary", "full"]}
+    plan = RolloutPlan.model_validate(PLAN.model_dump() | {"checks": [{"metric": "error_rate", "max": 0.3}, check]})
+    good = [row | {"rating": 1, "verdicts": {"format": False}} for row in steady(60)]
+    assert replayed(good, plan).outcome == "live"
+    found = replayed([row | bad if row["variant"] == "new" else row for row in good], plan)
+    assert found.outcome == "rolled_back"
+    assert metric.replace("_", " ") in found.reason
+
+
+def test_feedback_that_comes_later_counts_for_the_stage_in_which_its_answer_began() -> None:
+    check = {"metric": "escalation", "max_increase": 0.3, "stages": ["canary", "full"]}
+    plan = RolloutPlan.model_validate(PLAN.model_dump() | {"checks": [{"metric": "error_rate", "max": 0.3}, check]})
+    late = {"variant": "new", "is_feedback": True, "escalated": True, "ended_at": 1005.0}
+    told = [late | {"started_at": 1000.0, "request_id": f"r{n}"} for n in range(200)]
+    assert replayed([*steady(60), *told], plan).outcome == "live"  # all of it about answers given in shadow
+
+
 def test_what_is_in_the_log_later_changes_nothing_that_was_decided_before() -> None:
     short, long = replayed(steady(120, bad_from=3)), replayed(steady(400, bad_from=3))
     assert short.moments == long.moments
