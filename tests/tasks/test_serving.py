@@ -14,6 +14,8 @@ import pytest
 
 from configs.environment import Environment, GatewayConfig, VllmConfig
 from configs.errors import SlipwayError
+from configs.loading import load
+from configs.traffic_log import TrafficLog
 from delivery.clients import processes
 from tasks import serving
 
@@ -144,6 +146,20 @@ def test_the_environments_file_of_api_keys_is_the_gateways(place: Place) -> None
     argv = serving.gateway_command(environment, place.home, "token").argv
     assert argv[argv.index("--keys") + 1] == str(Path("keys.yaml").absolute())
     assert "--keys" not in serving.gateway_command(place.environment, place.home, "token").argv
+
+
+def test_the_gateway_is_given_the_traffic_logs_settings_as_a_file_and_changed_ones_are_noticed(place: Place) -> None:
+    def command(**settings: float) -> tuple[str, dict[str, str]]:
+        logged = GatewayConfig(traffic_log=TrafficLog(**settings))
+        environment = place.environment.model_copy(update={"gateway": logged})
+        found = serving.gateway_command(environment, place.home, "token")
+        return found.argv[found.argv.index("--traffic-log") + 1], dict(found.settings)
+
+    file, known = command(share=0.5)
+    assert load(Path(file), TrafficLog) == TrafficLog(share=0.5)
+    assert command(share=0.5) == (file, known)
+    assert command(share=0.1)[1] != known
+    assert "--traffic-log" not in serving.gateway_command(place.environment, place.home, "token").argv
 
 
 def test_the_addresses_are_reachable_ones() -> None:
