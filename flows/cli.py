@@ -197,6 +197,7 @@ def experiment(
         str | None, typer.Option(help="Another gateway's admin URL; SLIPWAY_ADMIN_TOKEN opens it.")
     ] = None,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of each interval.")] = 0.95,
+    log: Annotated[Path | None, typer.Option(help="The gateway's traffic log; by default what it remembers.")] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Compare the arms of the experiment that a gateway serves: errors, contract, latency, tokens, feedback."""
@@ -207,12 +208,12 @@ def experiment(
     from tasks.serving import ADMIN_TOKEN, addresses, admin_token
 
     if admin is not None and route is not None:
-        found = experiment_report(admin, os.environ.get(ADMIN_TOKEN, ""), route, confidence)
+        found = experiment_report(admin, os.environ.get(ADMIN_TOKEN, ""), route, confidence, log)
     else:
         settings = load_project(project)
         token = admin_token(settings.environment, home)
         url = admin or addresses(settings.environment).admin_url
-        found = experiment_report(url, token, route or settings.route, confidence)
+        found = experiment_report(url, token, route or settings.route, confidence, log)
     typer.echo(json.dumps(asdict(found), indent=2) if as_json else found.render())
 
 

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy
 import pyarrow
@@ -16,11 +16,12 @@ from pyarrow import parquet
 
 from configs.errors import ConfigError, Problem
 from delivery.recorded import Traffic
+from delivery.records import Role
 from delivery.traffic_columns import COLUMNS, CONTRACT, Column, Kind
 
 UNUSED = frozenset(("epoch", "bundle", "streamed", "prompt", "answer", "comment"))
 WANTED = tuple(column for column in COLUMNS if column.name not in UNUSED)
-VALUES = {"event": ("attempt", "feedback"), "role": ("served", "failover", "mirror"), "rating": (-1, 0, 1)}
+VALUES = {"event": ("attempt", "feedback"), "role": get_args(Role), "rating": (-1, 0, 1)}
 CURE = "see delivery/TRAFFIC_LOG.md for what each column holds"
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,9 @@ from gateway_world import TOKEN, World, table_for
 from stub_upstream import refuses
 from typer.testing import CliRunner
 
+from configs.errors import SlipwayError
+from configs.traffic_log import TrafficLog
+from delivery.clients.traffic_log import read_traffic
 from flows.cli import app
 from tasks.experiment import experiment_report
 
@@ -71,3 +75,20 @@ def test_the_command_shows_the_report_and_says_which_routes_have_one(
     assert {arm["variant"] for arm in as_json["arms"]} == {"old", "new", "former"}
     missing = CliRunner().invoke(app, ["experiment", "--admin", running.admin_url, "--route", "other"])
     assert "routes with one: tutor" in str(missing.exception)
+
+
+def test_the_report_from_the_traffic_log_is_the_one_from_the_gateways_memory(world: World, tmp_path: Path) -> None:
+    contract = {"detectors": {"short": {"kind": "form", "max_words": 2}}}
+    table = table_for(world.upstream().url, contract=contract, testers={"1": "new"}, **TONE)
+    running = world.gateway(table, traffic_log=TrafficLog(folder=tmp_path))
+    asked = [running.ask(user=str(user)).headers["x-request-id"] for user in range(20)]
+    for request_id in asked[:5]:
+        running.http.post("/v1/feedback", json={"request_id": request_id, "rating": -1})
+    remembered = experiment_report(running.admin_url, TOKEN, "tutor")
+    world.do(world.stack.aclose())
+    later = world.gateway(table)
+    assert experiment_report(later.admin_url, TOKEN, "tutor").arms != remembered.arms
+    assert experiment_report(later.admin_url, TOKEN, "tutor", log=tmp_path).arms == remembered.arms
+    assert "tester" in {role for role in read_traffic(tmp_path, candidate="new", stable="old").traffic.role}
+    with pytest.raises(SlipwayError, match=r"no \*\.parquet"):
+        experiment_report(later.admin_url, TOKEN, "tutor", log=tmp_path / "elsewhere")
