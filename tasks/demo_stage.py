@@ -62,7 +62,7 @@ def traffic(project: Project, folder: Path, name: str, *, rate: float, seed: int
     out = folder / f"traffic-{name}.jsonl"
     url = serving.addresses(project.environment).gateway_url
     words = ["--url", url, "--route", project.route, "--rate", str(rate), "--seed", str(seed), "--duration", "0"]
-    argv = (sys.executable, "-m", "tasks.traffic", *words, "--users", "60", "--out", str(out))
+    argv = (sys.executable, "-m", "tasks.traffic", *words, "--users", "120", "--out", str(out))
     process = processes.launch(Command(name="traffic", argv=argv, grace_s=60.0), folder, attached=True)
     seen = Seen()
     try:
