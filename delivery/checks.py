@@ -132,8 +132,11 @@ def _result(
         verdict = "error"
     elif finding.check not in unproven:
         verdict = "pass"
+    enough = f"{needs:g} suffice"
+    if finding.check in failure.blamed and not alone:
+        enough = f"all checks together {failure.e_value:.3g}, {needed:g} suffice"
     said = {
-        "fail": f"evidence {worse:.3g} that it is worse, {needs:g} suffice",
+        "fail": f"evidence {worse:.3g} that it is worse, {enough}",
         "pass": f"evidence {better:.3g} that it is within, {needed:g} needed",
         "inconclusive": f"not enough to tell: evidence {better:.3g} of {needed:g} that it is within,"
         f" {worse:.3g} of {needs:g} that it is worse",

@@ -108,7 +108,8 @@ def show_release(outcome: ReleaseOutcome) -> None:
     ]
     key = f"release {outcome.release_id or short(outcome.bundle)}"
     show_table(key, rows, f"{outcome.outcome}: {outcome.reason}")
-    show_markdown(f"{key} outcome", f"**{outcome.outcome}** - {outcome.reason}", "how the release ended")
+    text = f"**{outcome.outcome}** - {outcome.reason}\n\n```\n{render(outcome)}\n```"
+    show_markdown(f"{key} outcome", text, "how the release ended, stage by stage")
 
 
 def render(outcome: ReleaseOutcome) -> str:

@@ -225,6 +225,7 @@ def test_checks_share_one_budget_and_may_fail_together() -> None:
     assert lonely.verdict == "inconclusive"
     both = conclude([findings[0], findings[1].model_copy(update={"check": "the other"})], facts)
     assert both.verdict == "fail"
+    assert f"all checks together {both.e_value:.3g}, 20 suffice" in both.reason
 
 
 def _silent(finding: Finding) -> Finding:
