@@ -37,7 +37,8 @@ def prefect_server(folder: Path, on_progress: Progress) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}/api"
     own = {"PREFECT_HOME": str((folder / "prefect").absolute()), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     argv = (sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
-    command = Command(name="prefect", argv=argv, env=own)
+    # The UI runs in the browser and has to be told where its server is: by default it looks at port 4200.
+    command = Command(name="prefect", argv=argv, env={**own, "PREFECT_SERVER_UI_API_URL": address})
     ready = lambda: _answers(f"{address}/health")  # noqa: E731
     processes.start(command, folder, ready=ready, timeout_s=180.0, attached=True, on_progress=on_progress)
     os.environ.update(own, PREFECT_API_URL=address)

@@ -112,6 +112,11 @@ def test_every_flow_is_deployed_with_described_parameters_and_refresh_has_a_week
     assert [s["schedule"]["cron"] for s in flows["refresh"]["schedules"]] == ["0 3 * * 1"]
 
 
+def test_the_ui_in_a_browser_is_told_where_its_server_is(prefect_api: str) -> None:
+    settings = httpx.get(f"{prefect_api.removesuffix('/api')}/ui-settings").raise_for_status().json()
+    assert settings["api_url"] == prefect_api
+
+
 def test_a_refresh_run_by_the_worker_takes_an_adapter_live_without_a_failed_request(
     live: LiveProject, prefect_api: str
 ) -> None:
