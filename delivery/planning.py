@@ -118,7 +118,9 @@ def _stage(plan: RolloutPlan, index: int, requests_per_s: float, assumed: Assume
     outlooks = []
     for check in checks:
         found = begin(check, Past(n=100, hits=round(100 * assumed.rate(check))), in_shadow=stage.kind == "shadow")
-        worse, better = (_paths(claim, found, check, assumed, traffic, rng) for claim in (found.worse, found.better))
+        every = effects(check, assumed)
+        worse = _paths(found.worse, found, check, assumed, every, traffic, rng)
+        better = _paths(found.better, found, check, assumed, every[:1], traffic, rng)
         needed = (gating if check.gates else 1) / plan.alpha
         shown = better[:, :, 0] >= 1 / plan.alpha
         if check.gates:
@@ -162,10 +164,15 @@ def _arrivals(
 
 
 def _paths(
-    process: Process, found: Measurement, check: Check, assumed: Assumed, traffic: _Traffic, rng: np.random.Generator
+    process: Process,
+    found: Measurement,
+    check: Check,
+    assumed: Assumed,
+    effect: Array,
+    traffic: _Traffic,
+    rng: np.random.Generator,
 ) -> Array:
     """E-values after each block: (blocks, runs, effects)."""
-    effect = effects(check, assumed)
     stable_p, candidate_p = outcomes(check, assumed, effect, paired=found.paired)
     blocks, runs = traffic.candidate.shape
     shape = (runs, len(effect))
