@@ -66,6 +66,7 @@ def _again(row: Mapping[str, Any]) -> tuple[Judgement | None, tuple[str, ...]]:
     again = conclude(findings, facts)
     differences = [] if again.verdict == row["verdict"] else [f"verdict {row['verdict']}, now {again.verdict}"]
     for before, now in zip(recorded, again.results, strict=True):
-        changed = [name for name in CheckResult.model_fields if getattr(before, name) != getattr(now, name)]
+        values = [name for name in CheckResult.model_fields if name != "sentence"]  # a new version may word it anew
+        changed = [name for name in values if getattr(before, name) != getattr(now, name)]
         differences += [f"{now.check}: {n} {getattr(before, n)!r}, now {getattr(now, n)!r}" for n in changed]
     return again, tuple(differences)
