@@ -91,7 +91,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         "variant: the column is needed, but missing\n      -> is it 'Variant'?",
         "status: string is no whole",
         "ttft_s: 1 of 2 rows must be a finite number",
-        "role: 1 of 2 rows must be one of served, failover, mirror, found 'shadowed'",
+        "role: 1 of 2 rows must be one of served, failover, mirror, tester, found 'shadowed'",
         "rating: 1 of 2 rows must be one of -1, 0, 1, found 5",
         "completion_tokens: 1 of 2 rows must not be below 0, found -1",
         "escalated: int64 is no flag",
