@@ -25,7 +25,7 @@ from delivery.progress import Progress
 from delivery.records import Record
 from tasks import serving
 
-FAULTS = {"error_rate": 0.7, "latency_s": 1.0}
+FAULTS = {"error_rate": 0.9, "latency_s": 1.0}
 FAULTS_AFTER_S = 3.0  # of the candidate's first share
 POLL_S = 0.02
 

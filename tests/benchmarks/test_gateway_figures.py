@@ -32,6 +32,7 @@ def test_quantiles_are_values_that_occurred() -> None:
     assert [quantile([3.0, 1.0, 2.0], q) for q in (0.0, 0.5, 0.99)] == [1.0, 2.0, 3.0]
 
 
+@pytest.mark.live
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the benchmark needs two cores")
 def test_a_short_run_measures_both_and_loses_no_request(tmp_path: Path) -> None:
     allowed = os.sched_getaffinity(0)

@@ -29,7 +29,7 @@ RELEASE_S = 600
 
 @pytest.fixture(scope="module")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prefect server with a work pool to which `prefect deploy --all` has deployed every flow, and a worker."""
+    """A Prefect server with a work pool to which `prefect deploy --all` has deployed every flow."""
     folder = tmp_path_factory.mktemp("prefect")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("PREFECT_API_URL", "PREFECT_HOME"):
@@ -37,16 +37,22 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with demo_stage.prefect_server(folder, lambda done, total, text: None) as url:
             prefect("work-pool", "create", "slipway", "--type", "process")
             prefect("--no-prompt", "deploy", "--all")
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "prefect", "worker", "start", "--pool", "slipway"],
-                stdout=(folder / "worker.log").open("wb"),
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            try:
-                yield f"{url}/api"
-            finally:
-                kill_group(worker)
+            yield f"{url}/api"
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process worker of the pool, in a group of its own with the flows that it runs."""
+    started = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "worker", "start", "--pool", "slipway"],
+        stdout=(tmp_path_factory.mktemp("worker") / "worker.log").open("wb"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield started
+    finally:
+        kill_group(started)
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +123,7 @@ def test_the_ui_in_a_browser_is_told_where_its_server_is(prefect_api: str) -> No
     assert settings["api_url"] == prefect_api
 
 
+@pytest.mark.usefixtures("worker")
 def test_a_refresh_run_by_the_worker_takes_an_adapter_live_without_a_failed_request(
     live: LiveProject, prefect_api: str
 ) -> None:
@@ -172,13 +179,7 @@ def test_users_are_served_by_stable_when_the_controller_is_killed_and_the_releas
         controller = other.start("release", bundle)
         eventually(lambda: _share(live), RELEASE_S, "the candidate gets a share")
         kill_group(controller)
-        lease_s = other.project.rollout.lease_s
-        time.sleep(lease_s + 0.5)  # the lease is measured by the gateway's own clock
-        cut = time.time()  # the gateway runs here: its clock is ours. Answers begun before may still be on their way
-        time.sleep(5)
-        after = [r for r in live.records() if r.started_at > cut]
-        assert after, "users ask all the time"
-        assert {r.variant for r in after} == {stable}
+        assert after_the_lease(live, other) == {stable}
         assert live.status()["unfinished"]["phase"] == "stage"
         resumed = other.slipway("release", bundle, timeout_s=RELEASE_S)
     assert "live" in resumed.stdout
@@ -237,6 +238,36 @@ def test_a_gateway_and_then_vllm_killed_in_the_middle_of_a_canary_come_back_and_
     assert list(status["shares"].values()) == [10_000]
     live_now = live.route().stable
     assert (live_now == stable) == (release.returncode == 1), "rolled back to stable, or live"
+
+
+def test_a_release_whose_worker_is_killed_with_all_its_flows_goes_on_from_the_command_line(
+    live: LiveProject, prefect_api: str, worker: subprocess.Popen[bytes]
+) -> None:
+    fourth, bundle = build_with_limit(live, "fourth", 34)
+    stable = live.route().stable
+    with users(live, "killed-worker") as seen:
+        parameters = {"bundle": bundle, "project": str(fourth.folder), "home": str(live.home), "by": "tester"}
+        start_run(prefect_api, "release/slipway", parameters)
+        eventually(lambda: _share(live), RELEASE_S, "the candidate gets a share")
+        process = psutil.Process(worker.pid)
+        for victim in [process, *process.children(recursive=True)]:
+            victim.kill()
+        assert after_the_lease(live, fourth) == {stable}
+        assert live.status()["unfinished"]["phase"] == "stage"
+        resumed = fourth.slipway("release", bundle, timeout_s=RELEASE_S)
+    assert "live" in resumed.stdout
+    assert seen.failures == 0, seen.errors
+    assert live.status()["live"] == bundle
+
+
+def after_the_lease(live: LiveProject, released: LiveProject) -> set[str]:
+    """Who answers the users, once the lease of a silent controller has run out."""
+    time.sleep(released.project.rollout.lease_s + 0.5)  # the lease is measured by the gateway's own clock
+    cut = time.time()  # the gateway runs here: its clock is ours. Answers begun before may still be on their way
+    time.sleep(5)
+    after = [record for record in live.records() if record.started_at > cut]
+    assert after, "users ask all the time"
+    return {record.variant for record in after}
 
 
 def kill_inside(live: LiveProject, name: str, words: str) -> None:

@@ -749,6 +749,7 @@ def written_so_far(ledger: Ledger) -> dict[str, list[str]]:
 BEGINNINGS = [good, bad, taken_back_by_hand, taken_back_in_the_middle, watched_until_it_broke]
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("begin", BEGINNINGS, ids=lambda f: f.__name__)
 def test_whoever_is_killed_after_any_effect_does_no_harm_and_all_ends_as_it_would_have(
     home: Path, tmp_path_factory: pytest.TempPathFactory, begin: Callable[[Scene], Callable[[], object]]

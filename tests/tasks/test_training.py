@@ -56,6 +56,7 @@ def run_here(model, dataset, folder, config, events):
     run_training(run, events.append)
 
 
+@pytest.mark.live
 @pytest.mark.timeout(400)
 def test_a_training_killed_in_the_middle_goes_on_from_its_checkpoint_and_is_then_never_done_again(
     model, dataset, tmp_path
