@@ -5,12 +5,12 @@ The gateway judges complete answers by it, for stable and candidate alike; a rel
 JUDGED_CHARS characters after the user has the answer: whoever writes one answers for its running time.
 """
 
-import re
 from typing import Annotated, Any, Literal, Self
 
 import jsonschema
 from pydantic import Field, field_validator, model_validator
 
+from configs.patterns import Regex
 from configs.strict import Strict
 
 JUDGED_CHARS = 8_000  # of an answer are kept; a longer one is judged by these as far as that is possible
@@ -44,18 +44,9 @@ class Pattern(Strict):
     """Broken by an answer in which a pattern is found (or, with `broken_by: absence`, is not)."""
 
     kind: Literal["pattern"]
-    pattern: str = Field(min_length=1, description="a regular expression, searched anywhere in the answer")
+    pattern: Regex = Field(description="a regular expression, searched anywhere in the answer")
     broken_by: Literal["presence", "absence"] = "presence"
     ignore_case: bool = True
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        return pattern
 
 
 class Json(Strict):

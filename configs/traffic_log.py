@@ -1,27 +1,18 @@
 """What the gateway writes down of the requests that pass it: how many, with or without text, and for how long."""
 
-import re
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from configs.patterns import Regex
 from configs.strict import Strict
 
 
 class Redaction(Strict):
     """What is put in a pattern's place before a text is written."""
 
-    pattern: str = Field(min_length=1, description="a regular expression")
+    pattern: Regex = Field(description="a regular expression")
     replacement: str = "[redacted]"
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        return pattern
 
 
 USUAL = (
