@@ -132,14 +132,7 @@ def evaluate_ablation(
     """The base model with the adapter's prompt, where the project asks for it."""
     if not project.evals.ablation:
         return {}
-    subject = evals.Subject(
-        name="base_adapter_prompt",
-        model=project.model.name,
-        system_prompt=project.prompts.adapter,
-        temperature=project.prompts.sampling.temperature,
-        max_tokens=project.prompts.sampling.max_tokens,
-        identity=model.model_revision(base),
-    )
+    subject = _prompted(project, "base_adapter_prompt", project.model.name, model.model_revision(base))
     return {subject.name: _evaluate(project, base, version, subject, vllm_url, home)}
 
 
@@ -150,14 +143,7 @@ def evaluate_candidate(
     """The adapter with its short prompt, exactly as it would be served."""
     name = adapter_name(project.route, trained.adapter.digest)
     with loaded_adapter(vllm_url, name, trained.folder):
-        subject = evals.Subject(
-            name="candidate",
-            model=name,
-            system_prompt=project.prompts.adapter,
-            temperature=project.prompts.sampling.temperature,
-            max_tokens=project.prompts.sampling.max_tokens,
-            identity=trained.adapter.digest,
-        )
+        subject = _prompted(project, "candidate", name, trained.adapter.digest)
         return _evaluate(project, base, version, subject, vllm_url, home)
 
 
@@ -176,6 +162,18 @@ def package(
     with closing(open_ledger(project.environment, home)) as ledger:
         ledger.add_build(bundle, decision, time.time())
     return bundle
+
+
+def _prompted(project: Project, name: str, served: str, identity: str) -> evals.Subject:
+    """Who is served under this name, with the adapter's prompt and limits."""
+    return evals.Subject(
+        name=name,
+        model=served,
+        system_prompt=project.prompts.adapter,
+        temperature=project.prompts.sampling.temperature,
+        max_tokens=project.prompts.sampling.max_tokens,
+        identity=identity,
+    )
 
 
 def _live(project: Project, home: Path) -> Bundle | None:
