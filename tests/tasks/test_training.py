@@ -65,7 +65,7 @@ def test_a_training_killed_in_the_middle_goes_on_from_its_checkpoint_and_is_then
 
     def kill_at_step_5(done, total, text):
         if done == 5:
-            (worker,) = psutil.Process().children()
+            (worker,) = (child for child in psutil.Process().children() if "tasks.training_worker" in child.cmdline())
             killed.append(worker.pid)
             os.kill(worker.pid, signal.SIGKILL)
 
