@@ -206,7 +206,7 @@ async def serving(
         listener = await listen(stack, gateway.app(settings.max_body_bytes), users)
         gateway.port = listener.port
         yield gateway
-        await listener.site.stop()
+        await listener.stop()
         await gateway.drain(listener, settings.drain_s)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +24,8 @@ from configs.errors import ConfigError
 from configs.routing import RoutingTable
 from delivery.clients.gateway import GatewayClient
 from delivery.gateway.__main__ import EXAMPLE, main
+from delivery.gateway.server import serving
+from delivery.gateway.settings import Settings
 from delivery.gateway.table_files import StateFile, read_table
 from delivery.gateway.tables import Tables
 from delivery.gateway.watch import Watch
@@ -253,6 +256,22 @@ def test_gateways_on_one_port_replace_each_other_under_load_without_a_lost_reque
         statuses = [status for result in loads for status in result.result()]
     assert len(statuses) > 20
     assert set(statuses) == {200}
+
+
+def test_a_connection_that_the_kernel_made_before_the_gateway_stopped_listening_is_answered(world: World) -> None:
+    body = json.dumps(CHAT).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\nContent-Length: {len(body)}\r\n\r\n"
+    upstream = world.upstream()
+
+    async def scenario() -> bytes:
+        async with serving(Settings(port=0, drain_s=5)) as gateway:
+            gateway.tables.replace(table_for(upstream.url))
+            late = socket.create_connection(("127.0.0.1", gateway.port), timeout=5)  # the loop has no turn to accept it
+            late.sendall(head.encode() + body)
+        with late:
+            return late.recv(65536)
+
+    assert world.do(scenario()).startswith(b"HTTP/1.1 200 OK")
 
 
 def test_a_gateway_that_stops_asks_its_clients_to_close_their_connections(world: World, start: Start) -> None:
