@@ -125,7 +125,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--soak-s", type=float, default=0.0, help="with churn of candidates; 600 for the full run")
     parser.add_argument("--peers", type=Path, default=Path("build/peers"), help="their environment (%(default)s)")
     parser.add_argument(
-        "--only", nargs="*", default=None, help="direct, ours, nginx, vllm-router, litellm, mirror, soak"
+        "--only", nargs="*", default=None, help="direct, ours, ours-plain, nginx, vllm-router, litellm, mirror"
     )
     chosen = parser.parse_args(arguments)
     cores = sorted(os.sched_getaffinity(0))

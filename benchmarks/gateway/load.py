@@ -108,8 +108,11 @@ async def _drive(port: int, requests: list[bytes], seconds: float) -> Measured:
     return measured
 
 
-def drive(port: int, key: str, connections: int, seconds: float, *, stream: bool = False) -> Measured:
-    """Loads this port for so long."""
-    requests = [request(port, key, f"user-{n}", stream=stream) for n in range(connections)]
+def drive(
+    port: int, key: str, connections: int, seconds: float, *, stream: bool = False, first_user: int = 0
+) -> Measured:
+    """Loads this port for so long; every connection is a user of its own."""
+    users = range(first_user, first_user + connections)
+    requests = [request(port, key, f"user-{n}", stream=stream) for n in users]
     measured: Measured = uvloop.run(_drive(port, requests, seconds))
     return measured

@@ -1,38 +1,87 @@
-"""Memory under load while candidates come and go: a new table with another candidate every second."""
+"""Memory under load while candidates come and go: a new table with another candidate every second.
+
+What counts is growth after the warm-up, which lasts until the gateway's memory of records has been filled and begins
+to be overwritten. Plain requests and streams take turns, and every turn has users of its own.
+"""
 
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from benchmarks.gateway import servers
-from benchmarks.gateway.load import drive, quantile
+from benchmarks.gateway.load import Measured, drive, quantile
+from configs.environment import GatewayConfig
 
-WARM_SHARE = 0.2  # of the time, in which caches and rings fill
+CONNECTIONS = 32
+TURN_S = 5.0
+STREAMS_EVERY = 5  # turns
+FILLED = 1.2 * GatewayConfig().records_kept  # requests
+COMPARED_SHARE = 0.2  # of the measured turns: their first against their last
 
 
-def soak(upstream: int, core: int, folder: Path, seconds: float) -> dict[str, float]:
-    """Resident memory after the warm-up and at the end (MiB), failures, and how many tables were served."""
+@dataclass
+class Turns:
+    """What the load has seen so far, and the gateway's resident memory after each turn (MiB)."""
+
+    server: servers.Server
+    latencies: list[float] = field(default_factory=list)
+    requests: int = 0
+    failed: int = 0
+    rss_mib: list[float] = field(default_factory=list)
+
+    def take(self, turn_s: float) -> None:
+        """One turn."""
+        number = len(self.rss_mib)
+        is_streamed = number % STREAMS_EVERY == STREAMS_EVERY - 1
+        seen: Measured = drive(
+            self.server.port,
+            self.server.key,
+            CONNECTIONS,
+            turn_s,
+            stream=is_streamed,
+            first_user=number * CONNECTIONS,
+        )
+        self.requests += len(seen.latencies)
+        self.failed += seen.failed
+        if not is_streamed:
+            self.latencies += seen.latencies
+        self.rss_mib.append(self.server.rss_mib())
+
+
+def grown(rss_mib: list[float]) -> float:
+    """MiB from the mean of the first turns to the mean of the last: a file being written is no growth."""
+    few = max(1, int(len(rss_mib) * COMPARED_SHARE))
+    return sum(rss_mib[-few:]) / few - sum(rss_mib[:few]) / few
+
+
+def soak(upstream: int, core: int, folder: Path, seconds: float, filled: float = FILLED) -> dict[str, float]:
+    """Resident memory (MiB) in `seconds` after the warm-up of `filled` requests, failures, and tables served."""
     with servers.ours(upstream, core, folder) as server:
         file = max(folder.glob("gateway-*/table.yaml"), key=lambda path: path.stat().st_mtime)
         stop, revisions = threading.Event(), [1]
         churn = threading.Thread(target=_churn, args=(file, upstream, stop, revisions))
         churn.start()
+        turn_s = min(TURN_S, seconds / 5)
+        warm, measured = Turns(server), Turns(server)
         try:
-            warm = drive(server.port, server.key, 32, seconds * WARM_SHARE)
-            before = server.rss_mib()
-            loaded = drive(server.port, server.key, 32, seconds * (1 - WARM_SHARE))
-            after = server.rss_mib()
+            while warm.requests < filled:
+                warm.take(turn_s)
+            for _ in range(round(seconds / turn_s)):
+                measured.take(turn_s)
         finally:
             stop.set()
             churn.join()
         return {
-            "before_mib": before,
-            "after_mib": after,
-            "grown_mib": after - before,
-            "requests": float(len(warm.latencies) + len(loaded.latencies)),
-            "failed": float(warm.failed + loaded.failed),
-            "p99_ms": 1e3 * quantile(loaded.latencies, 0.99),
+            "before_mib": measured.rss_mib[0],
+            "after_mib": measured.rss_mib[-1],
+            "most_mib": max(measured.rss_mib),
+            "grown_mib": grown(measured.rss_mib),
+            "warm_requests": float(warm.requests),
+            "requests": float(measured.requests),
+            "failed": float(warm.failed + measured.failed),
+            "p99_ms": 1e3 * quantile(measured.latencies, 0.99),
             "tables": float(revisions[0]),
         }
 
