@@ -1,9 +1,9 @@
 """Where vLLM and the gateway run, and where the ledger is."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from configs.strict import Strict
 from configs.traffic_log import TrafficLog
@@ -49,3 +49,11 @@ class Environment(Strict):
     ledger_url: str | None = Field(None, description="SQLAlchemy URL; by default SQLite below the state folder")
     vllm: VllmConfig = VllmConfig()
     gateway: GatewayConfig = GatewayConfig()
+
+    @model_validator(mode="after")
+    def _a_port_each(self) -> Self:
+        ports = [self.vllm.port, self.gateway.port, self.gateway.admin_port]
+        if len(set(ports)) < len(ports):
+            named = "vllm.port {}, gateway.port {}, gateway.admin_port {}".format(*ports)
+            raise ValueError(f"two processes have the same port: {named} -> give each its own")
+        return self

@@ -1,6 +1,6 @@
 """The one error that users are meant to read: what happened, where, and what to do about it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -40,6 +40,10 @@ class SlipwayError(Exception):
             lines.append(f"  cure: {self.cure}")
         return "\n".join(lines)
 
+    def as_problems(self) -> tuple[Problem, ...]:
+        """For a list of several errors: its own problems, or the one that it is."""
+        return self.problems or (Problem(self.where, self.what, self.cure),)
+
     def __reduce__(self) -> tuple[object, ...]:  # Prefect pickles exceptions across processes
         return _rebuild, (type(self), self.what, self.where, self.cure, self.problems)
 
@@ -50,3 +54,18 @@ def _rebuild(kind: type[SlipwayError], what: str, where: str, cure: str, problem
 
 class ConfigError(SlipwayError):
     """One or several settings are wrong; all of them are listed."""
+
+
+def require_all(what: str, checks: Iterable[Callable[[], object]]) -> None:
+    """Runs every check; raises what the only one that fails raises, or one SlipwayError with all of the problems."""
+    failed: list[SlipwayError] = []
+    for check in checks:
+        try:
+            check()
+        except SlipwayError as error:
+            failed.append(error)
+    if len(failed) == 1:
+        raise failed[0]
+    if failed:
+        problems = tuple(dict.fromkeys(problem for error in failed for problem in error.as_problems()))
+        raise SlipwayError(f"{what}: {len(problems)} problem(s)", problems=problems)

@@ -60,16 +60,33 @@ def load_suites(names: Sequence[str], folder: Path = FOLDER, holdout: Path | Non
     return tuple(suites)
 
 
-def _load(name: str, folder: Path, holdout: Path | None) -> tuple[Suite | None, list[Problem]]:
+def require_suites(names: Sequence[str], folder: Path = FOLDER) -> None:
+    """Raises the ConfigError of `load_suites` for what is known before there is a dataset version."""
+    configs = {name: _config(name, folder) for name in names}
+    problems = [problem for _, found in configs.values() for problem in found]
+    for name, (config, _) in configs.items():
+        if config is not None and config.samples != HOLDOUT:
+            problems += _load(name, folder, None)[1]
+    if problems:
+        raise ConfigError(f"{len(problems)} problem(s) in the eval suites", problems=problems)
+
+
+def _config(name: str, folder: Path) -> tuple[SuiteConfig | None, list[Problem]]:
     path = folder / name / "eval.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.parent.name for p in folder.glob("*/eval.yaml"))) or "none"
         return None, [Problem(str(path), "there is no such eval suite", f"suites in {folder}: {known}")]
     config, problems = check(path, SuiteConfig)
+    if config is not None and config.name != name:
+        return None, [Problem(f"{path}: name", f"{config.name!r} is not the folder's name", f"name: {name}")]
+    return config, problems
+
+
+def _load(name: str, folder: Path, holdout: Path | None) -> tuple[Suite | None, list[Problem]]:
+    path = folder / name / "eval.yaml"
+    config, problems = _config(name, folder)
     if config is None:
         return None, problems
-    if config.name != name:
-        return None, [Problem(f"{path}: name", f"{config.name!r} is not the folder's name", f"name: {name}")]
     if config.samples == HOLDOUT and holdout is None:
         cure = "evaluate a build that has a dataset version, or take the suite out of evals.yaml"
         return None, [Problem(f"{path}: samples", "needs a dataset version's held-out rows; there is none", cure)]

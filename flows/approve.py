@@ -8,8 +8,8 @@ from pydantic import Field
 
 from configs.project import load_project
 from flows.reporting import show_markdown
-from tasks.environment import open_site_of
 from tasks.rollout import approve as answer
+from tasks.site import open_site_of
 
 Named = Annotated[str, Field(min_length=1, max_length=200)]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prefect import flow, task
 
+from configs.errors import require_all
 from configs.project import Project, load_project
 from configs.strict import Strict
 from delivery.bundle import Bundle, adapter_name
@@ -20,6 +21,7 @@ from tasks import bundle as bundles
 from tasks import dataset as datasets
 from tasks import evals, model, training
 from tasks.model_server import loaded_adapter, model_server
+from tasks.preflight import before_build
 from tasks.site import open_ledger
 
 
@@ -58,13 +60,14 @@ def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> Buil
         home: Where datasets, adapters, bundles and the ledger are kept.
     """
     settings = load_project(Path(project))
+    require_all("the build cannot start", before_build(settings, home))
     base = prepare_model(settings, home)
     version = version_dataset(settings, base, home)
     trained = train_adapter(settings, version, base, home)
     with model_server(settings, base, home, follow("vllm")) as vllm_url:
         reports = {
             **evaluate_production(settings, base, version, vllm_url, home),
-            **evaluate_ablation(settings, base, version, vllm_url, home),
+            **(evaluate_ablation(settings, base, version, vllm_url, home) if settings.evals.ablation else {}),
             "candidate": evaluate_candidate(settings, base, version, trained, vllm_url, home),
         }
     decision = judge(settings.evals.gates, reports["candidate"], reports["production"])
@@ -129,9 +132,7 @@ def evaluate_production(
 def evaluate_ablation(
     project: Project, base: Path, version: DatasetVersion, vllm_url: str, home: Path
 ) -> dict[str, EvalReport]:
-    """The base model with the adapter's prompt, where the project asks for it."""
-    if not project.evals.ablation:
-        return {}
+    """The base model with the adapter's prompt."""
     subject = _prompted(project, "base_adapter_prompt", project.model.name, model.model_revision(base))
     return {subject.name: _evaluate(project, base, version, subject, vllm_url, home)}
 

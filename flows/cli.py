@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from configs.errors import SlipwayError
+from configs.errors import SlipwayError, require_all
 
 app = typer.Typer(
     name="slipway",
@@ -71,7 +71,9 @@ def status(
 @app.command()
 def build(project: Project = TUTOR, home: Home = STATE) -> None:
     """Version the data, train, evaluate, judge, package. Exit status 1 when the eval gate refuses the bundle."""
-    _project(project)
+    from tasks.preflight import before_build
+
+    require_all("the build cannot start", before_build(_project(project), home))
     from flows.build import build as flow
     from flows.reporting import result_of
 
@@ -95,9 +97,10 @@ def release(
 ) -> None:
     """Take a bundle through shadow, canary, full and watch. Exit status 1 when it is refused or rolled back."""
     from delivery.clients.oci import read_bundle
+    from tasks.preflight import before_release
 
-    _project(project)
     read_bundle(home, bundle)  # a wrong digest is said at once
+    require_all("the release cannot start", before_release(_project(project), home, candidate_upstream))
     from flows.release import release as flow
     from flows.release import render
     from flows.reporting import result_of
@@ -119,7 +122,10 @@ def release(
 @app.command()
 def refresh(project: Project = TUTOR, home: Home = STATE, by: By = None) -> None:
     """Build, then release what the gate lets through: what the weekly schedule runs."""
-    _project(project)
+    from tasks.preflight import before_build, before_release
+
+    settings = _project(project)
+    require_all("nothing can be built and released", [*before_build(settings, home), *before_release(settings, home)])
     from flows.refresh import refresh as flow
     from flows.release import render
     from flows.reporting import result_of
@@ -140,8 +146,8 @@ def rollback(
     by: By = None,
 ) -> None:
     """Give the previous bundle (or the base) all traffic, at once, whatever state the release is in. Safe to repeat."""
-    from tasks.environment import open_site_of
     from tasks.rollback import rollback as roll_back
+    from tasks.site import open_site_of
 
     settings = _project(project)
     with open_site_of(settings, home) as site:
@@ -160,8 +166,8 @@ def approve(
     by: By = None,
 ) -> None:
     """Answer for the stage that waits for a person's approval."""
-    from tasks.environment import open_site_of
     from tasks.rollout import approve as answer
+    from tasks.site import open_site_of
 
     settings = _project(project)
     with open_site_of(settings, home) as site:

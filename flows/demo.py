@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.errors import SlipwayError
+from configs.errors import SlipwayError, require_all
 from configs.project import Project, load_project
 from delivery.bundle import adapter_name
 from delivery.clients import processes
 from flows import demo_summary
 from tasks import demo_stage, environment, serving
 from tasks.memory import PeakMemory
+from tasks.preflight import before_build, before_up
 
 if TYPE_CHECKING:  # Prefect is imported after its server has started and its address is known
     from flows.build import BuildOutcome
@@ -171,6 +172,8 @@ def _start_afresh(story: Story) -> None:
         for part in story.home.iterdir():
             if part.name != "models":
                 _remove(part)
+    builds = [check for folder in (TUTOR, GIVEAWAY, NEXT) for check in before_build(load_project(folder), story.home)]
+    require_all("the demo cannot start", [*before_up(story.project, story.home), *builds])
     story.folder.mkdir(parents=True, exist_ok=True)
 
 

@@ -5,9 +5,12 @@ from pathlib import Path
 from prefect import flow
 from prefect.states import Failed
 
+from configs.errors import require_all
+from configs.project import load_project
 from flows.build import build
 from flows.release import release
 from flows.reporting import result_of
+from tasks.preflight import before_build, before_release
 from tasks.rollout import ReleaseOutcome
 
 
@@ -20,6 +23,8 @@ def refresh(project: str = "configs/tutor", home: Path = Path(".slipway"), by: s
         home: Where datasets, adapters, bundles and the ledger are kept.
         by: Who asked for it; kept in the ledger.
     """
+    settings = load_project(Path(project))
+    require_all("nothing can be built and released", [*before_build(settings, home), *before_release(settings, home)])
     built = result_of(build(project=project, home=home, return_state=True))
     if not built.passed:
         text = f"bundle {built.bundle} was refused by the eval gate"

@@ -7,6 +7,7 @@ from prefect import flow, task
 from prefect.states import Failed
 
 from configs.canonical import short
+from configs.errors import require_all
 from configs.project import Project, load_project
 from delivery.clients.oci import read_bundle
 from delivery.planning import refuse_blind
@@ -14,8 +15,9 @@ from delivery.release import AwaitApproval, Decision
 from flows.background import Background
 from flows.reporting import follow, log, show_markdown, show_table
 from tasks.controller import OnDecision
-from tasks.environment import open_site_of
+from tasks.preflight import before_release
 from tasks.rollout import ReleaseOutcome, run_release
+from tasks.site import open_site_of
 
 
 @flow(name="release", flow_run_name="release-{bundle}")
@@ -41,6 +43,7 @@ def release(
         accept_blind_plan: Release although a stage of the plan can detect nothing.
     """
     settings = load_project(Path(project))
+    require_all("the release cannot start", before_release(settings, home, candidate_upstreams))
     if not accept_blind_plan:
         refuse_blind(settings.rollout)
     outcome = roll_out(settings, bundle, home, candidate_upstreams, by)

@@ -7,9 +7,9 @@ from prefect import flow
 
 from configs.project import load_project
 from flows.reporting import follow, show_markdown
-from tasks.environment import open_site_of
 from tasks.rollback import RollbackOutcome
 from tasks.rollback import rollback as roll_back
+from tasks.site import open_site_of
 
 
 @flow(name="rollback", flow_run_name="rollback-{project}")

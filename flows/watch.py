@@ -8,8 +8,8 @@ from prefect.states import Failed
 from configs.project import load_project
 from flows.release import log_decisions, show_release
 from flows.reporting import follow, log
-from tasks.environment import open_site_of
 from tasks.rollout import ReleaseOutcome, watch_live
+from tasks.site import open_site_of
 
 
 @flow(name="watch", flow_run_name="watch-{project}")

@@ -29,7 +29,7 @@ from delivery.dataset import (
 from delivery.progress import Progress, silent
 from delivery.readers import Message
 from tasks.dataset_store import keep_version, read_version
-from tasks.sources import distinct_names, file_digest, locate, read_rows
+from tasks.sources import distinct_names, file_digest, locate_all, read_rows
 
 SHOWN = 5  # rejected rows that an error names; all of them would bury the message
 
@@ -51,7 +51,7 @@ def build_dataset(
     """
     rows: list[RawRow] = []
     sources = []
-    paths = [locate(source, folder, index) for index, source in enumerate(recipe.sources)]
+    paths = locate_all(recipe.sources, folder)
     for source, path, name in zip(recipe.sources, paths, distinct_names(paths), strict=True):
         sources.append(SourceFile(name=name, digest=file_digest(path), reader=source.reader))
         rows += read_rows(path, source.reader, name)

@@ -1,11 +1,10 @@
 """One environment from the outside: started, stopped, and how it is. It heals itself while its supervisor runs."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.errors import require_all
 from configs.project import Project
 from delivery.clients import processes
 from delivery.clients.gateway import GatewayError
@@ -16,8 +15,9 @@ from delivery.routing import shares
 from tasks import serving
 from tasks.bundle import base_bundle
 from tasks.model import model_revision, prepare_model
+from tasks.preflight import before_up
 from tasks.rollout import bootstrap
-from tasks.site import Site, open_site
+from tasks.site import Site, open_site_of
 
 SUPERVISOR = "supervisor"
 
@@ -41,6 +41,7 @@ def start(project: Project, home: Path, on_progress: Progress, *, attached: bool
 
     `attached`: they end with this process, however it ends.
     """
+    require_all("slipway up cannot start", before_up(project, home))
     base = prepare_model(project.model, home, on_progress)
     where = serving.up(
         project.environment,
@@ -100,18 +101,6 @@ def serve_live(site: Site, project: Project, base: Path, on_progress: Progress) 
     """The gateway serves what the ledger says is live, its adapter loaded and probed before."""
     bundle = base_bundle(project, model_revision(base), site.home)
     bootstrap(site, project.route, bundle, project.rollout.lease_s, on_progress)
-
-
-@contextmanager
-def open_site_of(project: Project, home: Path) -> Iterator[Site]:
-    """The project's environment, its connections closed afterwards."""
-    site = open_site(project.environment, home)
-    try:
-        yield site
-    finally:
-        site.ledger.close()
-        for client in site.gateways.values():
-            client.close()
 
 
 def _supervisor_command(project: Project, home: Path) -> Command:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from configs.errors import SlipwayError
 from delivery.clients import processes
+from delivery.clients.ports import Port, require_free
 from delivery.clients.processes import Command
 
 Health = Literal["ok", "dead", "silent"]
@@ -26,7 +27,7 @@ class Supervised:
     command: Command
     health: Callable[[], Health]
     start_timeout_s: float
-    ports: tuple[tuple[str, int, str], ...] = ()  # host, port, the setting that names it
+    ports: tuple[Port, ...] = ()
     phase: Phase | None = None
     attached: bool = False
 
@@ -140,8 +141,8 @@ class KeepAlive:
             watch.next_try_at = None
             try:
                 processes.stop(name, self.folder, forget=False)
-                for host, port, setting in part.ports:
-                    processes.require_free_port(host, port, setting)
+                for port in part.ports:
+                    require_free(port)
                 processes.launch(part.command, self.folder, attached=part.attached)
             except (SlipwayError, OSError) as error:
                 return self._down(part, watch, now, str(error))

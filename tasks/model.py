@@ -28,10 +28,16 @@ def prepare_model(config: ModelConfig, home: Path, on_progress: Progress = silen
         folder = _from_hub(config.hub, config.revision, on_progress)
     else:
         folder = (config.path or Path()).expanduser().absolute()
-    problems = problems_with(folder)
-    if problems:
-        raise SlipwayError(f"{folder} is no usable base model", where=_field(config), problems=problems)
+    _require_usable(config, folder)
     return folder
+
+
+def require_source(config: ModelConfig) -> None:
+    """Raises the SlipwayError of `prepare_model` for what is known without preparing anything."""
+    if config.package is not None:
+        _gguf_of(config.package)
+    elif config.path is not None:
+        _require_usable(config, config.path.expanduser().absolute())
 
 
 def model_revision(folder: Path) -> str:
@@ -47,6 +53,12 @@ def model_revision(folder: Path) -> str:
 def _revision(files: tuple[tuple[str, int, int], ...]) -> str:
     """Sizes and times are only the cache's key: within one process a model is read once."""
     return digest_of({Path(name).name: file_digest(Path(name)) for name, _, _ in files})
+
+
+def _require_usable(config: ModelConfig, folder: Path) -> None:
+    problems = problems_with(folder)
+    if problems:
+        raise SlipwayError(f"{folder} is no usable base model", where=_field(config), problems=problems)
 
 
 def problems_with(folder: Path) -> list[Problem]:
@@ -85,8 +97,8 @@ def _field(config: ModelConfig) -> str:
     return "model.yaml: " + next(name for name in ("package", "path", "hub") if getattr(config, name) is not None)
 
 
-def _from_package(package: str, home: Path, on_progress: Progress) -> Path:
-    """Finds the GGUF by the package's metadata: its module needs an `llm` runtime that is left out on purpose."""
+def _gguf_of(package: str) -> importlib.metadata.PackagePath:
+    """Finds it by the package's metadata: its module needs an `llm` runtime that is left out on purpose."""
     try:
         files = importlib.metadata.files(package) or []
     except importlib.metadata.PackageNotFoundError:
@@ -96,6 +108,11 @@ def _from_package(package: str, home: Path, on_progress: Progress) -> Path:
     gguf = next((file for file in files if file.suffix == ".gguf"), None)
     if gguf is None or not Path(str(gguf.locate())).is_file():
         raise SlipwayError(f"the package {package} holds no GGUF file", where="model.yaml: package")
+    return gguf
+
+
+def _from_package(package: str, home: Path, on_progress: Progress) -> Path:
+    gguf = _gguf_of(package)
     recorded = gguf.hash.value if gguf.hash else importlib.metadata.version(package)
     key = digest_of({"package": package, "file": gguf.name, "hash": recorded, "loader": LOADER})
     folder = home / "models" / short(key)

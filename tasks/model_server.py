@@ -8,12 +8,26 @@ from pathlib import Path
 from configs.errors import SlipwayError
 from configs.project import Project
 from delivery.clients import processes
+from delivery.clients.ports import require_free
 from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress
-from tasks.serving import addresses, environment_folder, vllm_health
+from tasks.serving import addresses, environment_folder, ports_of, vllm_health
 from tasks.vllm_command import phase, vllm_command
 
 API_KEY = "SLIPWAY_VLLM_API_KEY"
+
+
+def require_place(project: Project, home: Path) -> None:
+    """Raises SlipwayError when `model_server` could neither use a vLLM that runs nor start one."""
+    environment = project.environment
+    url = addresses(environment).vllm_url
+    if processes.find("vllm", environment_folder(environment, home)) is not None:
+        return  # it may be starting: whether it serves the model is seen when it is ready
+    if vllm_health(url) == "ok":
+        _require_model(url, project.model.name)
+        return
+    for port in ports_of(environment)["vllm"]:
+        require_free(port)
 
 
 @contextmanager
@@ -36,7 +50,8 @@ def model_server(project: Project, base: Path, home: Path, on_progress: Progress
         return
     command = vllm_command(environment.vllm, project.model.name, base, project.model.max_context_tokens)
     with processes.exclusive(folder):
-        processes.require_free_port(environment.vllm.host, environment.vllm.port, "environment.yaml: vllm.port")
+        for port in ports_of(environment)["vllm"]:
+            require_free(port)
         process = processes.launch(command, folder, attached=True)
     try:
         processes.wait_ready(process, folder, ready, timeout_s, on_progress, phase)

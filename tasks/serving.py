@@ -6,13 +6,15 @@ import secrets
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from configs.environment import Environment
-from configs.errors import SlipwayError
+from configs.errors import SlipwayError, require_all
 from configs.traffic_log import TrafficLog
 from delivery.clients import processes
 from delivery.clients.gateway import GatewayClient
+from delivery.clients.ports import Port, require_free
 from delivery.clients.processes import Command
 from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress, silent
@@ -52,6 +54,18 @@ def addresses(environment: Environment) -> Serving:
         gateway_url=_url(gateway.host, gateway.port),
         admin_url=_url(gateway.admin_host, gateway.admin_port),
     )
+
+
+def ports_of(environment: Environment) -> dict[str, tuple[Port, ...]]:
+    """By process, where it is to listen."""
+    vllm, gateway = environment.vllm, environment.gateway
+    return {
+        "vllm": (Port(vllm.host, vllm.port, "environment.yaml: vllm.port"),),
+        "gateway": (
+            Port(gateway.host, gateway.port, "environment.yaml: gateway.port"),
+            Port(gateway.admin_host, gateway.admin_port, "environment.yaml: gateway.admin_port"),
+        ),
+    }
 
 
 def environment_folder(environment: Environment, home: Path) -> Path:
@@ -98,9 +112,9 @@ def up(
         try:
             for part in parts:
                 if not _is_usable(part, folder):
-                    for host, port, setting in part.ports:
-                        processes.require_free_port(host, port, setting)
                     started.append(part.command.name)
+            ports = [port for name in started for port in ports_of(environment)[name]]
+            require_all("vLLM and the gateway cannot start", [partial(require_free, port) for port in ports])
             for part in parts:
                 if part.command.name in started:
                     processes.launch(part.command, folder, attached=attached)
@@ -176,13 +190,13 @@ def _parts(
     attached: bool,
 ) -> tuple[Supervised, ...]:
     where, token = addresses(environment), admin_token(environment, home)
-    vllm, gateway = environment.vllm, environment.gateway
+    vllm, ports = environment.vllm, ports_of(environment)
     return (
         Supervised(
             command=vllm_command(vllm, model_name, model_folder, max_context_tokens),
             health=lambda: vllm_health(where.vllm_url),
             start_timeout_s=vllm.start_timeout_s,
-            ports=((vllm.host, vllm.port, "environment.yaml: vllm.port"),),
+            ports=ports["vllm"],
             phase=phase,
             attached=attached,
         ),
@@ -190,10 +204,7 @@ def _parts(
             command=gateway_command(environment, home, token),
             health=lambda: gateway_health(where.admin_url, token),
             start_timeout_s=GATEWAY_START_TIMEOUT_S,
-            ports=(
-                (gateway.host, gateway.port, "environment.yaml: gateway.port"),
-                (gateway.admin_host, gateway.admin_port, "environment.yaml: gateway.admin_port"),
-            ),
+            ports=ports["gateway"],
             attached=attached,
         ),
     )

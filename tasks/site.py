@@ -1,14 +1,14 @@
 """One environment as the release tasks reach it: ledger, gateways, vLLM replicas, state folder, and who controls it."""
 
-import contextlib
 import getpass
 import json
 import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import psutil
 from configs.contract import Contract
 from configs.environment import Environment
 from configs.errors import SlipwayError
+from configs.project import Project
 from configs.routing import Variant
 from delivery.bundle import Bundle
 from delivery.clients.gateway import GatewayClient
@@ -74,7 +75,7 @@ class Site:
 
     def drop_lease(self) -> None:
         """Gives it back; with a ledger that cannot be written it ends by itself."""
-        with contextlib.suppress(LedgerError):
+        with suppress(LedgerError):
             self.ledger.release_lease(self.name, self.owner, self.clock())
 
 
@@ -91,6 +92,18 @@ def open_site(environment: Environment, home: Path) -> Site:
         vllm=_remembering(lambda url: VllmClient(url, key)),
         home=home,
     )
+
+
+@contextmanager
+def open_site_of(project: Project, home: Path) -> Iterator[Site]:
+    """The project's environment, its connections closed afterwards."""
+    site = open_site(project.environment, home)
+    try:
+        yield site
+    finally:
+        site.ledger.close()
+        for client in site.gateways.values():
+            client.close()
 
 
 def open_ledger(environment: Environment, home: Path) -> Ledger:

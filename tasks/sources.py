@@ -8,12 +8,13 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from configs.canonical import canonical_json
 from configs.dataset import Source
-from configs.errors import SlipwayError
+from configs.errors import SlipwayError, require_all
 from delivery.dataset import RawRow
 
 _OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
@@ -44,6 +45,15 @@ def locate(source: Source, folder: Path, index: int) -> Path:
             cure="use .jsonl (one JSON object a line) or .parquet",
         )
     return path
+
+
+def locate_all(sources: Sequence[Source], folder: Path) -> list[Path]:
+    """Where each source lies. Raises one SlipwayError with the problems of all that cannot be located."""
+    require_all(
+        "the dataset cannot be read",
+        [partial(locate, source, folder, index) for index, source in enumerate(sources)],
+    )
+    return [locate(source, folder, index) for index, source in enumerate(sources)]
 
 
 def file_digest(path: Path) -> str:

@@ -16,9 +16,10 @@ from configs.project import Project, load_project
 from delivery.clients.ledger import LeaseHeldError
 from delivery.progress import silent
 from tasks import serving
-from tasks.environment import open_site_of, serve_live
+from tasks.environment import serve_live
 from tasks.model import prepare_model
 from tasks.rollback import is_left_behind
+from tasks.site import open_site_of
 
 CHECK_EVERY_S = 2.0
 HEAL_EVERY_S = 5.0

@@ -30,9 +30,13 @@ PHASES = (  # what vLLM writes in this order -> what it does then
 
 def vllm_command(config: VllmConfig, model_name: str, model_folder: Path, max_context_tokens: int) -> Command:
     """The command for this machine. Raises SlipwayError when the interpreter or the model is not there."""
-    python = Path(os.path.abspath(config.python))  # not resolved: a virtual environment's python is a link
+    python = _interpreter(config)
     folder = Path(os.path.abspath(model_folder))
-    _require(config, python, folder)
+    require_vllm(config)
+    if not (folder / "config.json").exists():
+        raise SlipwayError(
+            f"there is no model in {folder}: it has no config.json", where="model.yaml", cure="prepare the base model"
+        )
     on_cpu = not uses_gpu(python)
     arguments = {
         "--model": str(folder),
@@ -120,7 +124,9 @@ def phase(output: str) -> tuple[int, int, str]:
     return number, len(PHASES), f"vLLM: {text}"
 
 
-def _require(config: VllmConfig, python: Path, folder: Path) -> None:
+def require_vllm(config: VllmConfig) -> None:
+    """Raises SlipwayError for an address that is not private, or an interpreter that is not there."""
+    python = _interpreter(config)
     if config.host not in LOOPBACK:
         raise ConfigError(
             f"vLLM would listen on {config.host}, where anybody could load adapters into it",
@@ -131,7 +137,7 @@ def _require(config: VllmConfig, python: Path, folder: Path) -> None:
         raise SlipwayError(
             f"there is no interpreter {python}", where="environment.yaml: vllm.python", cure="run: make setup"
         )
-    if not (folder / "config.json").exists():
-        raise SlipwayError(
-            f"there is no model in {folder}: it has no config.json", where="model.yaml", cure="prepare the base model"
-        )
+
+
+def _interpreter(config: VllmConfig) -> Path:
+    return Path(os.path.abspath(config.python))  # not resolved: a virtual environment's python is a link

@@ -8,25 +8,19 @@ import contextlib
 import fcntl
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import psutil
-
 from configs.errors import SlipwayError
+from delivery.clients.process_session import Session, exit_status, led_by
 from delivery.progress import Progress, silent
 
 GUARD = Path(__file__).with_name("process_guard.py")
-START_TIME_TOLERANCE_S = 1.0  # psutil derives start times from the wall clock, which may be adjusted
 LOG_LIMIT_BYTES = 20_000_000
-
-_children: dict[int, "subprocess.Popen[bytes]"] = {}  # guards that this very process started, and must reap
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,12 @@ class Process:
 
     def alive(self) -> bool:
         """Whether the process, watched by its guard, runs."""
-        return _leader(self) is not None
+        return self.session.leader() is not None
+
+    @property
+    def session(self) -> Session:
+        """Everything that belongs to it."""
+        return Session(self.pid, self.started_at)
 
     def output(self) -> str:
         """What it wrote since this start (at most the last 256 KiB)."""
@@ -95,9 +94,8 @@ def launch(command: Command, folder: Path, *, attached: bool) -> Process:
             env=env,
             start_new_session=True,
         )
-    _children[guard.pid] = guard
     try:
-        started_at = psutil.Process(guard.pid).create_time()
+        started_at = led_by(guard).started_at
         process = Process(
             command.name, guard.pid, started_at, str(log), offset, dict(command.settings), command.grace_s
         )
@@ -174,27 +172,19 @@ def stop(name: str, folder: Path, *, forget: bool = True) -> bool:
     process = remembered(name, folder)
     if process is None:
         return False
-    members = _members(process)
-    if members:
-        leader = _leader(process)
-        _signal([leader] if leader else members, signal.SIGTERM)
-        if _wait_gone(members, process.grace_s + 2.0):
-            left = _members(process)
-            _signal(left, signal.SIGKILL)
-            stuck = _wait_gone(left, 5.0)
-            if stuck:
-                raise SlipwayError(
-                    f"{name} does not end", where=f"processes {sorted(p.pid for p in stuck)}", cure="end them by hand"
-                )
+    was_there, stuck = process.session.end(process.grace_s + 2.0)
+    if stuck:
+        raise SlipwayError(
+            f"{name} does not end", where=f"processes {sorted(p.pid for p in stuck)}", cure="end them by hand"
+        )
     if forget:
         _pid_file(name, folder).unlink(missing_ok=True)
-    return bool(members)
+    return was_there
 
 
 def died(process: Process, how: str) -> SlipwayError:
     """The error for a process that is gone or useless, with the last lines that it wrote."""
-    guard = _children.get(process.pid)
-    code = guard.poll() if guard else None
+    code = exit_status(process.session)
     status = f" (exit status {code})" if code is not None else ""
     lines = telling_lines(process.output())
     text = "\n    ".join(lines) if lines else "(it wrote nothing)"
@@ -213,22 +203,6 @@ def telling_lines(output: str, last: int = 15) -> list[str]:
         if "Error: " in line or ": error: " in line:
             return [line, "...", *tail]
     return tail
-
-
-def require_free_port(host: str, port: int, setting: str) -> None:
-    """Raises SlipwayError that names the port, who listens there (where the system tells) and the cure."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            holder = _listener(port)
-            raise SlipwayError(
-                f"port {port} on {host} cannot be used: {error.strerror}" + (f" by {holder}" if holder else ""),
-                where=setting,
-                cure="end that process, or set another port",
-            ) from error
 
 
 @contextlib.contextmanager
@@ -252,73 +226,3 @@ def _write(path: Path, text: str) -> None:
     beside = path.with_suffix(f".{os.getpid()}.tmp")
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)
-
-
-def _is_running(process: psutil.Process) -> bool:
-    guard = _children.get(process.pid)
-    if guard is not None:
-        guard.poll()
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _leader(process: Process) -> psutil.Process | None:
-    try:
-        found = psutil.Process(process.pid)
-        same = abs(found.create_time() - process.started_at) < START_TIME_TOLERANCE_S
-    except psutil.NoSuchProcess:
-        return None
-    return found if same and _is_running(found) else None
-
-
-def _members(process: Process) -> list[psutil.Process]:
-    """Everything in the guard's session, also after the guard itself is gone.
-
-    A pid cannot be given away while a session carries it: if it now is another process, the session has ended.
-    """
-    if _leader(process) is None and psutil.pid_exists(process.pid) and not _is_zombie(process.pid):
-        return []
-    found = []
-    for candidate in psutil.process_iter():
-        with contextlib.suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):
-            if os.getsid(candidate.pid) != process.pid:
-                continue
-            if candidate.create_time() > process.started_at - START_TIME_TOLERANCE_S and _is_running(candidate):
-                found.append(candidate)
-    return found
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _signal(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(number)
-
-
-def _wait_gone(processes: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:
-    """Those that still run after the timeout."""
-    deadline = time.monotonic() + timeout_s
-    left = [process for process in processes if _is_running(process)]
-    while left and time.monotonic() < deadline:
-        time.sleep(0.02)
-        left = [process for process in left if _is_running(process)]
-    return left
-
-
-def _listener(port: int) -> str | None:
-    with contextlib.suppress(psutil.AccessDenied, psutil.NoSuchProcess):
-        for connection in psutil.net_connections(kind="tcp"):
-            if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
-                continue
-            if connection.laddr.port == port:
-                process = psutil.Process(connection.pid)
-                return f"process {process.pid} ({' '.join(process.cmdline())[:120] or process.name()})"
-    return None

@@ -1,7 +1,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -224,21 +223,6 @@ def test_settings_are_remembered_for_who_finds_it_running(folder: Path) -> None:
     found = processes.find("dummy", folder)
     assert found is not None
     assert found.settings == {"dtype": "float32"}
-
-
-def test_a_port_in_use_names_the_port_its_holder_and_the_cure() -> None:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        holder.listen()
-        port = holder.getsockname()[1]
-        with pytest.raises(SlipwayError) as caught:
-            processes.require_free_port("127.0.0.1", port, "environment.yaml: vllm.port")
-    text = str(caught.value)
-    assert f"port {port} on 127.0.0.1" in text
-    assert f"process {os.getpid()}" in text
-    assert "environment.yaml: vllm.port" in text
-    assert "set another port" in text
-    processes.require_free_port("127.0.0.1", port, "environment.yaml: vllm.port")
 
 
 def test_an_error_far_above_the_end_is_shown_with_the_last_lines() -> None:

@@ -12,6 +12,7 @@ import pytest
 from configs.environment import Environment
 from configs.errors import SlipwayError
 from delivery.clients import processes
+from delivery.clients.ports import Port, require_free
 from delivery.clients.vllm import VllmClient, VllmError
 from tasks import serving
 from tasks.keep_alive import Event
@@ -114,7 +115,7 @@ def test_the_whole_life_of_an_environment(
     try:
         assert any("loading the weights" in text or "KV cache" in text for text in said)
         with pytest.raises(SlipwayError, match=rf"port {environment.vllm.port} .*process \d+"):
-            processes.require_free_port("127.0.0.1", environment.vllm.port, "environment.yaml: vllm.port")
+            require_free(Port("127.0.0.1", environment.vllm.port, "environment.yaml: vllm.port"))
         with VllmClient(where.vllm_url) as client:
             client.load_adapter("live-x", tiny_loras[0])
             assert keeper.check(time.monotonic()) == ()

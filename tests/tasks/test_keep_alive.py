@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from delivery.clients import processes
+from delivery.clients.ports import Port
 from delivery.clients.processes import Command
 from tasks.keep_alive import Event, Health, KeepAlive, RestartPolicy, Supervised
 
@@ -145,7 +146,7 @@ def test_a_restart_that_is_impossible_is_told_and_counts_as_a_try(tmp_path: Path
         taken.listen()
         port = taken.getsockname()[1]
         part = Supervised(
-            Command("dummy", LIVES), lambda: "ok", 45.0, ports=(("127.0.0.1", port, "x.yaml: port"),), attached=True
+            Command("dummy", LIVES), lambda: "ok", 45.0, ports=(Port("127.0.0.1", port, "x.yaml: port"),), attached=True
         )
         keeper = KeepAlive([part], tmp_path, POLICY)
         process = processes.launch(Command("dummy", DIES), tmp_path, attached=True)

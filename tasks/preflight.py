@@ -1,0 +1,101 @@
+"""What can be known to fail is said before anything is done, all of it at once.
+
+Everything here takes milliseconds, and would otherwise end a command after half a minute (a port in use, once the base
+model is dequantised) or an hour (no vLLM to evaluate on, once the adapter is trained).
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from configs.api_keys import ApiKeys
+from configs.environment import Environment
+from configs.errors import SlipwayError, require_all
+from configs.loading import load
+from configs.project import Project
+from delivery.clients import processes
+from delivery.clients.ports import require_free
+from evals.suites import require_suites
+from tasks import capability, serving
+from tasks.model import require_source
+from tasks.model_server import require_place
+from tasks.site import Site, open_ledger, open_site_of
+from tasks.sources import locate_all
+from tasks.vllm_command import require_vllm
+
+ROOM_BYTES = 500_000_000  # the whole demo leaves 363 MB: the base model, three adapters, bundles, logs
+
+Check = Callable[[], object]  # raises SlipwayError
+
+
+def before_up(project: Project, home: Path) -> Iterator[Check]:
+    """What `slipway up` needs: a place to write, vLLM, the base model, free ports, the file of API keys, the ledger."""
+    environment = project.environment
+    yield from _everywhere(project, home)
+    if environment.gateway.api_keys is not None:
+        yield partial(load, environment.gateway.api_keys, ApiKeys)
+    folder = serving.environment_folder(environment, home)
+    for name, ports in serving.ports_of(environment).items():
+        if processes.find(name, folder) is None:
+            yield from (partial(require_free, port) for port in ports)
+
+
+def before_build(project: Project, home: Path) -> Iterator[Check]:
+    """What `slipway build` needs: besides a place and vLLM the dataset's files, the suites and the tasks' data."""
+    yield from _everywhere(project, home)
+    yield partial(require_place, project, home)
+    yield partial(locate_all, project.dataset.sources, project.dataset_folder)
+    yield partial(require_suites, project.evals.behaviour)
+    yield partial(capability.shipped_tasks, [task.task for task in project.evals.capability], os.environ)
+
+
+def before_release(project: Project, home: Path, candidate_upstreams: Sequence[str] | None = None) -> Iterator[Check]:
+    """What `slipway release` needs: a gateway and vLLM replicas that answer.
+
+    A release that is under way goes on without: whoever restarts what died needs its controller.
+    """
+    yield partial(_require_answers, project, home, candidate_upstreams)
+
+
+def _everywhere(project: Project, home: Path) -> Iterator[Check]:
+    yield partial(require_room, home)
+    yield partial(require_vllm, project.environment.vllm)
+    yield partial(require_source, project.model)
+    yield partial(_require_ledger, project.environment, home)
+
+
+def require_room(home: Path) -> None:
+    """Raises SlipwayError when the state folder cannot be written, or its disk is all but full."""
+    place = home.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise SlipwayError(f"{place} is a file", where="--home", cure="name a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        cure = "give this user the right to write there, or name another state folder: --home FOLDER"
+        raise SlipwayError(f"{place} cannot be written", where="--home", cure=cure)
+    free = shutil.disk_usage(place).free
+    if free < ROOM_BYTES:
+        raise SlipwayError(
+            f"{place} has {free / 1e6:,.0f} MB left, {ROOM_BYTES / 1e6:,.0f} MB are needed",
+            where="--home",
+            cure="make room there, or name a state folder on another disk: --home FOLDER",
+        )
+
+
+def _require_ledger(environment: Environment, home: Path) -> None:
+    open_ledger(environment, home).close()
+
+
+def _require_answers(project: Project, home: Path, candidate_upstreams: Sequence[str] | None) -> None:
+    with open_site_of(project, home) as site:
+        if site.ledger.unfinished(site.name, project.route) is None:
+            require_all("the environment does not answer", _answers(site, candidate_upstreams))
+
+
+def _answers(site: Site, candidate_upstreams: Sequence[str] | None) -> Iterator[Check]:
+    yield from (client.table for client in site.gateways.values())
+    for url in dict.fromkeys((*site.upstreams, *(candidate_upstreams or ()))):
+        yield site.vllm(url).models

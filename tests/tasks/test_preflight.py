@@ -1,0 +1,145 @@
+"""What would fail later is said first, all of it at once, and nothing has been done by then."""
+
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from release_fakes import World, lora_bundle, site_of
+
+from configs.dataset import Source
+from configs.environment import GatewayConfig, VllmConfig
+from configs.errors import SlipwayError, require_all
+from configs.evals import Capability
+from configs.project import Project, load_project
+from delivery.rollout import new_state
+from tasks.environment import start
+from tasks.preflight import before_build, before_release, require_room
+from tasks.rollout import bootstrap
+from tasks.site import open_ledger, served_as
+
+PORTS = ("vllm.port", "gateway.port", "gateway.admin_port")
+
+
+@pytest.fixture
+def taken() -> Iterator[Callable[[], int]]:
+    """Gives ports that somebody listens on."""
+    with ExitStack() as stack:
+
+        def one() -> int:
+            holder = stack.enter_context(socket.socket())
+            holder.bind(("127.0.0.1", 0))
+            holder.listen()
+            return int(holder.getsockname()[1])
+
+        yield one
+
+
+@pytest.fixture
+def busy(taken: Callable[[], int]) -> Project:
+    """Of the shipped project: no port is free, and vLLM is not installed."""
+    tutor = load_project(Path("configs/tutor"))
+    environment = tutor.environment.model_copy(
+        update={
+            "vllm": VllmConfig(port=taken(), python=Path("nowhere/bin/python")),
+            "gateway": GatewayConfig(port=taken(), admin_port=taken(), api_keys=Path("nowhere/keys.yaml")),
+        }
+    )
+    return replace(tutor, environment=environment)
+
+
+def said_by(checks: Iterator[Callable[[], object]]) -> str:
+    with pytest.raises(SlipwayError) as caught:
+        require_all("not now", checks)
+    return caught.value.render()
+
+
+def test_up_names_every_port_the_interpreter_and_the_keys_before_it_prepares_the_model(
+    busy: Project, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    with pytest.raises(SlipwayError) as caught:
+        start(busy, tmp_path, lambda done, total, text: said.append(text))
+    text = caught.value.render()
+    for part in (*PORTS, "nowhere/bin/python", "make setup", "nowhere/keys.yaml", "5 problem(s)"):
+        assert part in text, text
+    assert said == []
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_build_names_missing_data_variables_suites_and_the_taken_port_at_once(
+    busy: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLIPWAY_DATA", raising=False)
+    sources = tuple(Source(path=Path(path), reader="messages") for path in ("${SLIPWAY_DATA}/a.jsonl", "b.jsonl"))
+    evals = busy.evals.model_copy(
+        update={"behaviour": ("asks-guiding-question", "asks-nicely"), "capability": (Capability(task="slipway_piqa"),)}
+    )
+    project = replace(busy, dataset=busy.dataset.model_copy(update={"sources": sources}), evals=evals)
+    text = said_by(before_build(project, tmp_path))
+    for part in ("SLIPWAY_DATA is not set", "b.jsonl does not exist", "asks-nicely", "vllm.port", "make setup"):
+        assert part in text, text
+    assert "gateway.port" not in text  # a build needs no gateway
+
+
+def test_the_shipped_project_passes_where_its_ports_are_free(tmp_path: Path) -> None:
+    tutor = load_project(Path("configs/tutor"))
+    free = VllmConfig(port=free_port(), python=Path("/bin/true"))
+    project = replace(tutor, environment=tutor.environment.model_copy(update={"vllm": free}))
+    require_all("not now", before_build(project, tmp_path))
+
+
+def test_a_release_into_an_environment_that_is_down_names_gateway_and_vllm(busy: Project, tmp_path: Path) -> None:
+    down = GatewayConfig(port=free_port(), admin_port=free_port())
+    environment = busy.environment.model_copy(update={"gateway": down, "vllm": VllmConfig(port=free_port())})
+    project = replace(busy, environment=environment)
+    text = said_by(before_release(project, tmp_path, ["http://127.0.0.1:9"]))
+    assert f":{down.admin_port}" in text
+    assert f":{environment.vllm.port}" in text
+    assert "http://127.0.0.1:9" in text
+    assert text.count("slipway status") >= 2
+
+
+def test_a_release_that_is_under_way_needs_its_controller_whatever_is_down(busy: Project, tmp_path: Path) -> None:
+    ledger = open_ledger(busy.environment, tmp_path)
+    site = site_of(World(tmp_path / "world"), tmp_path, ledger)
+    bundle = lora_bundle(tmp_path)
+    base = bootstrap(site, "tutor", bundle)
+    served = served_as(bundle, site.upstreams, tmp_path)
+    state = new_state("r1", "local", "tutor", served, served, 0.0, {})
+    ledger.acquire("local", "me", 30, 0)
+    ledger.begin(state, busy.rollout, bundle, "me", 30, 0, "ann")
+    assert base.routes
+    require_all("not now", before_release(busy, tmp_path))
+    ledger.close()
+
+
+def test_a_disk_that_is_all_but_full_and_a_file_in_the_folders_place_are_said(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("no right to mount a tiny disk")
+    try:
+        with pytest.raises(SlipwayError, match="0 MB left, 500 MB are needed") as caught:
+            require_room(disk / "state")
+        assert "make room" in caught.value.cure
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        with pytest.raises(SlipwayError, match="cannot be written"):
+            require_room(disk / "state")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(SlipwayError, match="is a file"):
+        require_room(tmp_path / "file")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
