@@ -30,6 +30,9 @@ class Candidate(Strict):
     variant: str
     share_bp: int = Field(0, ge=0, le=FULL_BP, description="users in buckets [0, share_bp)")
     mirror_bp: int = Field(0, ge=0, le=FULL_BP, description="share of stable's requests copied to the candidate")
+    capture_bp: int = Field(
+        0, ge=0, le=FULL_BP, description="of the copied requests: those whose texts are kept for GET /admin/pairs"
+    )
 
 
 class Holdback(Strict):

@@ -54,6 +54,14 @@ def mirrored_to(route: Route, request_id: str, lease_valid: bool) -> str | None:
     return candidate.variant if _number(route.salt, request_id, b"mirror") % FULL_BP < candidate.mirror_bp else None
 
 
+def is_captured(route: Route, request_id: str) -> bool:
+    """Whether this request's and its copy's texts are kept: a sample of the copied ones by hash of the request's id."""
+    candidate = route.candidate
+    if candidate is None or candidate.capture_bp == 0 or mirrored_to(route, request_id, lease_valid=True) is None:
+        return False
+    return _number(route.salt, request_id, b"capture") % FULL_BP < candidate.capture_bp
+
+
 def pseudonym(salt: str, user_key: str) -> str:
     """What records call the user: 16 hex digits that say nothing to anyone who does not hold the salt."""
     return f"{_number(salt, user_key, b'user'):016x}"

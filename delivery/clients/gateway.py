@@ -7,6 +7,7 @@ import httpx
 
 from configs.errors import Problem, SlipwayError
 from configs.routing import RoutingTable
+from delivery.paired import PairPage
 from delivery.records import RecordPage
 
 
@@ -69,6 +70,11 @@ class GatewayClient:
         """What ended after this `seq`, oldest first, and what is under way."""
         response = self._send("GET", "/admin/records", params={"after": after, "limit": limit})
         return RecordPage.model_validate_json(response.content)
+
+    def pairs(self, after: int, limit: int = 200) -> PairPage:
+        """What both variants said to mirrored requests, oldest first, where the table has it kept."""
+        response = self._send("GET", "/admin/pairs", params={"after": after, "limit": limit})
+        return PairPage.model_validate_json(response.content)
 
     def _send(self, method: str, path: str, *, may_be_absent: bool = False, **content: Any) -> httpx.Response:
         try:

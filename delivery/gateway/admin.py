@@ -1,5 +1,6 @@
 """The controller's listener: replaces the table, renews its lease, reads the records. Everything needs the token."""
 
+import asyncio
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from configs.strict import Strict
 from delivery.breaker import Breaker
 from delivery.gateway.attempts import Attempts
 from delivery.gateway.exposition import Exposition
+from delivery.gateway.pairs import Pairs
 from delivery.gateway.replicas import Replicas
 from delivery.gateway.table_files import StateFile, parse_table
 from delivery.gateway.tables import ConflictError, Tables
 
 RECORDS_AT_ONCE = 20_000
+PAIRS_AT_ONCE = 200
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -37,6 +40,7 @@ class Admin:
     breaker: Breaker
     replicas: Replicas
     exposition: Exposition
+    pairs: Pairs
     state: StateFile | None
     token: str
     is_file_served: bool = False
@@ -49,6 +53,7 @@ class Admin:
         app.router.add_put("/admin/table", self._put)
         app.router.add_post("/admin/lease", self._renew)
         app.router.add_get("/admin/records", self._records)
+        app.router.add_get("/admin/pairs", self._pairs)
         app.router.add_get("/admin/upstreams", self._upstreams)
         app.router.add_get("/metrics", self._metrics)
         return app
@@ -100,6 +105,11 @@ class Admin:
         page["revision"] = self.tables.revision
         page["lease_remaining_s"] = self.tables.lease_remaining_s()
         return _json(page)
+
+    async def _pairs(self, http: web.Request) -> web.Response:
+        after, limit = _number(http, "after", 0), _number(http, "limit", PAIRS_AT_ONCE)
+        found = self.pairs.after(after, min(limit, PAIRS_AT_ONCE))
+        return _json(await asyncio.to_thread(self.pairs.page, found))
 
     async def _upstreams(self, _: web.Request) -> web.Response:
         return _json({"upstreams": self.replicas.page()})

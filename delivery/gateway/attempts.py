@@ -17,6 +17,7 @@ from delivery.gateway.chat import Call
 from delivery.gateway.judging import Said, judge
 from delivery.gateway.tables import Clock
 from delivery.records import Role
+from delivery.routing import is_captured
 
 
 @dataclass(slots=True, eq=False)
@@ -118,11 +119,17 @@ class Attempts:
             started_at=self.wall(),
             began=self.monotonic(),
             call=call,
-            said=Said() if call.route.contract is not None or self._keeps_text else None,
+            said=Said() if self._needs_text(call) else None,
             client=call.client,
         )
         self.in_flight.add(attempt)
         return attempt
+
+    def _needs_text(self, call: Call) -> bool:
+        route = call.route
+        if route.contract is not None or self._keeps_text:
+            return True
+        return route.candidate is not None and is_captured(route, call.request_id)
 
     def first_content(self, attempt: Attempt) -> None:
         """The first content byte is there."""

@@ -15,6 +15,7 @@ from aiohttp import web
 from configs.api_keys import ApiKeys
 from configs.errors import SlipwayError
 from configs.routing import RoutingTable
+from configs.traffic_log import USUAL
 from delivery.breaker import Breaker
 from delivery.gateway import openapi
 from delivery.gateway.admin import Admin
@@ -29,7 +30,9 @@ from delivery.gateway.keys import Keys, read_keys
 from delivery.gateway.listeners import Address, Listener, Quiet, listen
 from delivery.gateway.metrics import Metrics
 from delivery.gateway.mirror import Mirror
+from delivery.gateway.pairs import Pairs
 from delivery.gateway.proxy import Proxy, routes_for
+from delivery.gateway.redaction import Redactor
 from delivery.gateway.replicas import Replicas
 from delivery.gateway.settings import Settings
 from delivery.gateway.table_files import StateFile, read_table
@@ -57,12 +60,14 @@ class Gateway:
         self.replicas = Replicas(monotonic)
         self.keys = Keys(settings.keys is not None, monotonic, wall)
         self.log = _traffic_writer(settings, wall)
+        self.pairs = Pairs(Redactor(settings.traffic_log.redact if settings.traffic_log is not None else USUAL))
         self.traces = _traces(settings.traces_endpoint)
         observers: list[Observer] = [
             self.breaker.observe,
             self.metrics.observe,
             self.replicas.observe,
             self.keys.observe,
+            self.pairs.observe,
         ]
         observers += [one.observe for one in (self.log, self.traces) if one is not None]
         self.attempts = Attempts(
@@ -78,7 +83,13 @@ class Gateway:
         )
         self.health = Health(self.replicas, self.upstreams, settings.health_interval_s)
         self.tables = Tables(
-            (self.breaker.keep_only, self.metrics.keep_only, self.replicas.keep_only, self.health.table_changed),
+            (
+                self.breaker.keep_only,
+                self.metrics.keep_only,
+                self.replicas.keep_only,
+                self.health.table_changed,
+                self.pairs.keep_only,
+            ),
             leased=settings.table is None,
             monotonic=monotonic,
             wall=wall,
@@ -196,6 +207,7 @@ async def serving(
                 gateway.breaker,
                 gateway.replicas,
                 gateway.exposition,
+                gateway.pairs,
                 state,
                 settings.admin_token,
                 settings.table is not None,

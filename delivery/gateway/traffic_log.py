@@ -4,7 +4,6 @@ The loop only puts a row into a bounded queue; when the writer cannot follow, ro
 """
 
 import logging
-import re
 import threading
 import time
 from collections import Counter, deque
@@ -15,19 +14,17 @@ from typing import Any
 import orjson
 import pyarrow
 
-from configs.contract import JUDGED_CHARS
 from configs.routing import Route
 from configs.traffic_log import TrafficLog
 from delivery.gateway.attempts import Attempt, Given
 from delivery.gateway.log_files import LogFiles, Row
+from delivery.gateway.redaction import Redactor
 from delivery.traffic_columns import CONTRACT
 
 log = logging.getLogger("slipway.gateway")
 WAITING_ROWS = 20_000
 WAKES_S = 0.5
 PROMPT_CHARS = 32_000  # of a prompt's JSON are written
-TEXT_CHARS = JUDGED_CHARS  # of a text, answers among them
-EDGE_CHARS = 100
 
 
 class TrafficWriter:
@@ -37,7 +34,7 @@ class TrafficWriter:
         self.counts: Counter[str] = Counter()  # of rows: taken, lost
         self.keeps_text = settings.text
         self._share = settings.share
-        self._rules = [(re.compile(rule.pattern), rule.replacement) for rule in settings.redact]
+        self._redactor = Redactor(settings.redact)
         self.folder = settings.folder or folder
         self._files = LogFiles(self.folder, settings, name)
         self._waiting: deque[Row] = deque()
@@ -102,23 +99,10 @@ class TrafficWriter:
 
     def _redact(self, row: Row) -> None:
         if row.get("prompt") is not None:
-            row["prompt"] = orjson.dumps(self._redacted(row["prompt"])).decode()[:PROMPT_CHARS]
+            row["prompt"] = orjson.dumps(self._redactor.of(row["prompt"])).decode()[:PROMPT_CHARS]
         for column in ("answer", "comment"):
             if row.get(column) is not None:
-                row[column] = self._redacted(row[column])
-
-    def _redacted(self, value: Any) -> Any:
-        """Every text within; one that is cut loses its last characters, where half of a secret would pass the rules."""
-        if isinstance(value, dict):
-            return {self._redacted(key): self._redacted(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self._redacted(item) for item in value]
-        if not isinstance(value, str):
-            return value
-        text = value[:TEXT_CHARS]
-        for pattern, replacement in self._rules:
-            text = pattern.sub(replacement, text)
-        return text[:-EDGE_CHARS] if len(value) >= TEXT_CHARS else text
+                row[column] = self._redactor.of(row[column])
 
 
 def _row_of(attempt: Attempt, *, with_text: bool) -> Row:
