@@ -2,6 +2,7 @@
 
 Client and stub share the first core, the server under test has the second to itself. Everything is measured in one run;
 what cannot be measured is said and skipped. Figures of a machine that has something else to do are worth nothing.
+`--plot` draws the figures, `--readme` puts them between its two marks; `--from PATH` takes those of an earlier run.
 """
 
 import argparse
@@ -20,8 +21,11 @@ from typing import Any
 
 from benchmarks.gateway import servers
 from benchmarks.gateway.load import drive, quantile
+from benchmarks.gateway.plot import draw
 from benchmarks.gateway.servers import Server, SkippedError
 from benchmarks.gateway.soak import soak
+from benchmarks.gateway.table import put_into
+from configs.errors import SlipwayError
 
 LOADED, ALONE, STREAMS = 64, 1, 256  # connections
 WARM_S = 1.0
@@ -118,9 +122,13 @@ def judged(figures: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
 
 
 def main(arguments: list[str]) -> int:
-    """0 if every target that could be measured is met, 1 otherwise."""
+    """0 if every target that could be measured is met, 1 if one is missed, 2 if the figures cannot be shown."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gateway", description=__doc__)
-    parser.add_argument("--json", type=Path, required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--json", type=Path, help="measure, and write the figures here")
+    source.add_argument("--from", dest="earlier", type=Path, help="measure nothing: an earlier run's JSON")
+    parser.add_argument("--plot", type=Path, help="where the picture goes (its suffix says which kind)")
+    parser.add_argument("--readme", type=Path, help="a page with two marks, between which the tables go")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each load (%(default)s)")
     parser.add_argument("--soak-s", type=float, default=0.0, help="with churn of candidates; 600 for the full run")
     parser.add_argument("--peers", type=Path, default=Path("build/peers"), help="their environment (%(default)s)")
@@ -129,16 +137,28 @@ def main(arguments: list[str]) -> int:
     )
     chosen = parser.parse_args(arguments)
     cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
+    if chosen.json and len(cores) < 2:
         parser.error("two cores are needed: one for the client and the stub, one for the server")
+    described = _measured(chosen, cores) if chosen.json else json.loads(chosen.earlier.read_text())
+    try:
+        if chosen.plot:
+            draw(described, chosen.plot)
+        if chosen.readme:
+            put_into(chosen.readme, described)
+    except SlipwayError as error:
+        print(error.render(), file=sys.stderr)
+        return 2
+    return 0 if all(target["met"] for target in described["targets"]) else 1
+
+
+def _measured(chosen: argparse.Namespace, cores: list[int]) -> dict[str, Any]:
     os.sched_setaffinity(0, {cores[0]})
     with tempfile.TemporaryDirectory() as place:
         run = Run(chosen.seconds, (cores[0], cores[1]), Path(place))
         with servers.stub(cores[0], run.folder) as stub:
             _measure_all(run, stub, chosen)
-    verdicts = judged(run.figures)
-    _report(chosen.json, run, verdicts)
-    return 0 if all(verdict["met"] for verdict in verdicts) else 1
+    os.sched_setaffinity(0, cores)
+    return _report(chosen.json, run, judged(run.figures))
 
 
 def _measure_all(run: Run, stub: Server, chosen: argparse.Namespace) -> None:
@@ -163,7 +183,7 @@ def _measure_all(run: Run, stub: Server, chosen: argparse.Namespace) -> None:
         run.figures["soak"] = soak(stub.port, core, folder, chosen.soak_s)
 
 
-def _report(path: Path, run: Run, verdicts: list[dict[str, Any]]) -> None:
+def _report(path: Path, run: Run, verdicts: list[dict[str, Any]]) -> dict[str, Any]:
     for verdict in verdicts:
         sign, word = (">=" if verdict["at_least"] else "<="), ("met   " if verdict["met"] else "MISSED")
         print(f"{word} {verdict['what']}: {verdict['measured']:.4g} (target {sign} {verdict['target']:g})")
@@ -179,6 +199,7 @@ def _report(path: Path, run: Run, verdicts: list[dict[str, Any]]) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(described, indent=2) + "\n")
+    return described
 
 
 def _commit() -> str:

@@ -238,9 +238,10 @@ def test_gateways_on_one_port_replace_each_other_under_load_without_a_lost_reque
     arguments = ("--table", file, "--reuse-port", "--port", port)
     gateways, stop = [start(*arguments)], threading.Event()
 
-    def load(_: int) -> list[int]:
+    def load(worker: int) -> list[int]:
         statuses = []
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", verify=False, timeout=20) as http:
+        kept = httpx.Limits(max_keepalive_connections=worker % 2)  # the others connect anew for every request
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", verify=False, timeout=20, limits=kept) as http:
             while not stop.is_set():
                 statuses.append(http.post("/v1/chat/completions", json=CHAT).status_code)
         return statuses
