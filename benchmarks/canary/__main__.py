@@ -32,6 +32,11 @@ def parts() -> dict[str, tuple[Part, int]]:
         named[f"power-{number}"] = partial(power.power, case), FEWER
     named["boundary"] = promotion.at_the_boundary, 1
     named["promotion"] = promotion.of_an_equal_candidate, 10 * FEWER
+    # a part's place gives its seed: new ones come last
+    named["sticky-ten"] = validity.sticky_users_many_checks, 1
+    named["sticky-power"] = power.of_sticky_users, FEWER
+    named["shadow"] = validity.shadow_pairs, 1
+    named["shadow-power"] = power.in_shadow, FEWER
     return named
 
 

@@ -5,12 +5,13 @@ the buckets of delivery.analysis.sketch, one histogram a run.
 """
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.canary.streams import NAMES, Array, Tick
+from benchmarks.canary.users import split
 from delivery.analysis.bets import TAIL_LIFTS, Claim
 from delivery.analysis.quantiles import ENOUGH_PAST
 from delivery.analysis.ranks import GRADES, LEVELS
@@ -88,6 +89,16 @@ def kept(standing: Standing, mask: NDArray[np.bool_]) -> Standing:
     return Standing(**chosen)
 
 
+class Counting(Protocol):
+    """Which requests stand for a user in the checks of a duration."""
+
+    def exceeded(self, over: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Who counts against p95, and whether that user exceeded it: (runs, requests) each."""
+
+    def ranked(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Who counts among the typical values."""
+
+
 class Durations:
     """One kind of duration: the p95 check and, if a ratio is given, the rank check."""
 
@@ -106,25 +117,27 @@ class Durations:
         """Log durations (runs, requests) of stable's past."""
         self._remember(_bucket(logs), np.ones(logs.shape, dtype=bool))
 
-    def step(self, logs: NDArray[np.float32], is_candidate: NDArray[np.bool_]) -> None:
-        """One more tick of log durations (runs, requests)."""
+    def step(
+        self, logs: NDArray[np.float32], is_candidate: NDArray[np.bool_], counting: Counting | None = None
+    ) -> None:
+        """One more tick of log durations (runs, requests); without `counting` every request counts for itself."""
         below = self._past.cumsum(axis=1, dtype=np.float32)
         n = below[:, -1]
         known = (n >= ENOUGH_PAST)[:, None]
         rank = np.maximum(np.ceil(0.95 * n), 1)
         x = (_middle((below < rank[:, None]).sum(axis=1)))[:, None].astype(np.float32)
-        over = logs > np.where(is_candidate, x + self._p95_shift, x)
+        over = (logs > np.where(is_candidate, x + self._p95_shift, x)) & known
+        counts, over = (known, over) if counting is None else counting.exceeded(over)
         self._tail_standing = advance(
             self._tail,
             self._tail_standing,
-            np.stack(
-                [(~over & ~is_candidate & known).sum(axis=1), (over & ~is_candidate & known).sum(axis=1)], axis=-1
-            ),
-            np.stack([(~over & is_candidate & known).sum(axis=1), (over & is_candidate & known).sum(axis=1)], axis=-1),
+            split(over, ~is_candidate & known & counts),
+            split(over, is_candidate & known & counts),
         )
         buckets = _bucket(logs)
         if self._typical_shift is not None:
-            self._rank_step(logs, is_candidate & known, ~is_candidate & known, below, n)
+            ranked = known if counting is None else known & counting.ranked(logs.shape)
+            self._rank_step(logs, is_candidate & ranked, ~is_candidate & ranked, below, n)
         self._remember(buckets, ~is_candidate)
 
     def _rank_step(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
+from benchmarks.canary import shadow, sticky
 from benchmarks.canary.bound import requests as bound
 from benchmarks.canary.ours import Limits
 from benchmarks.canary.row import Row
@@ -62,6 +63,14 @@ CASES = (
 )
 
 
+WORSE_IN_SHADOW = (shadow.Worse("errors", 0.2), shadow.Worse("errors", 0.05), shadow.Worse("refusals", 0.1))
+WORSE_FOR_USERS = (
+    ("errors 4 points more", sticky.Failing("errors", 0.04), 350),
+    ("refusals 7 points more", sticky.Failing("refusals", 0.07), 300),
+    ("durations x1.5", sticky.Failing(slower=1.5), 450),
+)
+
+
 def power(case: Case, runs: int, seed: int) -> list[Row]:
     """Power and mean sample size, when every 20th request is the candidate's and when arrivals are random."""
     rows = []
@@ -87,6 +96,29 @@ def power(case: Case, runs: int, seed: int) -> list[Row]:
         mean = float(result.ours.mean())
         detail = f"mean {mean:.1f} requests, bound {least:.1f} at alpha/10"
         rows.append(Row(name, "mean / bound", 1.5, "at most", mean / least, runs, detail))
+    return rows
+
+
+def in_shadow(runs: int, seed: int) -> list[Row]:
+    """Worse candidates in shadow: pairs until the rollback, the other nine checks being an equal candidate's."""
+    rows = []
+    for number, worse in enumerate(WORSE_IN_SHADOW):
+        found, least = shadow.stops(worse, runs, seed + number), worse.bound(ALPHA / CHECKS)
+        case = f"shadow in pairs, {worse.check} {RATES[worse.check]:.0%} -> {worse.rate:.0%}"
+        mean, p90 = float(found.mean()), float(np.quantile(found, 0.9))
+        detail = f"mean {mean:.1f} pairs, bound {least:.1f} at alpha/10; 90 % need {p90:.0f}"
+        rows.append(Row(case, "mean / bound", 1.5, "at most", mean / least, runs, detail))
+    return rows
+
+
+def of_sticky_users(runs: int, seed: int) -> list[Row]:
+    """Worse candidates for users who stick to it. Without a target: a user's failures count once, which costs power."""
+    rows = []
+    for number, (name, failing, within) in enumerate(WORSE_FOR_USERS):
+        found = sticky.rollbacks(failing, runs, within, seed + number)
+        share = float((found <= within).mean())
+        detail = f"+- {2 * math.sqrt(share * (1 - share) / runs):.3f}; ten checks, the candidate has 100 of 2,000 users"
+        rows.append(Row(f"sticky users, {name}", f"power within {within}", None, "at least", share, runs, detail))
     return rows
 
 

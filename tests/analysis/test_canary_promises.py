@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from benchmarks.canary import absolute, power, sticky
+from benchmarks.canary import absolute, power, shadow, sticky
 from benchmarks.canary.bound import requests as bound
 from benchmarks.canary.ours import WIDTH, Family, Limits
 from benchmarks.canary.promotion import promote
-from benchmarks.canary.simulate import ALPHA, Watched, roll_back
+from benchmarks.canary.simulate import ALPHA, CHECKS, Watched, roll_back
 from benchmarks.canary.streams import NAMES, RATES, Scenario, Stream
+from benchmarks.canary.users import Users, split
 from delivery.analysis import quantiles, ranks, two_sample
+from delivery.analysis.outcomes import RiskSet, Timed, Trial, block_of, first_of_users
 from delivery.analysis.sketch import SMALLEST
 from delivery.analysis.two_sample import TwoSample, counts
 
@@ -50,6 +52,43 @@ def test_pooling_over_a_ramp_would_blame_every_candidate_and_thresholds_do_too()
 def test_one_unlucky_users_failures_are_one_piece_of_evidence():
     by_user, by_request = sticky.false_rollbacks(150, 150, SEED)
     assert by_user <= AT_MOST < by_request
+
+
+def test_ten_checks_on_sticky_users_share_one_budget_and_still_find_what_is_bad():
+    assert np.isfinite(sticky.rollbacks(sticky.Failing(), 200, 100, SEED)).mean() <= AT_MOST
+    failing, slow = sticky.Failing("errors", 0.2), sticky.Failing(slower=3.0)
+    for bad in (failing, slow):
+        assert (sticky.rollbacks(bad, 100, 100, SEED) <= 150).mean() >= 0.9
+
+
+def test_in_shadow_users_for_whom_the_arms_differ_for_ever_are_one_piece_of_evidence_each():
+    by_user, by_pair = shadow.false_rollbacks(300, 200, SEED)
+    assert by_user <= AT_MOST < by_pair
+
+
+@pytest.mark.parametrize("worse", power.WORSE_IN_SHADOW, ids=lambda worse: f"{worse.check} {worse.rate:g}")
+def test_a_worse_candidate_needs_in_shadow_little_more_than_the_bound(worse):
+    assert shadow.stops(worse, 200, SEED).mean() <= 1.5 * worse.bound(ALPHA / CHECKS)
+
+
+def test_users_are_counted_in_the_simulation_as_in_a_release():
+    rng = np.random.default_rng(SEED)
+    users, risk, seen = Users(1, 30, checks=2), RiskSet(), RiskSet()
+    is_candidate = rng.random(30) < 0.5
+    for tick in range(40):
+        who = users.come(rng, 12)
+        hit = rng.random(who.shape) < 0.1
+        arm = is_candidate[who]
+        names = [("candidate" if is_candidate[user] else "stable", f"user {user}") for user in who[0]]
+        trials = [Trial(side, user, float(tick), bool(bad)) for (side, user), bad in zip(names, hit[0], strict=True)]
+        block, risk = block_of(trials, risk)
+        counts, by_user = users.counted(0, hit.astype(np.int8))
+        assert tuple(split(by_user > 0, counts & ~arm)[0]) == block.stable
+        assert tuple(split(by_user > 0, counts & arm)[0]) == block.candidate
+        first, seen = first_of_users([Timed(side, user, float(tick), 1.0) for side, user in names], seen)
+        new, _ = users.counted(1, np.zeros(who.shape, np.int8))
+        users.leave(1)
+        assert new.sum() == len(first)
 
 
 def test_a_shared_incident_is_not_the_candidates_fault():
