@@ -4,10 +4,11 @@ import math
 from typing import Any, Literal
 
 import orjson
-from aiohttp import web
+
+from delivery.gateway.http_messages import Response
 
 Source = Literal["gateway", "model"]
-JSON_HEADERS = {"Content-Type": "application/json", "Server": "slipway"}
+JSON_HEADERS = {"Content-Type": "application/json"}
 
 
 def error_body(
@@ -36,12 +37,12 @@ class ApiError(Exception):
         self._headers = {"Retry-After": str(math.ceil(retry_after_s))} if retry_after_s is not None else {}
         self.body = error_body(message, kind=kind, code=code, source=source, param=param)
 
-    def response(self, request_id: str = "") -> web.Response:
+    def response(self, request_id: str = "") -> Response:
         """The HTTP response."""
         headers = {**JSON_HEADERS, **self._headers}
         if request_id:
             headers |= {"x-request-id": request_id, "x-slipway-request-id": request_id}
-        return web.Response(status=self.status, body=orjson.dumps(self.body), headers=headers)
+        return Response(self.status, orjson.dumps(self.body), headers)
 
 
 def server_error(status: int, message: str, code: str) -> ApiError:

@@ -86,7 +86,7 @@ def user_key(headers: Mapping[str, str], body: Mapping[str, Any], client: str = 
     if client:
         return f"{client}\n{key}"
     if not key:
-        scheme, _, token = headers.get("Authorization", "").partition(" ")
+        scheme, _, token = headers.get("authorization", "").partition(" ")
         key = token.strip() if scheme.lower() == "bearer" else ""
     return key[:KEY_LIMIT]
 

@@ -7,12 +7,12 @@ import asyncio
 from typing import Literal
 
 import orjson
-from aiohttp import web
 from pydantic import Field, ValidationError
 
 from configs.strict import Strict
 from delivery.gateway.api_errors import JSON_HEADERS, ApiError
 from delivery.gateway.attempts import Attempts
+from delivery.gateway.http_messages import BodyBrokenError, BodyTooLargeError, Request, Response
 from delivery.gateway.keys import Client, Keys
 from delivery.gateway.metrics import Metrics
 
@@ -37,7 +37,7 @@ class FeedbackDesk:
         self._metrics = metrics
         self._keys = keys
 
-    async def handle(self, http: web.Request) -> web.Response:
+    async def handle(self, http: Request) -> Response:
         """Answers, or says in OpenAI's shape why not."""
         try:
             client = self._keys.identify(http.headers)
@@ -46,12 +46,14 @@ class FeedbackDesk:
             body = self._take(_opinion(raw), client)
         except TimeoutError:
             refusal = ApiError(408, "The body did not arrive in time.", code="body_timeout")
-        except web.HTTPRequestEntityTooLarge:
+        except BodyTooLargeError:
             refusal = ApiError(413, "The body is larger than this gateway accepts.", code="body_too_large")
+        except BodyBrokenError:
+            refusal = ApiError(400, "The body could not be read to its end.", code="invalid_body")
         except ApiError as error:
             refusal = error
         else:
-            return web.Response(body=orjson.dumps(body), headers=JSON_HEADERS)
+            return Response(200, orjson.dumps(body), JSON_HEADERS)
         self._metrics.refuse(refusal)
         return refusal.response()
 

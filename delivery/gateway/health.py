@@ -2,11 +2,10 @@
 
 import asyncio
 
-import aiohttp
 import orjson
-from yarl import URL
 
 from configs.routing import RoutingTable
+from delivery.gateway.http_upstream import BrokenOffError, UnreachableError
 from delivery.gateway.replicas import Replicas
 from delivery.gateway.upstreams import Upstreams
 
@@ -43,8 +42,8 @@ class Health:
     async def _check(self, url: str, generation: int) -> None:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
-                status, raw = await self._upstreams.get(URL(url.rstrip("/") + "/v1/models", encoded=True))
-        except (aiohttp.ClientError, TimeoutError):
+                status, raw = await self._upstreams.get(url, "/v1/models")
+        except (UnreachableError, BrokenOffError, TimeoutError):
             self._replicas.checked(url, False, None, generation)
             return
         models = _models_in(raw) if status == 200 else None

@@ -64,7 +64,7 @@ class Keys:
         """Who asks; None where no keys are required. Raises ApiError (401)."""
         if not self._required:
             return None
-        scheme, _, sent = headers.get("Authorization", "").partition(" ")
+        scheme, _, sent = headers.get("authorization", "").partition(" ")
         digest = hashlib.sha256(sent.strip().encode("utf-8", "surrogatepass")).hexdigest()
         client = self._by_digest.get(digest) if scheme.lower() == "bearer" else None
         if client is None:

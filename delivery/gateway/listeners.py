@@ -1,91 +1,55 @@
-"""A port that is listened on, and left without cutting anybody short.
+"""Ports that are listened on, and left without cutting anybody short."""
 
-Where several processes share a port, the kernel gives every connection to one of them before that process knows. What
-it has given to a process that then stops listening is reset, so whoever stops lets these in first.
-"""
-
-import asyncio
 import contextlib
 import errno
-import os
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from configs.errors import SlipwayError
 
-CONNECTIONS_WAITING = 1024
-
-
-@dataclass(frozen=True)
-class Listener:
-    """One that is open. `port` is the true one where any free one was asked for."""
-
-    server: asyncio.Server
-    runner: web.AppRunner
-    port: int
-
-    async def stop(self) -> None:
-        """Listens no longer. Whoever the kernel has connected already is let in."""
-        waiting = [socket.socket(fileno=os.dup(one.fileno())) for one in self.server.sockets]
-        self.server.close()
-        connected = [connection for one in waiting for connection in _accepted(one)]
-        if self.runner.server is not None:
-            for connection in connected:
-                await asyncio.get_running_loop().connect_accepted_socket(self.runner.server, connection)
-
-    @property
-    def has_connections(self) -> bool:
-        """Whether a client is connected; it may be sending its next request just now."""
-        return self.runner.server is not None and bool(self.runner.server.connections)
-
 
 @dataclass(frozen=True)
 class Address:
-    """Where to listen, and which flag says so. `is_shared`: the port is other processes' of this machine too."""
+    """Where to listen, and which flag says so."""
 
     host: str
     port: int
     flag: str
     idle_s: float
-    is_shared: bool = False
 
 
-async def listen(stack: contextlib.AsyncExitStack, app: web.Application, where: Address) -> Listener:
-    """Opens a listener; it is closed with the stack. Raises SlipwayError."""
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        handler_cancellation=True,
-        auto_decompress=False,
-        shutdown_timeout=0.02,
-        keepalive_timeout=where.idle_s,
-    )
+async def listen(stack: contextlib.AsyncExitStack, app: web.Application, where: Address) -> int:
+    """Opens a listener, and closes it with the stack; the port. Raises SlipwayError."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.02, keepalive_timeout=where.idle_s)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    assert runner.server is not None  # noqa: S101 - set up above
+    with telling_why(where.host, where.port, where.flag):
+        await web.TCPSite(runner, where.host, where.port).start()
+    return int(runner.addresses[0][1])
+
+
+@contextlib.contextmanager
+def telling_why(host: str, port: int, flag: str) -> Iterator[None]:
+    """Raises SlipwayError for the OSError of a port that cannot be listened on."""
     try:
-        server = await asyncio.get_running_loop().create_server(
-            runner.server,
-            where.host,
-            where.port,
-            backlog=CONNECTIONS_WAITING,
-            reuse_port=True if where.is_shared else None,
-        )
+        yield
     except OSError as error:
-        place = f"{where.host}:{where.port}"
         if error.errno == errno.EADDRINUSE:
-            cure = f"choose another one with {where.flag}, or stop what listens there"
-            raise SlipwayError(f"port {where.port} on {where.host} is in use", cure=cure) from None
-        raise SlipwayError(f"cannot listen on {place}: {error.strerror or error}", cure=f"see {where.flag}") from None
-    stack.callback(server.close)
-    return Listener(server, runner, int(server.sockets[0].getsockname()[1]))
+            cure = f"choose another one with {flag}, or stop what listens there"
+            raise SlipwayError(f"port {port} on {host} is in use", cure=cure) from None
+        raise SlipwayError(f"cannot listen on {host}:{port}: {error.strerror or error}", cure=f"see {flag}") from None
 
 
-def _accepted(listening: socket.socket) -> list[socket.socket]:
-    """Every connection that waits to be accepted; then the socket is closed, with nothing in between."""
+def accept_waiting(listening: socket.socket) -> list[socket.socket]:
+    """Every connection that waits to be accepted; then the socket is closed, with nothing in between.
+
+    Where several processes share a port, the kernel gives every connection to one of them before that process knows.
+    What it has given to a process that then stops listening is reset, so whoever stops lets these in first.
+    """
     listening.setblocking(False)
     found = []
     while True:

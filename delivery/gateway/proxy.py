@@ -6,8 +6,6 @@ import secrets
 from dataclasses import dataclass
 
 import orjson
-from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from delivery.breaker import Breaker
 from delivery.gateway.answers import UpstreamError
@@ -15,6 +13,8 @@ from delivery.gateway.api_errors import JSON_HEADERS, ApiError, error_body, serv
 from delivery.gateway.attempts import Attempt, Attempts
 from delivery.gateway.chat import Call, check_policy, named_user, parse, user_key
 from delivery.gateway.endpoints import Endpoint
+from delivery.gateway.http_messages import BodyBrokenError, BodyTooLargeError, Request, Response
+from delivery.gateway.http_server import Handler
 from delivery.gateway.keys import Client, Keys
 from delivery.gateway.metrics import Metrics
 from delivery.gateway.mirror import Mirror
@@ -29,7 +29,6 @@ STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",
-    "Server": "slipway",
 }
 TIMED_OUT = frozenset(("first_byte_timeout", "idle_timeout"))
 
@@ -53,12 +52,12 @@ class Proxy:
     def at(self, endpoint: Endpoint) -> Handler:
         """The handler of this endpoint."""
 
-        async def handle(http: web.Request) -> web.StreamResponse:
+        async def handle(http: Request) -> Response | None:
             return await self._handle(http, endpoint)
 
         return handle
 
-    async def _handle(self, http: web.Request, endpoint: Endpoint) -> web.StreamResponse:
+    async def _handle(self, http: Request, endpoint: Endpoint) -> Response | None:
         """Answers, or says in OpenAI's shape why not."""
         request_id = secrets.token_hex(12)
         client = None
@@ -77,22 +76,22 @@ class Proxy:
             if client is not None:
                 self.keys.end(client)
 
-    async def _body(self, http: web.Request) -> bytes:
-        if http.headers.get("Content-Encoding", "identity") != "identity":
+    async def _body(self, http: Request) -> bytes:
+        if http.headers.get("content-encoding", "identity") != "identity":
             raise ApiError(415, "Compressed bodies are not read here.", code="unsupported_encoding")
         try:
-            if http.content.is_eof():
+            if http.is_whole:
                 return await http.read()
             async with asyncio.timeout(self.body_timeout_s):
                 return await http.read()
-        except web.HTTPRequestEntityTooLarge:
+        except BodyTooLargeError:
             raise ApiError(413, "The body is larger than this gateway accepts.", code="body_too_large") from None
         except TimeoutError:
             raise ApiError(408, "The body did not arrive in time.", code="body_timeout") from None
-        except web.RequestPayloadError:
+        except BodyBrokenError:
             raise ApiError(400, "The body could not be read to its end.", code="invalid_body") from None
 
-    def _admit(self, request_id: str, http: web.Request, raw: bytes, endpoint: Endpoint, client: Client | None) -> Call:
+    def _admit(self, request_id: str, http: Request, raw: bytes, endpoint: Endpoint, client: Client | None) -> Call:
         body = parse(raw, endpoint)
         name = body["model"]
         route = self.tables.routes.get(name)
@@ -115,7 +114,7 @@ class Proxy:
             chosen=route.testers.get(named_user(http.headers, body)) if route.testers else None,
         )
 
-    async def _answer(self, http: web.Request, call: Call) -> web.StreamResponse:
+    async def _answer(self, http: Request, call: Call) -> Response | None:
         route, leased = call.route, self.tables.lease_valid()
         chosen = call.chosen or assign(route, call.user_key, leased)
         role: Role = "tester" if call.chosen else "served"
@@ -135,7 +134,7 @@ class Proxy:
             role = "failover"
         return await self._serve_by_stable(http, call, role)
 
-    async def _serve_by_stable(self, http: web.Request, call: Call, role: Role) -> web.StreamResponse:
+    async def _serve_by_stable(self, http: Request, call: Call, role: Role) -> Response | None:
         attempt = self.attempts.begin(call, call.route.stable, role)
         try:
             return await self._serve(http, call, attempt, is_last=True)
@@ -156,9 +155,7 @@ class Proxy:
         if self.breaker.probe_due(call.name, variant, self.attempts.monotonic()):
             self.mirror.offer(call, variant)
 
-    async def _serve(
-        self, http: web.Request, call: Call, attempt: Attempt, *, is_last: bool = False
-    ) -> web.StreamResponse:
+    async def _serve(self, http: Request, call: Call, attempt: Attempt, *, is_last: bool = False) -> Response | None:
         """One attempt, from here on in the records. Raises UpstreamError as long as another one may follow."""
         try:
             if call.stream:
@@ -180,44 +177,42 @@ class Proxy:
         finally:
             self.attempts.end(attempt)
 
-    def _plain(self, call: Call, attempt: Attempt, shown: bytes) -> web.Response:
-        return web.Response(body=shown, headers={**JSON_HEADERS, **self._labels(call, attempt)})
+    def _plain(self, call: Call, attempt: Attempt, shown: bytes) -> Response:
+        return Response(200, shown, {**JSON_HEADERS, **self._labels(call, attempt)})
 
-    async def _streamed(self, http: web.Request, call: Call, attempt: Attempt) -> web.StreamResponse:
+    async def _streamed(self, http: Request, call: Call, attempt: Attempt) -> Response | None:
         stream = await self.upstreams.stream(call, call.route.variants[attempt.variant], attempt)
         try:
-            return await self._relay(http, call, attempt, stream)
+            await self._relay(http, call, attempt, stream)
         finally:
             stream.close()
+        return None
 
-    async def _relay(self, http: web.Request, call: Call, attempt: Attempt, stream: Stream) -> web.StreamResponse:
+    async def _relay(self, http: Request, call: Call, attempt: Attempt, stream: Stream) -> None:
         """From the first content on nothing is retried: what breaks now, the user sees as an error frame."""
-        response = web.StreamResponse(headers={**STREAM_HEADERS, **self._labels(call, attempt)})
+        sending = http.stream({**STREAM_HEADERS, **self._labels(call, attempt)})
         try:
-            await response.prepare(http)
             try:
                 shown = stream.first
                 while shown:
-                    await self._write(response, shown)
+                    await sending.write(shown, self.write_timeout_s)
                     shown = await stream.read()
             except UpstreamError as failure:
                 attempt.fail(failure.kind)
                 attempt.user_ok = False
                 log.error("an answer broke off", extra=_about(attempt, failure))
-                await self._write(response, failure.answer + _broken_off(failure) + DONE)
-            await response.write_eof()
+                await sending.write(failure.answer + _broken_off(failure) + DONE, self.write_timeout_s)
+            sending.end()
         except ConnectionResetError:
             attempt.error = attempt.error or "client_closed"
         except TimeoutError:
             attempt.error = attempt.error or "client_stalled"
-            if http.transport is not None:
-                http.transport.abort()
-        return response
+            sending.abort()
 
-    def _poor(self, call: Call, attempt: Attempt, shown: bytes) -> web.Response:
+    def _poor(self, call: Call, attempt: Attempt, shown: bytes) -> Response:
         if not call.stream:
             return self._plain(call, attempt, shown)
-        return web.Response(body=shown, headers={**STREAM_HEADERS, **self._labels(call, attempt)})
+        return Response(200, shown, {**STREAM_HEADERS, **self._labels(call, attempt)})
 
     def _labels(self, call: Call, attempt: Attempt) -> dict[str, str]:
         labels = {"x-request-id": call.request_id, "x-slipway-request-id": call.request_id}
@@ -225,10 +220,6 @@ class Proxy:
         if self.is_draining:
             labels["Connection"] = "close"
         return labels
-
-    async def _write(self, response: web.StreamResponse, data: bytes) -> None:
-        async with asyncio.timeout(self.write_timeout_s):
-            await response.write(data)
 
 
 def routes_for(client: Client | None, tables: Tables) -> list[str]:

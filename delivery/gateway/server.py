@@ -6,11 +6,12 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import orjson
-from aiohttp import web
 
 from configs.api_keys import ApiKeys
 from configs.errors import SlipwayError
@@ -26,8 +27,10 @@ from delivery.gateway.exposition import Exposition
 from delivery.gateway.feedback import PATH as FEEDBACK_PATH
 from delivery.gateway.feedback import FeedbackDesk
 from delivery.gateway.health import Health
+from delivery.gateway.http_messages import Request, Response
+from delivery.gateway.http_server import Handler, HttpServer
 from delivery.gateway.keys import Keys, read_keys
-from delivery.gateway.listeners import Address, Listener, Quiet, listen
+from delivery.gateway.listeners import Address, Quiet, listen, telling_why
 from delivery.gateway.metrics import Metrics
 from delivery.gateway.mirror import Mirror
 from delivery.gateway.pairs import Pairs
@@ -45,8 +48,7 @@ if TYPE_CHECKING:
     from delivery.gateway.traffic_log import TrafficWriter
 
 log = logging.getLogger("slipway.gateway")
-METHODS = dict.fromkeys(("/v1/models", "/healthz", "/readyz", "/openapi.json"), "GET")
-METHODS |= dict.fromkeys((FEEDBACK_PATH, *(endpoint.path for endpoint in ENDPOINTS)), "POST")
+MODEL_PATH = "/v1/models/"
 LAST_REQUESTS_S = 0.3  # for what a kept connection may be sending when the gateway stops
 OPENAPI = orjson.dumps(openapi.page())
 
@@ -107,58 +109,60 @@ class Gateway:
         )
         self.exposition = Exposition(self.metrics, self.attempts, self.tables, self.breaker, self.replicas, self.log)
         self.feedback = FeedbackDesk(self.attempts, self.metrics, self.keys)
+        self._by_path = self._handlers()
         self.is_draining = False
         self.port = self.admin_port = 0
 
-    def app(self, max_body_bytes: int) -> web.Application:
-        """The users' listener: these paths, and no others."""
-        app = web.Application(client_max_size=max_body_bytes)
-        for endpoint in ENDPOINTS:
-            app.router.add_post(endpoint.path, self.proxy.at(endpoint))
-        app.router.add_post(FEEDBACK_PATH, self.feedback.handle)
-        app.router.add_get("/v1/models", self._models)
-        app.router.add_get("/v1/models/{name:(?s:.+)}", self._model)
-        app.router.add_get("/healthz", self._alive)
-        app.router.add_get("/readyz", self._ready)
-        app.router.add_get("/openapi.json", self._openapi)
-        app.router.add_route("*", "/{path:(?s:.*)}", self._no_such_path)
-        return app
+    def _handlers(self) -> dict[str, tuple[str, Handler]]:
+        """By path: the method that it takes, and who answers. The users' listener has these paths, and no others."""
+        found: dict[str, tuple[str, Handler]] = {one.path: ("POST", self.proxy.at(one)) for one in ENDPOINTS}
+        found[FEEDBACK_PATH] = ("POST", self.feedback.handle)
+        found["/v1/models"] = ("GET", self._models)
+        found["/healthz"] = ("GET", self._alive)
+        found["/readyz"] = ("GET", self._ready)
+        found["/openapi.json"] = ("GET", self._openapi)
+        return found
 
-    async def _models(self, http: web.Request) -> web.Response:
+    async def handle(self, http: Request) -> Response | None:
+        """Answers a user's request, whatever it is."""
+        path = http.path
+        method, handler = self._by_path.get(path, ("", None))
+        if handler is None and path.startswith(MODEL_PATH):
+            method, handler = "GET", self._model
+        if handler is None:
+            return ApiError(404, "There is no such path here.", code="no_such_path").response()
+        if http.method != method and (http.method, method) != ("HEAD", "GET"):
+            refusal = ApiError(405, f"This path takes {method} only.", code="method_not_allowed").response()
+            return replace(refusal, headers={**refusal.headers, "Allow": method})
+        return await handler(http)
+
+    async def _models(self, http: Request) -> Response:
         try:
             names = routes_for(self.keys.identify(http.headers), self.tables)
         except ApiError as refusal:
             return refusal.response()
         return _json({"object": "list", "data": [_model(name) for name in names]})
 
-    async def _model(self, http: web.Request) -> web.Response:
+    async def _model(self, http: Request) -> Response:
         try:
             names = routes_for(self.keys.identify(http.headers), self.tables)
         except ApiError as refusal:
             return refusal.response()
-        name = http.match_info["name"]
+        name = unquote(http.path.removeprefix(MODEL_PATH))
         return _json(_model(name)) if name in names else unknown_route("", names).response()
 
-    async def _alive(self, _: web.Request) -> web.Response:
+    async def _alive(self, _: Request) -> Response:
         return _json({"status": "ok"})
 
-    async def _ready(self, _: web.Request) -> web.Response:
+    async def _ready(self, _: Request) -> Response:
         if self.is_draining or not self.tables.routes:
             return _json({"status": "draining" if self.is_draining else "no route is served yet"}, 503)
         return _json({"status": "ok"})
 
-    async def _openapi(self, _: web.Request) -> web.Response:
-        return web.Response(body=OPENAPI, headers=JSON_HEADERS)
+    async def _openapi(self, _: Request) -> Response:
+        return Response(200, OPENAPI, JSON_HEADERS)
 
-    async def _no_such_path(self, http: web.Request) -> web.Response:
-        method = "GET" if http.path.startswith("/v1/models/") else METHODS.get(http.path)
-        if method is not None:
-            refusal = ApiError(405, f"This path takes {method} only.", code="method_not_allowed").response()
-            refusal.headers["Allow"] = method
-            return refusal
-        return ApiError(404, "There is no such path here.", code="no_such_path").response()
-
-    async def drain(self, listener: Listener, seconds: float) -> None:
+    async def drain(self, users: HttpServer, seconds: float) -> None:
         """Waits for users' answers that are under way, not longer than this.
 
         Clients that keep their connection are told to close it, and get a moment to send what they have begun to send.
@@ -167,7 +171,7 @@ class Gateway:
         until, quiet = time.monotonic() + seconds, Quiet(LAST_REQUESTS_S)
         while time.monotonic() < until:
             busy = any(a.role != "mirror" for a in self.attempts.in_flight)
-            if not busy and not listener.has_connections:
+            if not busy and not users.connections:
                 return
             if quiet.lasts(busy):
                 return
@@ -213,13 +217,14 @@ async def serving(
                 settings.table is not None,
             )
             inside = Address(settings.admin_host, settings.admin_port, "--admin-port", settings.idle_connection_s)
-            gateway.admin_port = (await listen(stack, admin.app(), inside)).port
-        users = Address(settings.host, settings.port, "--port", settings.idle_connection_s, settings.reuse_port)
-        listener = await listen(stack, gateway.app(settings.max_body_bytes), users)
-        gateway.port = listener.port
+            gateway.admin_port = await listen(stack, admin.app(), inside)
+        users = HttpServer(gateway.handle, settings.max_body_bytes, settings.idle_connection_s)
+        stack.push_async_callback(users.close)
+        with telling_why(settings.host, settings.port, "--port"):
+            gateway.port = await users.start(settings.host, settings.port, is_shared=settings.reuse_port)
         yield gateway
-        await listener.stop()
-        await gateway.drain(listener, settings.drain_s)
+        await users.stop_accepting()
+        await gateway.drain(users, settings.drain_s)
 
 
 def _traffic_writer(settings: Settings, wall: Clock) -> "TrafficWriter | None":
@@ -262,5 +267,5 @@ def _model(name: str) -> dict[str, object]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "slipway"}
 
 
-def _json(value: object, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(value), headers=JSON_HEADERS)
+def _json(value: object, status: int = 200) -> Response:
+    return Response(status, orjson.dumps(value), JSON_HEADERS)

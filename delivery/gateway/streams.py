@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from typing import Any
 
-import aiohttp
 import orjson
 
 from configs.routing import Variant
@@ -20,6 +19,7 @@ from delivery.gateway.answers import (
 )
 from delivery.gateway.attempts import Attempt
 from delivery.gateway.chat import Call
+from delivery.gateway.http_upstream import Answer, BrokenOffError
 
 LAST_BYTES_S = 0.2  # between [DONE] and the end of the response
 DONE = b"data: [DONE]\n\n"
@@ -28,9 +28,9 @@ DONE = b"data: [DONE]\n\n"
 class Stream:
     """One upstream event stream, turned into the client's: `first`, then `read` until it is empty."""
 
-    def __init__(self, response: aiohttp.ClientResponse, call: Call, variant: Variant, attempt: Attempt, idle_s: float):
+    def __init__(self, said: Answer, call: Call, variant: Variant, attempt: Attempt, idle_s: float):
         self.first = b""
-        self._response = response
+        self._said = said
         self._call = call
         self._variant = variant
         self._attempt = attempt
@@ -42,13 +42,13 @@ class Stream:
 
     def close(self) -> None:
         """Ends it upstream too, if it has not ended there."""
-        self._response.close()
+        self._said.close()
 
     async def start(self) -> None:
         """Reads through the first content; what comes before it is held back with it in `first`."""
         held = b""
         while not (self._has_content or self._ended):
-            data = await self._response.content.readany()
+            data = await self._said.read_some()
             if not data:
                 break
             held += self._shown(data)
@@ -61,19 +61,19 @@ class Stream:
         try:
             async with asyncio.timeout(self._idle_s):
                 while not self._ended:
-                    data = await self._response.content.readany()
+                    data = await self._said.read_some()
                     shown = self._shown(data) if data else self._end_without_done()
                     if self._ended:
                         return shown + DONE
                     if shown:
                         return shown
-        except aiohttp.ClientError:
+        except BrokenOffError:
             raise UpstreamError("midstream", 200) from None
         except TimeoutError:
             raise UpstreamError("idle_timeout", 200) from None
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError):  # the answer is complete; this is for keep-alive
+        with contextlib.suppress(BrokenOffError, TimeoutError):  # the answer is complete; this is for keep-alive
             async with asyncio.timeout(LAST_BYTES_S):
-                await self._response.content.readany()
+                await self._said.read_some()
         return b""
 
     def _end_without_done(self) -> bytes:

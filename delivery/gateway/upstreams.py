@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import aiohttp
 import orjson
-from yarl import URL
 
 from configs.environment import GatewayConfig
 from configs.routing import Variant
@@ -26,11 +24,11 @@ from delivery.gateway.answers import (
 )
 from delivery.gateway.attempts import Attempt, Attempts
 from delivery.gateway.chat import Call, for_variant
+from delivery.gateway.http_upstream import Answer, BrokenOffError, Connections, UnreachableError
 from delivery.gateway.replicas import Replicas
 from delivery.gateway.streams import Stream, count_tokens, refused_in_band
 
 DEFAULTS = GatewayConfig()
-KEEPALIVE_S = 3.0  # less than the 5 s after which vLLM closes an idle connection
 TRIES = 3  # replicas of a variant asked for one attempt
 ANOTHER_MAY_DO = frozenset(("connect", "disconnected", "first_frame"))
 T = TypeVar("T")
@@ -57,39 +55,29 @@ class Upstreams:
     is_traced: bool = False
 
     async def __aenter__(self) -> Self:
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "slipway"}
+        headers = "Content-Type: application/json\r\nAccept-Encoding: identity\r\nUser-Agent: slipway\r\n"
         if self.api_key:
-            headers["Authorization"] = f"Bearer {self.api_key}"
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.timeouts.connect_s),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=headers,
-            trust_env=False,
-        )
+            headers += f"Authorization: Bearer {self.api_key}\r\n"
+        self._connections = Connections(self.timeouts.connect_s, headers)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._session.close()
+        self._connections.close()
 
-    async def get(self, url: URL) -> tuple[int, bytes]:
-        """Status and body of a GET upstream. Raises aiohttp.ClientError."""
-        async with self._session.get(url, allow_redirects=False) as response:
-            return response.status, await response.read()
+    async def get(self, upstream: str, path: str) -> tuple[int, bytes]:
+        """Status and body of a GET upstream. Raises UnreachableError, BrokenOffError."""
+        answer = await self._connections.ask("GET", upstream, path, to_the_end=True)
+        return answer.status, await answer.read()
 
     async def ask(self, call: Call, variant: Variant, attempt: Attempt) -> bytes:
         """A plain request's answer, under the route's name. Raises UpstreamError, or ApiError if the model declines."""
         body = for_variant(call, variant)
 
         async def one(upstream: str) -> dict[str, Any]:
-            response = await self._post(upstream, call.endpoint.path, body, attempt)
-            try:
-                raw = await response.read()
-            finally:
-                response.close()  # no effect on a connection whose answer was read to the end
-            return _accepted(response.status, raw, variant, call)
+            said = await self._post(upstream, call.endpoint.path, body, attempt, to_the_end=True)
+            return _accepted(said.status, await said.read(), variant, call)
 
         answer = await self._at_some_replica(variant, attempt, self.timeouts.answer_s, one)
         answer["model"] = call.name
@@ -107,14 +95,14 @@ class Upstreams:
         body = for_variant(call, variant)
 
         async def one(upstream: str) -> Stream:
-            response = await self._post(upstream, call.endpoint.path, body, attempt)
+            said = await self._post(upstream, call.endpoint.path, body, attempt, to_the_end=False)
             try:
-                if response.status != 200:
-                    _accepted(response.status, await response.read(), variant, call)
-                stream = Stream(response, call, variant, attempt, self.timeouts.idle_s)
+                if said.status != 200:
+                    _accepted(said.status, await said.read(), variant, call)
+                stream = Stream(said, call, variant, attempt, self.timeouts.idle_s)
                 await stream.start()
             except BaseException:
-                response.close()
+                said.close()
                 raise
             return stream
 
@@ -147,29 +135,23 @@ class Upstreams:
         self.replicas.begin(attempt, upstream)
         try:
             return await once(upstream)
-        except aiohttp.ClientError:
+        except BrokenOffError as broken:
+            attempt.status = broken.status
             raise UpstreamError("disconnected", attempt.status) from None
 
-    async def _post(self, upstream: str, path: str, body: bytes, attempt: Attempt) -> aiohttp.ClientResponse:
-        """The response's head. Raises UpstreamError `connect`."""
+    async def _post(self, upstream: str, path: str, body: bytes, attempt: Attempt, *, to_the_end: bool) -> Answer:
+        """An answer whose head is there, or all of it. Raises UpstreamError `connect`."""
         suffix = {"failover": "-f", "mirror": "-m"}.get(attempt.role, "")
-        headers = {"X-Request-Id": attempt.request_id + suffix}
+        headers = f"X-Request-Id: {attempt.request_id}{suffix}\r\n"
         if self.is_traced:
-            headers["traceparent"] = f"00-{attempt.request_id:0>32}-{attempt.request_id[:16]}-01"
-        url = URL(upstream.rstrip("/") + path, encoded=True)
+            headers += f"traceparent: 00-{attempt.request_id:0>32}-{attempt.request_id[:16]}-01\r\n"
         attempt.sent_bytes = len(body)
-        for is_last_try in (False, True):
-            try:
-                response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
-            except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError):
-                break
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                if is_last_try:  # the first may have met a kept-alive connection at its end
-                    break
-            else:
-                attempt.status = response.status
-                return response
-        raise UpstreamError("connect")
+        try:
+            said = await self._connections.ask("POST", upstream, path, body, headers, to_the_end=to_the_end)
+        except UnreachableError:
+            raise UpstreamError("connect") from None
+        attempt.status = said.status
+        return said
 
 
 def _another_may_do(failure: UpstreamError) -> bool:

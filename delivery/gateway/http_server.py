@@ -1,0 +1,284 @@
+"""HTTP/1.1 for users, as little of it as a gateway needs: llhttp reads the requests, the limits are kept here.
+
+A general server costs more time per request than the gateway's own work; `benchmarks.gateway` shows it.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import cast
+
+import httptools
+
+from delivery.gateway.api_errors import ApiError
+from delivery.gateway.http_messages import BodyBrokenError, Request, Response
+from delivery.gateway.listeners import accept_waiting
+
+log = logging.getLogger("slipway.gateway")
+HEAD_LIMIT = 16 * 1024  # bytes of a request's line and headers
+HEADERS_LIMIT = 128
+LINGER_S = 2.0  # for what a client is still sending when it has got its answer
+CANCEL_S = 1.0  # for handlers to come to their end when the server closes
+CONNECTIONS_WAITING = 1024
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+Handler = Callable[[Request], Awaitable[Response | None]]  # None: it has sent its answer itself
+
+
+class HttpServer:
+    """A listener for users. `handle` answers each request; it is cancelled when its client goes."""
+
+    def __init__(self, handle: Handler, max_body_bytes: int, idle_s: float):
+        self.handle = handle
+        self.max_body_bytes = max_body_bytes
+        self.connections: set[_Connection] = set()
+        self.date = ""
+        self._idle_s = idle_s
+        self._server: asyncio.Server | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+
+    async def start(self, host: str, port: int, *, is_shared: bool) -> int:
+        """Listens; the port. Raises OSError."""
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Connection(self), host, port, backlog=CONNECTIONS_WAITING, reuse_port=is_shared or None
+        )
+        self._look_around()
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def stop_accepting(self) -> None:
+        """Listens no longer. Whoever the kernel has connected already is let in."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        waiting = [socket.socket(fileno=os.dup(one.fileno())) for one in server.sockets]
+        server.close()
+        for connected in [connection for one in waiting for connection in accept_waiting(one)]:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: _Connection(self), connected)
+
+    async def close(self) -> None:
+        """Ends every connection; answers that are under way are broken off."""
+        await self.stop_accepting()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        tasks = [task for connection in self.connections if (task := connection.leave()) is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=CANCEL_S)
+
+    def _look_around(self) -> None:
+        """Closes connections on which nothing happens, and sets the date of all answers."""
+        now = time.monotonic()
+        self.date = f"Date: {formatdate(usegmt=True)}\r\nServer: slipway\r\n"
+        for connection in [one for one in self.connections if one.is_idle(now - self._idle_s)]:
+            connection.abort()
+        self._sweep = asyncio.get_running_loop().call_later(min(0.5, self._idle_s / 2), self._look_around)
+
+
+class _Connection(asyncio.Protocol):
+    """One client's connection: its requests are answered one after the other, in their order."""
+
+    def __init__(self, server: HttpServer):
+        self._server = server
+        self._transport: asyncio.Transport
+        self._parser = httptools.HttpRequestParser(self)
+        self._reading: Request | None = None  # the last one that has begun to come
+        self._in_head = True  # what comes next belongs to a head
+        self._head_bytes = 0
+        self._is_deaf = False  # what comes is not looked at any more
+        self._is_paused = False  # what comes waits in the kernel
+        self._waiting: deque[Request] = deque()
+        self._answering: Request | None = None
+        self._closes = False  # the answer under way is the last one
+        self._task: asyncio.Task[None] | None = None
+        self._quiet_since: float | None = None  # monotonic seconds; None while an answer is made
+        self.must_wait: asyncio.Future[None] | None = None
+
+    # What the event loop says
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._quiet_since = time.monotonic()
+        self._server.connections.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._server.connections.discard(self)
+        self._waiting.clear()
+        if self._task is not None:
+            self._task.cancel()
+
+    def pause_writing(self) -> None:
+        self.must_wait = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self.must_wait is not None and not self.must_wait.done():
+            self.must_wait.set_result(None)
+        self.must_wait = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:  # there is nothing to upgrade to; the request itself is answered
+            self._is_deaf = True
+        except httptools.HttpParserError:
+            self._misread()
+            return
+        if self._in_head and not self._is_deaf:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_LIMIT:
+                self._refuse(431, "The request's head is too long.", "head_too_large")
+
+    # What the parser says
+
+    def on_message_begin(self) -> None:
+        self._reading = Request(self)
+        self._in_head, self._head_bytes = True, 0
+
+    def on_url(self, url: bytes) -> None:
+        if self._reading is not None:
+            self._reading.target += url
+            self._head_bytes += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value)
+        if self._reading is not None and self._head_bytes <= HEAD_LIMIT:
+            text = value.decode("utf-8", "surrogateescape")
+            self._reading.headers.setdefault(name.decode("latin-1").lower(), text)
+
+    def on_headers_complete(self) -> None:
+        request = self._reading
+        if request is None or self._is_deaf:
+            return
+        self._in_head = False
+        if self._head_bytes > HEAD_LIMIT or len(request.headers) > HEADERS_LIMIT:
+            self._refuse(431, "The request's head is too long.", "head_too_large")
+            return
+        self._head_bytes = 0
+        request.method = self._parser.get_method().decode("latin-1")
+        request.speaks_chunks = self._parser.get_http_version() == "1.1"
+        request.closes = not self._parser.should_keep_alive()
+        request.expect(self._server.max_body_bytes)
+        self._enqueue(request)
+
+    def on_body(self, data: bytes) -> None:
+        if self._reading is not None:
+            self._reading.add(data, self._server.max_body_bytes)
+
+    def on_message_complete(self) -> None:
+        if self._reading is not None:
+            self._reading.end()
+            self._reading = None
+        self._in_head = True
+
+    # One request after the other
+
+    def _misread(self) -> None:
+        if self._reading is not None and not self._in_head:  # it is being answered, or waits for that
+            self._is_deaf = True
+            self._reading.fail(BodyBrokenError)
+        else:
+            self._refuse(400, "This is no valid HTTP request.", "invalid_http")
+
+    def _refuse(self, status: int, message: str, code: str) -> None:
+        self._is_deaf = True
+        request = Request(self)
+        request.refusal = ApiError(status, message, code=code).response()
+        self._enqueue(request)
+
+    def _enqueue(self, request: Request) -> None:
+        self._waiting.append(request)
+        if self._answering is None:
+            self._next()
+        elif not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def _listen(self) -> None:
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    def _next(self) -> None:
+        self._answering, self._quiet_since = self._waiting.popleft(), None
+        self._task = asyncio.get_running_loop().create_task(self._answer(self._answering))
+        if not self._waiting:
+            self._listen()
+
+    async def _answer(self, request: Request) -> None:
+        try:
+            response = request.refusal or await self._server.handle(request)
+        except ConnectionResetError:
+            self.abort()
+            return
+        except Exception:
+            log.exception("a request broke the gateway's own code", extra={"path": request.path})
+            response = ApiError(500, "The gateway failed.", code="internal_error", kind="server_error").response()
+        self._task = None
+        sending = request.sending
+        if sending is None and response is not None:
+            head = self.begin(response.status, response.headers, len(response.body))
+            self._transport.write(head if request.method == "HEAD" else head + response.body)
+        elif sending is None or not sending.is_ended:
+            self.abort()
+            return
+        self._go_on(request)
+
+    def _go_on(self, request: Request) -> None:
+        self._answering, self._quiet_since = None, time.monotonic()
+        if self._closes and request.is_whole:
+            self._transport.close()
+        elif self._closes:  # closed with data unread, the connection would be reset, and the answer lost
+            self._is_deaf = True
+            self._listen()
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            asyncio.get_running_loop().call_later(LINGER_S, self.abort)
+        elif self._waiting:
+            self._next()
+
+    # What answers need
+
+    def begin(self, status: int, headers: Mapping[str, str], length: int | None) -> bytes:
+        """An answer's head. `length`: of its body in bytes; None: it is sent bit by bit."""
+        request = self._answering
+        chunked = length is None and request is not None and request.speaks_chunks
+        is_last = request is None or request.closes or not request.is_whole or (length is None and not chunked)
+        self._closes = is_last or "Connection" in headers
+        lines = [STATUS_LINES[status], self._server.date]
+        lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
+        if is_last and "Connection" not in headers:
+            lines.append("Connection: close\r\n")
+        if length is not None:
+            lines.append(f"Content-Length: {length}\r\n\r\n")
+        else:
+            lines.append("Transfer-Encoding: chunked\r\n\r\n" if chunked else "\r\n")
+        return "".join(lines).encode("utf-8", "surrogateescape")
+
+    def write(self, data: bytes) -> None:
+        """Sends it. Raises ConnectionResetError."""
+        if self._transport.is_closing():
+            raise ConnectionResetError("the client has gone")
+        self._transport.write(data)
+
+    def abort(self) -> None:
+        """Ends it at once."""
+        self._transport.abort()
+
+    def is_idle(self, since: float) -> bool:
+        """Whether no whole head has come, and no answer was made, since then (monotonic seconds)."""
+        return self._quiet_since is not None and self._quiet_since < since
+
+    def leave(self) -> "asyncio.Task[None] | None":
+        """Ends it in an orderly way; an answer that is under way is cancelled, and its task returned."""
+        task = self._task
+        if task is None:
+            self._transport.close()
+        else:
+            task.cancel()
+            self._transport.abort()
+        return task

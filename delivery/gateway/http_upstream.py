@@ -1,0 +1,321 @@
+"""HTTP/1.1 towards the replicas, as little of it as a gateway needs: connections are kept, llhttp reads the answers.
+
+A general client costs more time per request than all the rest of the gateway together; `benchmarks.gateway` shows it.
+"""
+
+import asyncio
+import ssl
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
+from urllib.parse import urlsplit
+
+import httptools
+
+KEPT_S = 3.0  # less than the 5 s after which vLLM closes an idle connection
+HEAD_LIMIT = 64 * 1024  # bytes before the body
+HELD_LIMIT = 256 * 1024  # bytes of a stream that its reader has not taken yet; then upstream waits
+PORTS = {"http": 80, "https": 443}
+
+
+class UnreachableError(Exception):
+    """There is no connection to this replica, or it ended before it answered."""
+
+
+class BrokenOffError(Exception):
+    """The connection ended in the middle of an answer, or what came is not HTTP. `status`: 0 before the head."""
+
+    def __init__(self, status: int):
+        super().__init__(status)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a base URL leads to. `prefix` is its path without the last slash."""
+
+    host: str
+    port: int
+    is_tls: bool
+    prefix: str
+    named: str  # for the header Host
+
+
+@lru_cache(maxsize=1024)
+def origin_of(base_url: str) -> Origin:
+    """Raises ValueError on what is no http(s) URL."""
+    parts = urlsplit(base_url)
+    if parts.scheme not in PORTS or not parts.hostname:
+        raise ValueError(f"{base_url!r} is no http or https URL")
+    port = parts.port or PORTS[parts.scheme]
+    named = parts.netloc.rpartition("@")[2]
+    return Origin(parts.hostname, port, parts.scheme == "https", parts.path.rstrip("/"), named)
+
+
+class Answer:
+    """What a replica says, as it comes. Whoever asked for the head only reads on, or closes."""
+
+    __slots__ = ("_connection", "_held", "_parts", "_waiter", "_wants", "failure", "is_whole", "status")
+
+    def __init__(self, connection: "_Connection"):
+        self.status = 0
+        self.is_whole = False
+        self.failure: Exception | None = None
+        self._connection = connection
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._wants = ""
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def head(self) -> None:
+        """Waits for the status. Raises UnreachableError or BrokenOffError."""
+        if not self.status:
+            await self._wait("head")
+
+    async def whole(self) -> None:
+        """Waits for the end. Raises UnreachableError or BrokenOffError."""
+        self._connection.flow()
+        if not self.is_whole:
+            await self._wait("end")
+
+    async def read(self) -> bytes:
+        """Everything that has not been read yet, to the end. Raises BrokenOffError."""
+        await self.whole()
+        return self._taken()
+
+    async def read_some(self) -> bytes:
+        """What has come since; b"" at the end. Raises BrokenOffError once nothing good is left."""
+        if not self._parts and not self.is_whole:
+            await self._wait("body")
+        data = self._taken()
+        self._connection.flow()
+        return data
+
+    def close(self) -> None:
+        """Nobody reads on: the connection is of no further use, unless the answer has come to its end."""
+        if not self.is_whole:
+            self._connection.abort()
+
+    def _taken(self) -> bytes:
+        parts, self._parts, self._held = self._parts, [], 0
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _wait(self, wants: str) -> None:
+        if self.failure is None:
+            self._wants = wants
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        if self.failure is not None and not (wants == "body" and self._parts):
+            raise self.failure
+
+    def _wake(self, event: str) -> None:
+        if self._waiter is not None and (event in (self._wants, "end")) and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def begun(self, status: int) -> None:
+        """The head has come."""
+        self.status = status
+        self._wake("head")
+
+    def add(self, data: bytes) -> bool:
+        """A part of the body has come. Whether that is more than should be held."""
+        self._parts.append(data)
+        self._held += len(data)
+        self._wake("body")
+        return self._held > HELD_LIMIT and self._wants != "end"
+
+    def ended(self, failure: Exception | None = None) -> None:
+        """No more comes: the answer is whole, or has failed."""
+        self.is_whole = failure is None
+        self.failure = failure
+        self._wake("end")
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: at most one answer under way. `kept` is where it waits between two."""
+
+    def __init__(self, kept: "list[_Connection]"):
+        self._kept = kept
+        self._transport: asyncio.Transport
+        self._answer: Answer | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._is_counted = False  # the head says where the body ends
+        self._head_bytes = 0
+        self._is_paused = False
+        self.is_used = False
+        self.since = 0.0  # when it was last put by, monotonic seconds
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something can still be sent."""
+        return not self._transport.is_closing()
+
+    def send(self, request: bytes) -> Answer:
+        """Sends a whole request."""
+        self._answer = answer = Answer(self)
+        self._head_bytes = 0
+        self._transport.write(request)
+        return answer
+
+    def abort(self) -> None:
+        """Ends it at once."""
+        self._transport.abort()
+
+    def flow(self) -> None:
+        """The reader has room again."""
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        answer = self._answer
+        if answer is None:  # nobody asked
+            self._transport.abort()
+            return
+        if not answer.status:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._fail(BrokenOffError(answer.status))
+            return
+        if not answer.status and self._head_bytes > HEAD_LIMIT:
+            self._fail(BrokenOffError(0))
+
+    def _fail(self, failure: Exception) -> None:
+        answer, self._answer = self._answer, None
+        self._transport.abort()
+        if answer is not None:
+            answer.ended(failure)
+
+    def on_message_begin(self) -> None:
+        self._is_counted = False
+        if self._answer is None:  # a second answer to one question
+            self._transport.abort()
+
+    def on_header(self, name: bytes, _: bytes) -> None:
+        if len(name) in (14, 17) and name.lower() in (b"content-length", b"transfer-encoding"):
+            self._is_counted = True
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if self._answer is not None and status >= 200:
+            self._answer.begun(status)
+
+    def on_body(self, data: bytes) -> None:
+        if self._answer is not None and self._answer.add(data) and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        answer = self._answer
+        if answer is None or not answer.status:  # 100 Continue
+            return
+        self._answer = None
+        self.flow()
+        if self._parser.should_keep_alive() and not self._transport.get_write_buffer_size() and self.is_open:
+            self.is_used, self.since = True, time.monotonic()
+            self._kept.append(self)
+        else:
+            self._transport.close()
+        answer.ended()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return
+        if not answer.status:
+            answer.ended(UnreachableError(str(error or "closed")))
+        elif error is None and not self._is_counted:  # then the end of the connection is the end of the body
+            answer.ended()
+        else:
+            answer.ended(BrokenOffError(answer.status))
+
+
+class Connections:
+    """Kept connections by origin."""
+
+    def __init__(self, connect_s: float, headers: str):
+        self._connect_s = connect_s
+        self._headers = headers
+        self._kept: dict[Origin, list[_Connection]] = {}
+        self._sweep: asyncio.TimerHandle | None = None
+        self._tls: ssl.SSLContext | None = None
+
+    def close(self) -> None:
+        """Ends all that are kept."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for kept in self._kept.values():
+            for connection in kept:
+                connection.abort()
+        self._kept.clear()
+
+    async def ask(
+        self, method: str, base_url: str, path: str, body: bytes = b"", headers: str = "", *, to_the_end: bool
+    ) -> Answer:
+        """An answer whose head is there, or all of it.
+
+        `headers`: lines that end with CRLF. A kept connection may meet its end just now: then another one is tried.
+        Raises UnreachableError, BrokenOffError.
+        """
+        origin = origin_of(base_url)
+        head = (
+            f"{method} {origin.prefix}{path} HTTP/1.1\r\nHost: {origin.named}\r\n{self._headers}{headers}"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        request = head.encode("latin-1") + body
+        for is_last_try in (False, True):
+            connection = self._idle(origin) or await self._connected(origin)
+            answer = connection.send(request)
+            try:
+                await (answer.whole() if to_the_end else answer.head())
+            except UnreachableError:
+                if is_last_try:
+                    raise
+            except BaseException:
+                connection.abort()
+                raise
+            else:
+                return answer
+        raise AssertionError("the second try returns or raises")
+
+    def _idle(self, origin: Origin) -> _Connection | None:
+        kept = self._kept.get(origin)
+        oldest = time.monotonic() - KEPT_S
+        while kept:
+            connection = kept.pop()
+            if connection.is_open and connection.since > oldest:
+                return connection
+            connection.abort()
+        return None
+
+    async def _connected(self, origin: Origin) -> _Connection:
+        if origin.is_tls and self._tls is None:
+            self._tls = ssl.create_default_context()
+        kept = self._kept.setdefault(origin, [])
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(KEPT_S, self._close_old)
+        try:
+            async with asyncio.timeout(self._connect_s):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    lambda: _Connection(kept), origin.host, origin.port, ssl=self._tls if origin.is_tls else None
+                )
+        except (OSError, TimeoutError) as error:
+            raise UnreachableError(str(error)) from None
+        return connection
+
+    def _close_old(self) -> None:
+        oldest = time.monotonic() - KEPT_S
+        for kept in self._kept.values():
+            for connection in [one for one in kept if one.since <= oldest or not one.is_open]:
+                kept.remove(connection)
+                connection.abort()
+        self._sweep = asyncio.get_running_loop().call_later(KEPT_S, self._close_old)
