@@ -86,8 +86,11 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._parser = httptools.HttpRequestParser(self)
         self._reading: Request | None = None  # the last one that has begun to come
+        self._begun = 0  # messages in the data at hand
         self._in_head = True  # what comes next belongs to a head
-        self._head_bytes = 0
+        self._head_bytes = 0  # of its parts that are complete
+        self._fed_bytes = 0  # that have come without completing it
+        self._is_repeating = False  # another parser is told where the body ends
         self._is_deaf = False  # what comes is not looked at any more
         self._is_paused = False  # what comes waits in the kernel
         self._waiting: deque[Request] = deque()
@@ -121,30 +124,49 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
+        begins, self._begun = self._reading is None, 0
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:  # there is nothing to upgrade to; the request itself is answered
-            self._is_deaf = True
+        except httptools.HttpParserUpgrade as upgrade:
+            self._stay_with_http(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._misread()
             return
-        if self._in_head and not self._is_deaf:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_LIMIT:
+        if self._in_head and self._reading is not None and self._begun == begins:  # nothing but a part of one head
+            self._fed_bytes += len(data)
+            if self._fed_bytes > HEAD_LIMIT:
                 self._refuse(431, "The request's head is too long.", "head_too_large")
+
+    def _stay_with_http(self, rest: bytes) -> None:
+        """There is nothing to upgrade to. Java's client asks all the same, and llhttp then leaves the body unread."""
+        framing = [f"{name}: {value}\r\n" for name, value in self._framing().items()]
+        self._parser = httptools.HttpRequestParser(self)
+        self._is_repeating = True
+        self._parser.feed_data(f"POST / HTTP/1.1\r\n{''.join(framing)}\r\n".encode("latin-1"))
+        self._is_repeating = False
+        self.data_received(rest)
+
+    def _framing(self) -> dict[str, str]:
+        headers = self._reading.headers if self._reading is not None else {}
+        return {name: headers[name] for name in ("content-length", "transfer-encoding") if name in headers}
 
     # What the parser says
 
     def on_message_begin(self) -> None:
+        if self._is_repeating:
+            return
         self._reading = Request(self)
-        self._in_head, self._head_bytes = True, 0
+        self._begun += 1
+        self._in_head, self._head_bytes, self._fed_bytes = True, 0, 0
 
     def on_url(self, url: bytes) -> None:
-        if self._reading is not None:
+        if self._reading is not None and not self._is_repeating:
             self._reading.target += url
             self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_repeating:
+            return
         self._head_bytes += len(name) + len(value)
         if self._reading is not None and self._head_bytes <= HEAD_LIMIT:
             text = value.decode("utf-8", "surrogateescape")
@@ -152,13 +174,12 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         request = self._reading
-        if request is None or self._is_deaf:
+        if request is None or self._is_deaf or self._is_repeating:
             return
         self._in_head = False
         if self._head_bytes > HEAD_LIMIT or len(request.headers) > HEADERS_LIMIT:
             self._refuse(431, "The request's head is too long.", "head_too_large")
             return
-        self._head_bytes = 0
         request.method = self._parser.get_method().decode("latin-1")
         request.speaks_chunks = self._parser.get_http_version() == "1.1"
         request.closes = not self._parser.should_keep_alive()
@@ -170,6 +191,8 @@ class _Connection(asyncio.Protocol):
             self._reading.add(data, self._server.max_body_bytes)
 
     def on_message_complete(self) -> None:
+        if self._parser.should_upgrade():  # not complete at all
+            return
         if self._reading is not None:
             self._reading.end()
             self._reading = None
