@@ -43,6 +43,9 @@ def render(status: EnvironmentStatus) -> str:
     if state is not None:
         waits = ", waits for an approval" if state.awaiting_approval else ""
         lines.append(f"under way  {state.release_id}: {state.phase} {state.stage_index}{waits} - {state.reason}")
+    if status.left_behind is not None:
+        cure = "the supervisor finishes it" if status.supervisor_pid else "finish it: slipway rollback --reason TEXT"
+        lines.append(f"left over  {status.left_behind}: its rollback lost its process; {cure}")
     return "\n".join(lines)
 
 

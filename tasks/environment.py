@@ -14,6 +14,7 @@ from delivery.release import ReleaseState
 from delivery.routing import shares
 from tasks import serving
 from tasks.bundle import base_bundle
+from tasks.left_behind import left_behind
 from tasks.model import model_revision, prepare_model
 from tasks.preflight import before_up
 from tasks.rollout import bootstrap
@@ -34,6 +35,7 @@ class EnvironmentStatus:
     live: str | None  # bundle digest
     previous: str | None
     unfinished: ReleaseState | None
+    left_behind: str | None  # the release whose rollback was asked for, or begun, and has no controller
 
 
 def start(project: Project, home: Path, on_progress: Progress, *, attached: bool = False) -> serving.Serving:
@@ -85,6 +87,7 @@ def status(project: Project, home: Path) -> EnvironmentStatus:
             if table is not None and project.route in table.routes:
                 served = shares(table.routes[project.route])
         row = site.ledger.route(environment.name, project.route)
+        lost = left_behind(site, project.route)
         return EnvironmentStatus(
             parts=serving.state(environment, home),
             supervisor_pid=supervisor.pid if supervisor else None,
@@ -94,6 +97,7 @@ def status(project: Project, home: Path) -> EnvironmentStatus:
             live=row.live.bundle if row else None,
             previous=row.previous.bundle if row and row.previous else None,
             unfinished=site.ledger.unfinished(environment.name, project.route),
+            left_behind=lost.release_id if lost else None,
         )
 
 

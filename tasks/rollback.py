@@ -8,16 +8,15 @@ from configs.errors import SlipwayError
 from configs.routing import RoutingTable
 from configs.strict import Strict
 from delivery.clients.gateway import GatewayError
-from delivery.clients.ledger import LeaseHeldError, LedgerError
+from delivery.clients.ledger import LedgerError
 from delivery.clients.vllm import VllmError
 from delivery.progress import Progress, silent
 from delivery.release import GatewaySeen, Observation, ReleaseState, Served
 from delivery.tables import alone, table_with
-from tasks.controller import Controller
-from tasks.rollout import GRACE_S, make_servable, reading_from_now
-from tasks.site import Site, is_dead
+from tasks.left_behind import see_to_the_end
+from tasks.rollout import make_servable
+from tasks.site import Site
 
-POLL_S = 0.2
 CLASHES = 5  # routing revisions that somebody else may take first
 
 
@@ -69,7 +68,7 @@ def rollback(
     problem = _reroute(site, state, stable, by, f"rollback asked for by {by}: {reason}")
     to_stable_s = None if problem else site.clock() - started_at
     on_progress(2, 3, problem or f"all traffic of {route} is on {stable.name} after {to_stable_s:.2f} s")
-    ended = _see_to_the_end(site, state.release_id, on_progress)
+    ended = see_to_the_end(site, state.release_id, on_progress)
     outcome: Literal["rolled_back", "under_way"] = "rolled_back" if ended else "under_way"
     text = f"release {state.release_id} of bundle {short(state.candidate.bundle)} taken back by {by}: {reason}"
     on_progress(3, 3, text if ended else f"{text}; its controller has yet to finish")
@@ -82,19 +81,6 @@ def rollback(
         to_stable_s=to_stable_s,
         seconds=site.clock() - started_at,
     )
-
-
-def is_left_behind(site: Site, route: str) -> bool:
-    """Whether a rollback lost its controller before every gateway showed it: after a commit no lease ends the share."""
-    state = site.ledger.unfinished(site.name, route)
-    if state is None or state.phase != "rolling_back":
-        return False
-    holder = site.ledger.holder(site.name)
-    if holder is not None and holder.expires_at >= site.clock() and not is_dead(holder.owner):
-        return False
-    tables = [client.table() for client in site.gateways.values()]
-    routes = [table.routes.get(route) for table in tables if table is not None]
-    return any(one is not None and one.stable == state.candidate.name for one in routes)
 
 
 def _reroute(site: Site, state: ReleaseState, stable: Served, by: str, why: str) -> str:
@@ -139,26 +125,3 @@ def _put(site: Site, seen: Mapping[str, GatewaySeen | None], table: RoutingTable
         except GatewayError as error:
             errors.append(str(error))
     return "; ".join(errors)
-
-
-def _see_to_the_end(site: Site, release_id: str, on_progress: Progress) -> bool:
-    """Whether the rollback is complete: by the controller that runs, or else by this process."""
-    plan = site.ledger.plan(release_id)
-    deadline = site.clock() + plan.drain_s + GRACE_S
-    while site.clock() < deadline:
-        if site.ledger.state(release_id).phase == "rolled_back":
-            return True
-        try:
-            site.take_lease()
-        except LeaseHeldError:
-            site.sleep(POLL_S)
-            continue
-        try:
-            # read again under the lease: the last controller may have got further
-            state = site.ledger.state(release_id)
-            if state.phase == "live":
-                state = reading_from_now(site, state)
-            return Controller(site, plan, on_progress=on_progress).drive(state).phase == "rolled_back"
-        finally:
-            site.drop_lease()
-    return False

@@ -10,18 +10,17 @@ from configs.project import Project
 from configs.routing import RoutingTable
 from configs.strict import Strict
 from delivery.bundle import Bundle
-from delivery.clients.gateway import GatewayError
 from delivery.clients.vllm import VllmError
-from delivery.evidence import Cursor
 from delivery.progress import Progress, silent
 from delivery.release import GatewaySeen, Observation, ReleaseState, Served, StageRecord
 from delivery.rollout import new_state, watching
 from delivery.tables import alone, table_with
 from tasks.controller import Controller, OnDecision, ignore
+from tasks.cursors import cursors, reading_from_now
+from tasks.left_behind import GRACE_S, asked_back
 from tasks.site import LEASE_TTL_S, Site, served_as, why_not_servable
 
 PATIENCE_S = 3.0  # for a supervisor that has the environment's lease for a moment
-GRACE_S = 60.0  # beyond draining, for a controller that is busy
 
 
 class ReleaseOutcome(Strict):
@@ -115,6 +114,10 @@ def run_release(
         if waiting is not None:
             on_progress(0, 0, f"release {waiting.release_id} goes on in phase {waiting.phase}")
             return _drive(site, waiting, on_progress, on_decision)
+        taken_back = asked_back(site, project.route)
+        if taken_back is not None:
+            on_progress(0, 0, f"the rollback of release {taken_back.release_id} was left behind and is finished first")
+            _drive(site, reading_from_now(site, taken_back), on_progress, ignore)
         pointers = site.ledger.route(site.name, project.route)
         if pointers is None:
             raise SlipwayError(
@@ -130,7 +133,7 @@ def run_release(
         release_id = f"{project.route}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(site.clock()))}"
         release_id += f"-{short(bundle.digest, 6)}{secrets.token_hex(2)}"
         now, place = site.clock(), (site.name, project.route)
-        state = new_state(release_id, *place, candidate, pointers.live, now, _cursors(site))
+        state = new_state(release_id, *place, candidate, pointers.live, now, cursors(site))
         site.ledger.begin(state, project.rollout, bundle, site.owner, LEASE_TTL_S, now, by)
         refusal = _unfit(site, bundle) or why_not_servable(bundle, candidate, site.environment)
         return _drive(site, state, on_progress, on_decision, refusal)
@@ -217,12 +220,6 @@ def make_servable(site: Site, served: Served, *, probe: bool = True) -> None:
             client.probe(name)
 
 
-def reading_from_now(site: Site, state: ReleaseState) -> ReleaseState:
-    """A finished release that is taken up again: what was recorded in the meantime is not read."""
-    evidence = state.evidence.model_copy(update={"cursors": _cursors(site)})
-    return state.model_copy(update={"evidence": evidence})
-
-
 def _drive(
     site: Site, state: ReleaseState, on_progress: Progress, on_decision: OnDecision, refusal: str = ""
 ) -> ReleaseOutcome:
@@ -284,15 +281,3 @@ def _wrong_place(project: Project, bundle: Bundle) -> str:
 
 def _no_release(project: Project, bundle: Bundle, outcome: Literal["live", "refused"], reason: str) -> ReleaseOutcome:
     return ReleaseOutcome(release_id="", route=project.route, bundle=bundle.digest, outcome=outcome, reason=reason)
-
-
-def _cursors(site: Site) -> dict[str, Cursor]:
-    """Where each gateway's records are now; one that does not answer is read from its beginning later."""
-    found = {}
-    for name, client in site.gateways.items():
-        try:
-            page = client.records(0, 1)
-        except GatewayError:
-            continue
-        found[name] = Cursor(boot_id=page.boot_id, seq=page.last_seq)
-    return found

@@ -1,12 +1,12 @@
 """Keeps an environment's vLLM and gateway running: `python -m tasks.supervisor PROJECT_FOLDER HOME`, until ended.
 
 A restarted vLLM has forgotten its adapters, a gateway that lost its file its table. During a release the controller
-sees to both; outside one this process does. It also gives stable the traffic that a controller, killed at the beginning
-of a rollback, had decided to give it.
+sees to both; outside one this process does. It also finishes a rollback whose own process was killed.
 """
 
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -17,8 +17,8 @@ from delivery.clients.ledger import LeaseHeldError
 from delivery.progress import silent
 from tasks import serving
 from tasks.environment import serve_live
+from tasks.left_behind import finish, left_behind
 from tasks.model import prepare_model
-from tasks.rollback import is_left_behind
 from tasks.site import open_site_of
 
 CHECK_EVERY_S = 2.0
@@ -35,6 +35,7 @@ def supervise(project: Project, home: Path) -> None:
         home,
         max_context_tokens=project.model.max_context_tokens,
     )
+    finisher = Finisher(project, home)
     to_heal, healed_at, said = False, float("-inf"), ""
     while True:
         now = time.monotonic()
@@ -43,7 +44,8 @@ def supervise(project: Project, home: Path) -> None:
             to_heal = to_heal or event.kind == "back"
         if now - healed_at >= HEAL_EVERY_S:
             healed_at = now
-            trouble = _heal(project, base, home, to_heal)
+            finisher.look()
+            trouble = _heal(project, base, home) if to_heal else ""
             to_heal = bool(trouble)
             if trouble != said:
                 _say(trouble or "the live bundle is served again")
@@ -51,12 +53,50 @@ def supervise(project: Project, home: Path) -> None:
         time.sleep(CHECK_EVERY_S)
 
 
-def _heal(project: Project, base: Path, home: Path, to_heal: bool) -> str:
-    """Serves the live bundle again if it has to be, or if a killed controller left a rollback; what went wrong."""
+class Finisher:
+    """Finishes what a killed rollback left behind, in a thread: it may have to wait for what is restarted meanwhile."""
+
+    def __init__(self, project: Project, home: Path):
+        self._project = project
+        self._home = home
+        self._thread: threading.Thread | None = None
+        self._said = ""
+
+    def look(self) -> None:
+        """Begins to finish what is left behind, unless that is under way already; returns at once."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        try:
+            with open_site_of(self._project, self._home) as site:
+                if left_behind(site, self._project.route) is None:
+                    return
+        except SlipwayError as error:
+            self._tell(str(error))
+            return
+        self._thread = threading.Thread(target=self._finish, daemon=True)  # it must not outlive this process
+        self._thread.start()
+
+    def _finish(self) -> None:
+        try:
+            with open_site_of(self._project, self._home) as site:
+                done = finish(site, self._project.route)
+        except SlipwayError as error:
+            self._tell(str(error))
+            return
+        if done:
+            self._tell(f"the rollback of release {done}, which was left behind, is complete")
+
+    def _tell(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            _say(text)
+
+
+def _heal(project: Project, base: Path, home: Path) -> str:
+    """Serves the live bundle again; what went wrong."""
     try:
         with open_site_of(project, home) as site:
-            if to_heal or is_left_behind(site, project.route):
-                serve_live(site, project, base, silent)
+            serve_live(site, project, base, silent)
     except LeaseHeldError:
         return ""  # a controller is at work: loading again what is missing is its first concern
     except SlipwayError as error:
