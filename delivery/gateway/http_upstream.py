@@ -97,6 +97,12 @@ class Answer:
         if not self.is_whole:
             self._connection.abort()
 
+    def give_up(self) -> None:
+        """Whoever reads gets BrokenOffError."""
+        if not self.is_whole:
+            self._connection.abort()
+            self.ended(BrokenOffError(self.status))
+
     def _taken(self) -> bytes:
         parts, self._parts, self._held = self._parts, [], 0
         return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -39,9 +39,14 @@ class Stream:
         self._has_content = False
         self._finished = False  # a choice named the reason of its end
         self._ended = False
+        self._asked_at: float | None = None  # loop time; None while nobody waits for upstream
+        self._watch: asyncio.TimerHandle | None = None  # one for the whole stream: one per chunk costs too much
+        self._is_late = False
 
     def close(self) -> None:
         """Ends it upstream too, if it has not ended there."""
+        if self._watch is not None:
+            self._watch.cancel()
         self._said.close()
 
     async def start(self) -> None:
@@ -58,23 +63,34 @@ class Stream:
 
     async def read(self) -> bytes:
         """The next bytes for the client, b"" at the end. Raises UpstreamError when the stream breaks."""
+        loop = asyncio.get_running_loop()
+        self._asked_at = loop.time()
+        if self._watch is None:
+            self._watch = loop.call_later(self._idle_s, self._look, loop)
         try:
-            async with asyncio.timeout(self._idle_s):
-                while not self._ended:
-                    data = await self._said.read_some()
-                    shown = self._shown(data) if data else self._end_without_done()
-                    if self._ended:
-                        return shown + DONE
-                    if shown:
-                        return shown
+            while not self._ended:
+                data = await self._said.read_some()
+                shown = self._shown(data) if data else self._end_without_done()
+                if self._ended:
+                    return shown + DONE
+                if shown:
+                    return shown
         except BrokenOffError:
-            raise UpstreamError("midstream", 200) from None
-        except TimeoutError:
-            raise UpstreamError("idle_timeout", 200) from None
+            raise UpstreamError("idle_timeout" if self._is_late else "midstream", 200) from None
+        finally:
+            self._asked_at = None
         with contextlib.suppress(BrokenOffError, TimeoutError):  # the answer is complete; this is for keep-alive
             async with asyncio.timeout(LAST_BYTES_S):
                 await self._said.read_some()
         return b""
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        left = self._idle_s if self._asked_at is None else self._asked_at + self._idle_s - loop.time()
+        if left > 0:
+            self._watch = loop.call_later(left, self._look, loop)
+        else:
+            self._is_late = True
+            self._said.give_up()
 
     def _end_without_done(self) -> bytes:
         if not self._finished:
