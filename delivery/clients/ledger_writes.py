@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, RowMapping
 
-from configs.canonical import canonical_json, short
+from configs.canonical import short
 from configs.routing import RoutingTable
 from delivery.bundle import Bundle
 from delivery.clients import ledger_schema as schema
@@ -116,6 +116,7 @@ def insert_decision(connection: Connection, decision: Decision, owner: str, now:
         "failed_user_requests": evidence.failed_user_requests,
         "dropped": evidence.dropped,
         "gateway_restarts": evidence.restarts,
+        "pairs_asked": evidence.judging.asked,
         "facts": decision.facts.model_dump(mode="json") if decision.facts else None,
     }
     inserted = connection.execute(
@@ -162,7 +163,7 @@ def add_table(
         return True
     where = (rows.c.environment == environment) & (rows.c.revision == table.revision)
     known = first(connection, sa.select(rows).where(where))
-    if known is None or canonical_json(known["table"]) != canonical_json(value):
+    if known is None or RoutingTable.model_validate(known["table"]) != table:  # an older version wrote fewer fields
         what = known["why"] if known else "it is gone"
         raise RevisionTakenError(f"revision {table.revision} of {environment} is another table already: {what}")
     return False

@@ -345,6 +345,19 @@ def test_of_two_tables_with_one_revision_the_first_stays(ledger: Ledger) -> None
     assert ledger.newest_table("local") == table(9, served(BASE))
 
 
+def test_a_table_that_an_older_version_wrote_with_fewer_fields_is_the_same_table(ledger: Ledger) -> None:
+    known = table(9, served(BASE))
+    older = known.model_dump(mode="json")
+    for route in older["routes"].values():
+        del route["trip"]
+    with ledger._engine.begin() as connection:
+        values = {"environment": "local", "revision": 9, "table": older, "why": "by hand", "at": 1.0}
+        connection.execute(sa.insert(ledger_schema.routing_revisions).values(**values))
+    ledger.add_table("local", known, "start", "ann", 2)
+    with pytest.raises(RevisionTakenError, match="by hand"):
+        ledger.add_table("local", table(9, served(NEW)), "start", "bob", 3)
+
+
 def test_what_a_foreign_program_prints_is_kept_whatever_it_is(ledger: Ledger) -> None:
     number = ledger.record(Decision(state=begun(ledger), actions=(), verdict="pass", reason="\0 ä"), "me", 30, 1)
     ledger.mark_applied(number, 0, 2, "vLLM said \0")
