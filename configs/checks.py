@@ -10,7 +10,7 @@ from configs.strict import Strict
 StageKind = Literal["shadow", "canary", "full", "watch"]
 OnFail = Literal["rollback", "pause", "warn"]
 Quantity = Literal["latency_s", "ttft_s", "completion_tokens", "cost"]
-Kind = Literal["rate", "p95", "typical"]
+Kind = Literal["rate", "p95", "typical", "preference"]
 
 RATES = ("error_rate", "feedback_negative", "escalation")
 P95: dict[str, Quantity] = {
@@ -23,6 +23,8 @@ TYPICAL: dict[str, Quantity] = {
     "completion_tokens_typical": "completion_tokens",
     "cost_typical": "cost",
 }
+PREFERENCE = "judge"
+EQUAL = 0.5  # of a preference: as many pairs lost as won
 CONTRACT = "contract:"
 _DETECTOR = re.compile(r"contract:[A-Za-z0-9_.-]+")
 
@@ -33,7 +35,8 @@ class Check(Strict):
     Rates are 0..1 per request: errors, answers that break a detector of the route's contract (`contract:NAME`),
     negative ratings, escalations. `p95` of seconds or tokens. `typical` values are compared with stable's as a whole,
     by ranks, and with an absolute limit as the median. `cost_typical` is what a thousand requests cost by the plan's
-    prices.
+    prices. `judge` is the share of shadow's pairs in which the plan's judge prefers stable's answer, ties counting
+    half: 0.5 for an equal candidate.
     """
 
     metric: str
@@ -46,14 +49,17 @@ class Check(Strict):
     @field_validator("metric")
     @classmethod
     def _known(cls, metric: str) -> str:
-        if metric in RATES or metric in P95 or metric in TYPICAL or _DETECTOR.fullmatch(metric):
+        if metric in (*RATES, *P95, *TYPICAL, PREFERENCE) or _DETECTOR.fullmatch(metric):
             return metric
-        known = ", ".join((*RATES, *P95, *TYPICAL, "contract:NAME"))
+        known = ", ".join((*RATES, *P95, *TYPICAL, PREFERENCE, "contract:NAME"))
         raise ValueError(f"no such metric: {metric!r} -> take one of {known}")
 
     @model_validator(mode="after")
     def _can_decide(self) -> Self:
-        problems = [*self._limit_problems(), *(self._margin_problems() if self.gates and self.is_relative else ())]
+        if self.kind == "preference":
+            problems = self._preference_problems()
+        else:
+            problems = [*self._limit_problems(), *(self._margin_problems() if self.gates and self.is_relative else ())]
         if problems:
             raise ValueError(f"{self.metric}: " + "; ".join(problems))
         return self
@@ -82,14 +88,29 @@ class Check(Strict):
             ]
         return []
 
+    def _preference_problems(self) -> list[str]:
+        problems = []
+        if self.stages != ("shadow",):
+            problems.append("only shadow has two answers to one request -> stages: [shadow]")
+        if self.max is None or self.max_ratio is not None or self.max_increase is not None or self.max >= 1:
+            problems.append("a share of pairs is its limit -> give a max below 1, e.g. 0.6, and nothing else")
+        elif self.max < EQUAL or (self.gates and self.max == EQUAL):
+            problems.append(
+                f"max {self.max:g}: an equal candidate has {EQUAL:g}, and no evidence shows that it is within that"
+                " -> add a margin, e.g. 0.6, or on_fail: warn with 0.5"
+            )
+        return problems
+
     @property
     def kind(self) -> Kind:
         """How it is compared."""
+        if self.metric == PREFERENCE:
+            return "preference"
         return "p95" if self.metric in P95 else "typical" if self.metric in TYPICAL else "rate"
 
     @property
     def quantity(self) -> Quantity | None:
-        """What is measured of a request; None for a rate."""
+        """What is measured of a request; None for a rate or a preference."""
         return P95.get(self.metric) or TYPICAL.get(self.metric)
 
     @property
@@ -99,8 +120,8 @@ class Check(Strict):
 
     @property
     def is_relative(self) -> bool:
-        """Whether the limit moves with the stable variant's own value."""
-        return self.max is None
+        """Whether the limit moves with the stable variant's own value, as the limit of a preference does by nature."""
+        return self.max is None or self.kind == "preference"
 
     @property
     def gates(self) -> bool:

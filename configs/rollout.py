@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from configs.checks import Check, StageKind
+from configs.judge import Judge
 from configs.routing import FULL_BP, Trip
 from configs.strict import Strict
 
@@ -47,6 +48,7 @@ class RolloutPlan(Strict):
         "rollback", description="alert: tells, and goes on waiting"
     )
     prices: Prices | None = None
+    judge: Judge | None = Field(None, description="who compares shadow's pairs of answers, for the check `judge`")
     requests_per_s: float | None = Field(None, gt=0, description="of the route; what `slipway plan` reckons with")
     accept_blind: bool = Field(False, description="release although a stage can detect nothing")
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
@@ -99,7 +101,14 @@ class RolloutPlan(Strict):
             if check.quantity == "cost" and self.prices is None:
                 problems.append(f"checks.{index}: {check.metric} needs prices -> give prompt_per_million and so on")
             problems += self._has_something_to_compare_with(index, check)
-        return problems
+        return problems + self._judged(any(check.kind == "preference" for check in self.checks))
+
+    def _judged(self, is_asked_for: bool) -> list[str]:
+        if is_asked_for and self.judge is None:
+            return ["the check judge needs a judge -> give its base_url and model in `judge`"]
+        if self.judge is not None and not is_asked_for:
+            return ["a judge that no check needs would be paid for nothing -> add a check `judge`, or take it out"]
+        return []
 
     def _has_something_to_compare_with(self, index: int, check: Check) -> list[str]:
         """With all users on the candidate, no stable is left for a relative limit: such a stage could never pass."""

@@ -13,12 +13,15 @@ from pydantic import Field
 from configs.checks import Check
 from configs.rollout import RolloutPlan, Stage
 from configs.strict import Strict
-from delivery import measured_rates, measured_values, measurement
+from delivery import measured_preferences, measured_rates, measured_values, measurement
 from delivery.analysis.outcomes import EVER
 from delivery.analysis.outcomes import Arm as ArmName
 from delivery.analysis.sketch import Sketch
+from delivery.judge import Judged, JudgeSeen, Settled
 from delivery.measurement import Fresh, Measurement, Past
 from delivery.records import Feedback, InFlight, Record, RecordPage, Role
+
+_NOT_ASKED = JudgeSeen()
 
 
 class Arm(Strict):
@@ -34,6 +37,15 @@ class Cursor(Strict):
 
     boot_id: str
     seq: int
+
+
+class Judging(Strict):
+    """Over the whole release: up to which pair each gateway's are settled, and how many were paid for."""
+
+    cursors: dict[str, Cursor] = Field(default_factory=dict)  # by gateway
+    asked: int = 0
+    is_spent: bool = False  # no more are asked in this release
+    error: str = ""  # why the judge does not answer now
 
 
 class WarmUp(Strict):
@@ -60,6 +72,7 @@ class Evidence(Strict):
     dropped: int = 0  # records that were gone before they could be read
     restarts: int = 0  # of gateways, each of which may have lost some records
     cursors: dict[str, Cursor] = Field(default_factory=dict)  # by gateway
+    judging: Judging = Judging()
     user_requests: int = 0  # over the whole release
     failed_user_requests: int = 0  # over the whole release: requests that got no complete answer from anyone
 
@@ -73,15 +86,24 @@ class Evidence(Strict):
             past={**self.past, **{name: found.past for name, found in self.measurements.items()}},
             usual_s=self.usual_s,
             cursors=self.cursors,
+            judging=self.judging,
             user_requests=self.user_requests,
             failed_user_requests=self.failed_user_requests,
         )
 
 
 def fold(
-    evidence: Evidence, plan: RolloutPlan, stage: Stage, release_id: str, pages: Mapping[str, Iterable[RecordPage]]
+    evidence: Evidence,
+    plan: RolloutPlan,
+    stage: Stage,
+    release_id: str,
+    pages: Mapping[str, Iterable[RecordPage]],
+    judge: JudgeSeen = _NOT_ASKED,
 ) -> Evidence:
-    """Adds each gateway's pages. A record that was added before is skipped, so pages may overlap and repeat."""
+    """Adds each gateway's pages, and what the judge said of pairs.
+
+    A record or a judgement that was added before is skipped, so that they may overlap and repeat.
+    """
     reading = _Reading(evidence, release_id)
     for gateway, its_pages in pages.items():
         for page in its_pages:
@@ -95,6 +117,9 @@ def fold(
             (fresh.candidate if arm == "candidate" else fresh.stable).append(record)
     since = warm_up.since if warm_up.since is not None else math.inf
     fresh.in_flight = [(arm, item) for arm, item in reading.in_flight if item.started_at >= since]
+    most = plan.judge.pairs_per_release if plan.judge is not None else 0
+    judging, judged = _with_judged(evidence.judging, judge, most)
+    fresh.judged = [one for one in judged if one.epoch == evidence.epoch and one.started_at >= since]
     fresh.feedback = [(arm, said) for arm, said in reading.feedback if said.started_at >= since]
     return evidence.model_copy(
         update={
@@ -104,6 +129,7 @@ def fold(
             "measurements": _measured(evidence, plan.checks, fresh),
             "usual_s": evidence.usual_s.with_values(_usual(fresh.stable)),
             "cursors": reading.cursors,
+            "judging": judging,
             "dropped": reading.dropped,
             "restarts": reading.restarts,
             "user_requests": reading.user_requests,
@@ -120,13 +146,31 @@ def _measured(evidence: Evidence, checks: Iterable[Check], fresh: Fresh) -> dict
         found = evidence.measurements.get(check.name)
         if found is None:
             found = measurement.begin(check, evidence.past.get(check.name, Past()), in_shadow=in_shadow)
-        if found.paired:
+        if found.paired and check.kind != "preference":
             measured[check.name] = measured_rates.with_pairs(found, check, fresh)
+        elif check.kind == "preference":
+            measured[check.name] = measured_preferences.with_preferences(found, fresh)
         elif check.kind == "rate":
             measured[check.name] = measured_rates.with_rates(found, check, fresh)
         else:
             measured[check.name] = measured_values.with_values(found, check, fresh)
     return measured
+
+
+def _with_judged(judging: Judging, judge: JudgeSeen, most: int) -> tuple[Judging, list[Judged]]:
+    """What is new of what the judge said, and up to where that is now."""
+    cursors = dict(judging.cursors)
+
+    def is_new(item: Judged | Settled) -> bool:
+        known = judging.cursors.get(item.gateway)
+        return known is None or known.boot_id != item.boot_id or item.seq > known.seq
+
+    judged = [one for one in judge.judged if is_new(one)]
+    for place in judge.settled:
+        if is_new(place):
+            cursors[place.gateway] = Cursor(boot_id=place.boot_id, seq=place.seq)
+    asked = judging.asked + sum(one.asked for one in judged)
+    return Judging(cursors=cursors, asked=asked, is_spent=asked >= most, error=judge.error), judged
 
 
 def _added(arm: Arm, fresh: Fresh, name: ArmName) -> Arm:

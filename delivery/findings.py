@@ -8,10 +8,11 @@ from delivery.analysis.bets import Five
 from delivery.analysis.family import Process, core
 from delivery.analysis.one_sample import OneSample
 from delivery.analysis.wealth import e_values
-from delivery.evidence import Evidence
+from delivery.evidence import Evidence, Judging
 from delivery.measurement import Measurement
 
 ENOUGH_TO_MISS = 20  # requests, before it is strange that there are none
+ENOUGH_UNCLEAR = 5  # pairs, before a judge that cannot be understood is out of order
 
 
 class Wealth(Strict):
@@ -66,7 +67,7 @@ def found(check: Check, evidence: Evidence) -> Finding:
         check=check.name,
         metric=check.metric,
         on_fail=check.on_fail,
-        comparison=_in_words(check, measured, candidate, stable, limit),
+        comparison=_in_words(check, measured, evidence, candidate, stable, limit),
         candidate=candidate,
         stable=stable,
         limit=limit,
@@ -93,6 +94,10 @@ def _stable_wealth(process: OneSample) -> Wealth:
 def _values(check: Check, measured: Measurement) -> tuple[float | None, float | None, float | None]:
     """(the candidate's, stable's, the limit), in the metric's unit."""
     tally, past = measured.tally, measured.past
+    if check.kind == "preference":
+        ties = tally.candidate_n - tally.stable_hits - tally.candidate_hits
+        lost = (tally.candidate_hits + ties / 2) / tally.candidate_n if tally.candidate_n else None
+        return lost, None, check.max
     if check.kind == "rate":
         candidate = tally.candidate_hits / tally.candidate_n if tally.candidate_n else None
         stable = tally.stable_hits / tally.stable_n if tally.stable_n else None
@@ -106,19 +111,36 @@ def _values(check: Check, measured: Measurement) -> tuple[float | None, float | 
 
 def _problem(check: Check, measured: Measurement, evidence: Evidence) -> str:
     """More answers without a value than with one: what was measured is not representative, if there is any."""
+    if check.kind == "preference":
+        return _judge_problem(measured, evidence)
     judged = measured.values.n if check.kind != "rate" else measured.tally.candidate_n
     if measured.unusable < ENOUGH_TO_MISS or measured.unusable <= judged:
         return ""
     return f"{measured.unusable} of {evidence.candidate.requests} requests have no such value, or one that is no number"
 
 
+def _judge_problem(measured: Measurement, evidence: Evidence) -> str:
+    if evidence.judging.error:
+        return evidence.judging.error
+    if measured.unusable >= ENOUGH_UNCLEAR and measured.unusable > measured.tally.candidate_n:
+        return f"{measured.unusable} pairs could not be judged, more than could be"
+    return ""
+
+
 # -- words ----------------------------------------------------------------------------------------------------------
 
 
 def _in_words(
-    check: Check, measured: Measurement, candidate: float | None, stable: float | None, limit: float | None
+    check: Check,
+    measured: Measurement,
+    evidence: Evidence,
+    candidate: float | None,
+    stable: float | None,
+    limit: float | None,
 ) -> str:
     tally, name = measured.tally, check.metric.replace("_", " ")
+    if check.kind == "preference":
+        return _preferences_in_words(measured, evidence.judging, candidate, limit)
     if check.kind == "rate":
         share = "unknown" if candidate is None else _percent(candidate)
         ours = f"{name} {share} ({tally.candidate_hits} of {tally.candidate_n})"
@@ -132,6 +154,19 @@ def _in_words(
         if check.is_relative:
             wanted += f" from stable's {_value(check, stable)}"
     return f"{ours}, {wanted}{', in pairs' if measured.paired else ''}"
+
+
+def _preferences_in_words(measured: Measurement, judging: Judging, lost: float | None, limit: float | None) -> str:
+    tally = measured.tally
+    ties = tally.candidate_n - tally.stable_hits - tally.candidate_hits
+    share = "" if lost is None else f": {_percent(lost)} lost, ties as half"
+    swayed = f"; in {measured.swayed} more its choice followed their order" if measured.swayed else ""
+    unclear = f"; {measured.unusable} more could not be judged" if measured.unusable else ""
+    spent = f"; no more are asked after {judging.asked} in this release" if judging.is_spent else ""
+    return (
+        f"the judge prefers stable in {tally.candidate_hits} of {tally.candidate_n} pairs, the candidate in"
+        f" {tally.stable_hits}, ties {ties}{share}, limit {_percent(limit or 0.0)}{swayed}{unclear}{spent}"
+    )
 
 
 def _counted(check: Check, measured: Measurement) -> str:

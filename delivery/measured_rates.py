@@ -6,7 +6,8 @@ as one more outcome, a hit, when it comes. Both arms are treated alike.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 from configs.checks import Check
 from delivery.analysis import one_sample, pairs, two_sample
@@ -19,6 +20,17 @@ from delivery.measurement import FROM_FEEDBACK, Fresh, Half, Measurement, Past, 
 from delivery.records import Feedback, Record
 
 HALVES_KEPT = 2000
+
+
+class OfUser(Protocol):
+    """Whatever a pair is told from: a record, or what a judge said."""
+
+    @property
+    def user(self) -> str:
+        """The user's pseudonym, or ""."""
+
+
+P = TypeVar("P", bound=OfUser)
 
 
 def outcome_of(check: Check) -> Callable[[Record], bool | None]:
@@ -85,7 +97,7 @@ def with_pairs(found: Measurement, check: Check, fresh: Fresh) -> Measurement:
                 complete.append((record, stable, candidate))
     for old in list(waiting)[: max(0, len(waiting) - HALVES_KEPT)]:
         del waiting[old]
-    chosen, risk = _at_risk(complete, found.risk, check)
+    chosen, risk = at_risk(complete, found.risk, is_left_by_all=check.kind != "rate")
     return _with_block(found, check, chosen).model_copy(
         update={
             "risk": risk,
@@ -124,23 +136,23 @@ def _with_block(found: Measurement, check: Check, chosen: list[tuple[Record, flo
     )
 
 
-def _at_risk(
-    complete: list[tuple[Record, float, float]], risk: RiskSet, check: Check
-) -> tuple[list[tuple[Record, float, float]], RiskSet]:
-    """A user gives one pair per tick, and none any more after one whose answers differ."""
+def at_risk(
+    complete: Sequence[tuple[P, float, float]], risk: RiskSet, *, is_left_by_all: bool
+) -> tuple[list[tuple[P, float, float]], RiskSet]:
+    """A user gives one pair per tick, and none after one whose answers differ (`is_left_by_all`: after any)."""
     gone = risk.opened()
-    first: dict[str, tuple[Record, float, float]] = {}
+    first: dict[str, tuple[P, float, float]] = {}
     alone = []
     for pair in complete:
-        record, stable, candidate = pair
-        if not record.user:
+        user, stable, candidate = pair[0].user, pair[1], pair[2]
+        if not user:
             alone.append(pair)
-        elif record.user not in gone:
-            known = first.get(record.user)
+        elif user not in gone:
+            known = first.get(user)
             if known is None or (known[1] == known[2] and stable != candidate):
-                first[record.user] = pair
+                first[user] = pair
     for user, (_, stable, candidate) in first.items():
-        if check.kind != "rate" or stable != candidate:
+        if is_left_by_all or stable != candidate:
             gone.add(user)
     return [*alone, *first.values()], gone.closed() if gone.grew else risk
 

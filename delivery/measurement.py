@@ -22,6 +22,7 @@ from delivery.analysis.quantiles import ENOUGH_PAST, RelativeQuantile, relative_
 from delivery.analysis.ranks import Typical, typical
 from delivery.analysis.sketch import Sketch
 from delivery.analysis.two_sample import Block, Comparison, TwoSample
+from delivery.judge import Judged
 from delivery.records import Feedback, InFlight, Record
 
 TAIL = 0.05  # p95 <= x: at most this share of the requests takes longer
@@ -42,6 +43,7 @@ class Fresh:
     candidate: list[Record] = field(default_factory=list)
     feedback: list[tuple[Arm, Feedback]] = field(default_factory=list)
     in_flight: list[tuple[Arm, InFlight]] = field(default_factory=list)
+    judged: list[Judged] = field(default_factory=list)  # pairs of answers, in shadow
     now: float | None = None
     prices: Prices | None = None
     usual_s: Sketch = field(default_factory=Sketch)  # stable's latencies before this tick
@@ -97,7 +99,8 @@ class Measurement(Strict):
     tally: Tally = Tally()
     values: Sketch = Sketch()  # the candidate's
     past: Past = Past()
-    unusable: int = 0  # of the candidate's complete answers: without a value, or with one that is no number
+    unusable: int = 0  # of the candidate's complete answers: without a value, with one that is no number, not judged
+    swayed: int = 0  # pairs in which the judge's choice followed the order of the answers
     first_hit_at: float | None = None  # when the candidate's first bad request started
 
 
@@ -112,6 +115,8 @@ def begin(check: Check, past: Past, *, in_shadow: bool) -> Measurement:
 
 def _process(check: Check, past: Past, claim: Claim, *, paired: bool) -> Process:
     ratio, more = check.ratio, check.increase
+    if check.kind == "preference" and check.max is not None:
+        return OneSample(test=pairs.signs(claim, check.max))
     if check.max is not None:
         limit = {"rate": check.max, "p95": TAIL, "typical": MEDIAN}[check.kind]
         lifts = TAIL_LIFTS if check.kind == "typical" else RATE_LIFTS

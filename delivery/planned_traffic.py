@@ -1,8 +1,9 @@
 """What traffic a plan is tried on before there is any: how often each outcome of a check would come, for an effect.
 
 Values are lognormal with a spread of 0.8, their p95 as assumed: 3.7 times the median, as answers of language models
-are. An effect is the candidate's rate, or how many times larger than stable's its values are. Pairs are taken for
-independent: what both answers to one request have in common only makes the real test sharper.
+are. An effect is the candidate's rate, the share of pairs that it loses (ties as half), or how many times larger than
+stable's its values are. Pairs are taken for independent: what both answers to one request have in common only makes the
+real test sharper.
 """
 
 import math
@@ -11,12 +12,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from configs.checks import Check
+from configs.checks import EQUAL, Check
 from delivery.analysis.ranks import GRADES
 from delivery.analysis.wealth import Array
 from delivery.measurement import TAIL
 
 SPREAD = 0.8
+SWAYED = 0.3  # of the judged pairs, where nothing follows from the judge's choice
+TIES = 0.2  # of an equal candidate's other pairs
 EFFECTS = 12
 LARGEST_FACTOR = 30.0
 _Z95 = float(ndtri(1 - TAIL))
@@ -40,6 +43,8 @@ class Assumed:
 
 def effects(check: Check, assumed: Assumed) -> Array:
     """What a candidate may be like, from equal (first) over the limit to the worst: rates, or factors of values."""
+    if check.kind == "preference":
+        return np.concatenate([[EQUAL], np.geomspace(check.max or EQUAL, 1.0, EFFECTS + 1)[1:]])
     if check.kind == "rate":
         p = assumed.rate(check)
         limit = check.max if check.max is not None else min(check.ratio * p + check.increase, 1.0)
@@ -54,6 +59,9 @@ def effects(check: Check, assumed: Assumed) -> Array:
 
 def outcomes(check: Check, assumed: Assumed, effect: Array, *, paired: bool) -> tuple[Array, Array]:
     """Probabilities of the test's levels: stable's (levels,), the candidate's or the pairs' (effects, levels)."""
+    if check.kind == "preference":
+        won = (1 - effect) * (1 - TIES)
+        return np.zeros(3), np.stack([won, 2 * (1 - effect) * TIES, effect - (1 - effect) * TIES], axis=-1)
     if check.kind == "rate":
         p, q = assumed.rate(check), effect
         if paired:

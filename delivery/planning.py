@@ -23,7 +23,7 @@ from delivery.analysis.one_sample import OneSample
 from delivery.analysis.two_sample import Standing, TwoSample
 from delivery.analysis.wealth import Array, e_values
 from delivery.measurement import Measurement, Past, begin
-from delivery.planned_traffic import Assumed, effects, outcomes
+from delivery.planned_traffic import SWAYED, Assumed, effects, outcomes
 
 POWER = 0.8
 RUNS = 200
@@ -77,6 +77,7 @@ class Outlook(Strict):
 class _Traffic:
     """A stage's simulated blocks: candidate and stable requests, (blocks, runs)."""
 
+    each_s: float
     seconds: Array  # (blocks,) at the end of each
     candidate: Array
     stable: Array
@@ -119,8 +120,9 @@ def _stage(plan: RolloutPlan, index: int, requests_per_s: float, assumed: Assume
     for check in checks:
         found = begin(check, Past(n=100, hits=round(100 * assumed.rate(check))), in_shadow=stage.kind == "shadow")
         every = effects(check, assumed)
-        worse = _paths(found.worse, found, check, assumed, every, traffic, rng)
-        better = _paths(found.better, found, check, assumed, every[:1], traffic, rng)
+        counted = _judged(plan, traffic) if check.kind == "preference" else traffic
+        worse = _paths(found.worse, found, check, assumed, every, counted, rng)
+        better = _paths(found.better, found, check, assumed, every[:1], counted, rng)
         needed = (gating if check.gates else 1) / plan.alpha
         shown = better[:, :, 0] >= 1 / plan.alpha
         if check.gates:
@@ -157,10 +159,24 @@ def _arrivals(
     each_s = counted_s / blocks
     shape = (blocks, runs)
     return _Traffic(
+        each_s=each_s,
         seconds=warm_s + each_s * np.arange(1, blocks + 1, dtype=np.float64),
         candidate=rng.poisson(candidate_s * each_s, shape).astype(np.float64),
         stable=rng.poisson(stable_s * each_s, shape).astype(np.float64),
     )
+
+
+def _judged(plan: RolloutPlan, traffic: _Traffic) -> _Traffic:
+    """The pairs that a judge decides, if it keeps up: of a share of all, so many a tick, so many in a release."""
+    if plan.judge is None:
+        return traffic
+    kept = np.floor(traffic.candidate.cumsum(axis=0) * plan.judge.share_bp / FULL_BP)
+    a_block = plan.judge.pairs_per_tick * max(1, math.floor(traffic.each_s / plan.tick_s))
+    asked = np.minimum(np.diff(kept, axis=0, prepend=0.0), a_block)
+    shadows = sum(stage.kind == "shadow" for stage in plan.stages)
+    in_all = np.minimum(asked.cumsum(axis=0), plan.judge.pairs_per_release // shadows)
+    counted = np.diff(np.floor((1 - SWAYED) * in_all), axis=0, prepend=0.0)
+    return _Traffic(traffic.each_s, traffic.seconds, counted, traffic.stable)
 
 
 def _paths(
@@ -216,7 +232,7 @@ def _check(check: Check, assumed: Assumed, power: Sequence[float] | Array, reque
         smallest_effect=enough[0] if enough else None,
         limit_effect=float(effect[1] / growth),
         requests_to_pass=_median(requests),
-        is_rate=check.kind == "rate",
+        is_rate=check.kind in ("rate", "preference"),
     )
 
 

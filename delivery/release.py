@@ -12,6 +12,7 @@ from configs.routing import RoutingTable, Variant
 from configs.strict import Strict
 from delivery.checks import CheckResult, Facts, Verdict
 from delivery.evidence import Evidence
+from delivery.judge import JudgeSeen
 from delivery.records import RecordPage
 
 Phase = Literal["preparing", "stage", "watching", "rolling_back", "live", "rolled_back", "refused"]
@@ -62,6 +63,7 @@ class Clocks(Strict):
     gone_s: float = 0.0  # since a replica of the candidate last answered
     approval_s: float = 0.0
     drain_s: float = 0.0
+    unjudged_s: float = 0.0  # since the judge last answered
 
 
 class ReleaseState(Strict):
@@ -137,6 +139,7 @@ class Observation(Strict):
     approval: Approval | None = None
     refusal: str = ""  # why this bundle must not be released at all
     load_error: str = ""  # of the last tick
+    judge: JudgeSeen = JudgeSeen()
 
 
 # -- what it does about it ------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ log. A tick comes every `tick_s` from the first request on, and shows what had e
 The log's stages are its own affair; those of the replay are simulated. A request belongs to the stage that the replay
 was in when it started. In shadow the candidate's mirrored requests count, in every other stage all that it answered;
 stable's count as they are. How many requests the candidate should have had is taken from the log, not from the plan's
-shares; shadow stages are left out where the log holds no mirrored request. Models load at once, every gateway answers,
+shares; shadow stages are left out where the log holds no mirrored request, and where only a judge gates them, whose
+judgements no log holds. Models load at once, every gateway answers,
 and a stage's approval is given as soon as it is asked for. What ended after the plan did is not looked at.
 """
 
@@ -66,6 +67,7 @@ class Replay(Strict):
     user_requests: int
     failed_user_requests: int
     left_out: tuple[str, ...] = ()  # stages for which the log holds nothing
+    left_out_checks: tuple[str, ...] = ()  # a log holds no judgements
     stages: tuple[StageRecord, ...]
     moments: tuple[Moment, ...]
 
@@ -73,6 +75,7 @@ class Replay(Strict):
 def replay(plan: RolloutPlan, traffic: Traffic, *, candidate: str, stable: str) -> Replay:
     """Runs the plan until it has ended or the log has. `candidate`, `stable`: names of variants in the log."""
     fitted = _fitted(plan, traffic, candidate)
+    checks = tuple(check.name for check in plan.checks if check not in fitted.checks)
     world = _World(fitted, traffic, candidate, stable)
     moments = list(world.run())
     state, note = world.state, world.state.rollback
@@ -90,13 +93,14 @@ def replay(plan: RolloutPlan, traffic: Traffic, *, candidate: str, stable: str) 
         user_requests=state.evidence.user_requests,
         failed_user_requests=state.evidence.failed_user_requests,
         left_out=tuple(stage.kind for stage in plan.stages[: len(plan.stages) - len(fitted.stages)]),
+        left_out_checks=checks,
         stages=state.stages,
         moments=tuple(moments),
     )
 
 
 def _fitted(plan: RolloutPlan, traffic: Traffic, candidate: str) -> RolloutPlan:
-    """The plan with the log's shares, and without the shadow stages that the log has nothing for."""
+    """The plan with the log's shares, without a judge, and without the shadow stages that the log has nothing for."""
     rows = [i for i in range(len(traffic)) if not traffic.is_feedback[i] and traffic.role[i] != "failover"]
     mirrored = any(traffic.role[i] == "mirror" and traffic.variant[i] == candidate for i in rows)
     size = max(1, -(-len(rows) // PARTS))
@@ -113,8 +117,11 @@ def _fitted(plan: RolloutPlan, traffic: Traffic, candidate: str) -> RolloutPlan:
         "full": {"share_bp": max(1, served_bp)},
         "watch": {},
     }
-    stages = [stage for stage in plan.stages if mirrored or stage.kind != "shadow"]
-    return plan.model_copy(update={"stages": tuple(s.model_copy(update=shares[s.kind]) for s in stages)})
+    checks = tuple(check for check in plan.checks if check.kind != "preference")
+    gated = any(check.gates and "shadow" in check.stages for check in checks)
+    stages = [stage for stage in plan.stages if stage.kind != "shadow" or (mirrored and gated)]
+    fitted = tuple(stage.model_copy(update=shares[stage.kind]) for stage in stages)
+    return plan.model_copy(update={"stages": fitted, "checks": checks, "judge": None})
 
 
 class _World:

@@ -61,7 +61,8 @@ def decide(plan: RolloutPlan, state: ReleaseState, observation: Observation, now
     """One tick. `now` is UNIX seconds; it may jump."""
     step_s = min(max(now - state.clocks.last_tick_at, 0.0), max(LONGEST_STEP_S, 3 * plan.tick_s))
     pages = {name: seen.pages for name, seen in observation.gateways.items() if seen is not None}
-    evidence = fold(state.evidence, plan, current_stage(plan, state), state.release_id, pages)
+    stage = current_stage(plan, state)
+    evidence = fold(state.evidence, plan, stage, state.release_id, pages, observation.judge)
     learned = evidence.candidate.requests > state.evidence.candidate.requests
     state = state.model_copy(
         update={"evidence": evidence, "clocks": _lived(state, observation, now=now, step_s=step_s)}
@@ -97,6 +98,7 @@ def _lived(state: ReleaseState, observation: Observation, *, now: float, step_s:
         gone_s=clocks.gone_s + step if gone else 0.0,
         approval_s=clocks.approval_s + step if state.awaiting_approval else 0.0,
         drain_s=clocks.drain_s + step if confirmed else 0.0,
+        unjudged_s=clocks.unjudged_s + step if running and observation.judge.error else 0.0,
     )
 
 

@@ -197,6 +197,8 @@ def _alerts(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) -> tup
     texts: dict[str, str] = {}
     if state.clocks.silent_s > plan.monitor_timeout_s:
         texts["monitor"] = f"no records from a gateway for {state.clocks.silent_s:.0f} s: holding"
+    if state.clocks.unjudged_s > plan.monitor_timeout_s:
+        texts["judge"] = f"nothing judged for {state.clocks.unjudged_s:.0f} s: {state.evidence.judging.error}"
     if state.suspended:
         texts["suspended"] = f"{state.candidate.variant.model} is missing on a replica: all traffic is on stable"
     if _is_late(plan, state):

@@ -48,7 +48,13 @@ def wanted_route(plan: RolloutPlan, state: ReleaseState) -> Route | None:
             return alone(state.candidate, release, epoch)
         held = Holdback(variant=stable.name, share_bp=state.holdback_bp)
         return Route(salt=release, epoch=epoch, variants=both, stable=state.candidate.name, holdback=held, **rules)
-    share = Candidate(variant=state.candidate.name, share_bp=stage.share_bp, mirror_bp=stage.mirror_bp)
+    judge = plan.judge if stage.kind == "shadow" else None
+    share = Candidate(
+        variant=state.candidate.name,
+        share_bp=stage.share_bp,
+        mirror_bp=stage.mirror_bp,
+        capture_bp=judge.share_bp if judge is not None else 0,
+    )
     return Route(salt=release, epoch=epoch, variants=both, stable=stable.name, candidate=share, **rules)
 
 

@@ -11,7 +11,9 @@ def render(replay: Replay) -> str:
     """For people: one paragraph a stage, with the evidence of each of its checks."""
     lines = [f"{replay.candidate} against {replay.stable}, {replay.rows} rows"]
     if replay.left_out:
-        lines.append(f"  left out: {', '.join(replay.left_out)}, since the log holds no mirrored request")
+        lines.append(f"  left out: {', '.join(replay.left_out)}, since the log holds nothing to judge it by")
+    if replay.left_out_checks:
+        lines.append(f"  left out: {', '.join(replay.left_out_checks)}, since a log holds no judgements")
     ends = [moment for moment in replay.moments if moment.stage in {stage.stage for stage in replay.stages}]
     for stage in replay.stages:
         end = [moment for moment in ends if moment.stage == stage.stage][-1]

@@ -8,6 +8,8 @@ from configs.rollout import RolloutPlan
 from configs.routing import RoutingTable
 from delivery.clients.gateway import GatewayClient, GatewayError
 from delivery.clients.ledger import LeaseHeldError, LedgerError, RevisionTakenError
+from delivery.evidence import Cursor
+from delivery.judge import JudgeSeen
 from delivery.progress import Progress, silent
 from delivery.records import RecordPage
 from delivery.release import (
@@ -27,6 +29,7 @@ from delivery.release import (
     UnloadAdapter,
 )
 from delivery.rollout import decide
+from tasks.judge import Judging
 from tasks.replicas import Replicas
 from tasks.site import LEASE_TTL_S, Site
 
@@ -57,6 +60,8 @@ class Controller:
     def __post_init__(self) -> None:
         self._executor = self.site.executor()
         self._replicas = Replicas(self.site.vllm, self._executor, self.site.clock)
+        self._judging = self._judge()
+        self._judged: dict[str, Cursor] = {}  # as recorded
         self._recorded = ""  # what the last recorded decision was about
         self._recorded_at = 0.0
         self._ledger_table: RoutingTable | None = None
@@ -142,7 +147,18 @@ class Controller:
             approval=self._approval,
             refusal=self.refusal,
             load_error=self._replicas.take_error(),
+            judge=self._judge_seen(state),
         )
+
+    def _judge(self) -> Judging | None:
+        site, judge = self.site, self.plan.judge
+        return None if judge is None else Judging(judge, site.gateways, site.judge, site.clock, site.background)
+
+    def _judge_seen(self, state: ReleaseState) -> JudgeSeen:
+        if self._judging is None:
+            return JudgeSeen()
+        in_shadow = state.phase == "stage" and self.plan.stages[state.stage_index].kind == "shadow"
+        return self._judging.see(state, is_shadow=in_shadow and not state.suspended)
 
     def _read_ledger(self, state: ReleaseState) -> None:
         ledger = self.site.ledger
@@ -178,17 +194,21 @@ class Controller:
     # -- record -----------------------------------------------------------------------------------------------------
 
     def _record(self, decision: Decision, now: float) -> int | None:
-        """On record when something changed, as a heartbeat now and then; in every tick the lease is prolonged."""
+        """On record when something changed, as a heartbeat now and then; in every tick the lease is prolonged.
+
+        What the judge said is on record at once: it is paid for, and not asked again.
+        """
         site, state = self.site, decision.state
+        judged = state.evidence.judging.cursors
         about = _what_it_is_about(decision)
         if about != self._recorded:
             number = site.ledger.record(decision, site.owner, LEASE_TTL_S, now)
-        elif not 0 <= now - self._recorded_at < HEARTBEAT_S:
+        elif judged != self._judged or not 0 <= now - self._recorded_at < HEARTBEAT_S:
             number = site.ledger.record(decision, site.owner, LEASE_TTL_S, now, heartbeat=True)
         else:
             site.ledger.prolong(state.environment, site.owner, LEASE_TTL_S, now)
             return None
-        self._recorded, self._recorded_at = about, now
+        self._recorded, self._recorded_at, self._judged = about, now, judged
         return number
 
     # -- apply ------------------------------------------------------------------------------------------------------

@@ -129,6 +129,8 @@ def run_release(
                 return _no_release(project, bundle, "live", "it is live already")
             # its controller may have been killed just before the last table
             return _drive(site, reading_from_now(site, made_live), on_progress, on_decision)
+        if project.rollout.judge is not None:
+            site.judge(project.rollout.judge)  # one without its key is found before anything begins
         candidate = served_as(bundle, candidate_upstreams or site.upstreams, site.home)
         release_id = f"{project.route}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(site.clock()))}"
         release_id += f"-{short(bundle.digest, 6)}{secrets.token_hex(2)}"

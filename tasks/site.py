@@ -17,6 +17,7 @@ import psutil
 from configs.contract import Contract
 from configs.environment import Environment
 from configs.errors import SlipwayError
+from configs.judge import Judge
 from configs.project import Project
 from configs.routing import Variant
 from delivery.bundle import Bundle
@@ -27,6 +28,7 @@ from delivery.clients.safetensors_header import read_shapes
 from delivery.clients.vllm import VllmClient
 from delivery.release import Served
 from delivery.servable import problems_with
+from tasks.judge import Asker, Background, in_thread, open_judge
 from tasks.serving import admin_token
 
 LEASE_TTL_S = 30.0  # of the environment's lease in the ledger; a dead owner on this machine is noticed at once
@@ -44,6 +46,8 @@ class Site:
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     executor: Callable[[], Executor] = lambda: ThreadPoolExecutor(max_workers=4, thread_name_prefix="replica")
+    judge: Callable[[Judge], Asker] = open_judge
+    background: Background = in_thread
     owner: str = field(default_factory=lambda: own_name())
 
     @property

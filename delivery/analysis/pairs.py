@@ -5,7 +5,8 @@ mean x_c <= ratio mean x_s + increase is mean z <= (ratio + increase) / (1 + rat
 limit (delivery.analysis.one_sample; Waudby-Smith, Ramdas, JRSS B 86, 2024). With ratio 1 and increase 0 the limit is
 1/2 and concordant pairs multiply every bet by exactly 1: McNemar's comparison of discordant pairs as an e-process.
 
-Typical values are compared by signs: at most half of the pairs have L_c > ratio L_s + increase, ties counting half.
+Typical values are compared by signs: at most half of the pairs have L_c > ratio L_s + increase, ties counting half. So
+are a judge's preferences, of which at most a given share may go to stable.
 """
 
 from collections.abc import Iterable
@@ -22,9 +23,9 @@ def rates(ratio: float, increase: float, claim: Claim) -> Limit:
     return Limit(limit=(ratio + increase) / both, claim=claim, levels=(ratio / both, 1.0, 0.0, 1 / both))
 
 
-def signs(claim: Claim) -> Limit:
-    """The test of paired values; levels are below, equal, above."""
-    return Limit(limit=0.5, claim=claim, lifts=TAIL_LIFTS, levels=SIGNS)
+def signs(claim: Claim, limit: float = 0.5) -> Limit:
+    """The test of paired values; levels are below, equal, above. Ties are neutral against a limit of one half."""
+    return Limit(limit=limit, claim=claim, lifts=TAIL_LIFTS, levels=SIGNS)
 
 
 def tally_rates(pairs: Iterable[tuple[bool, bool]]) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ def edit(folder: Path, name: str, **settings) -> None:
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | settings))
 
 
-@pytest.mark.parametrize("name", ["tutor", "tutor-giveaway", "gsm8k"])
+@pytest.mark.parametrize("name", ["tutor", "tutor-giveaway", "tutor-judged", "gsm8k"])
 def test_the_shipped_folders_load(name):
     project = load_project(SHIPPED / name)
     assert len(project.prompts.adapter.split()) <= 12

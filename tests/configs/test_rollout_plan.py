@@ -80,3 +80,41 @@ def test_costs_are_compared_by_the_plans_prices() -> None:
 
 def test_a_warm_up_ends_before_its_stage_does() -> None:
     assert "warmup_s leaves nothing" in refused(CANARY | {"warmup_s": 60, "max_duration_s": 60}, FULL)
+
+
+JUDGED = {"metric": "judge", "max": 0.6, "stages": ["shadow"]}
+SHADOW = {"kind": "shadow", "mirror_bp": 1000}
+JUDGE = {"base_url": "http://127.0.0.1:9000/v1/", "model": "wise"}
+
+
+def test_preferences_are_judged_in_shadow_against_a_share_above_one_half() -> None:
+    found = plan(SHADOW, CANARY, FULL, checks=(ERRORS, JUDGED), judge=JUDGE)
+    assert (found.checks[1].kind, found.checks[1].is_relative) == ("preference", True)
+    assert found.judge is not None
+    assert found.judge.base_url == "http://127.0.0.1:9000/v1"
+    assert "stages: [shadow]" in wrong_check(metric="judge", max=0.6)
+    assert "give a max below 1" in wrong_check(metric="judge", max_increase=0.1, stages=["shadow"])
+    assert "give a max below 1" in wrong_check(metric="judge", max=1.0, stages=["shadow"])
+    assert "add a margin, e.g. 0.6" in wrong_check(**JUDGED | {"max": 0.5})
+    assert "add a margin, e.g. 0.6" in wrong_check(**JUDGED | {"max": 0.4, "on_fail": "warn"})
+    even = JUDGED | {"max": 0.5, "on_fail": "warn"}
+    assert plan(SHADOW, CANARY, FULL, checks=(ERRORS, even), judge=JUDGE)
+
+
+def test_a_judge_and_its_check_need_each_other() -> None:
+    assert "give its base_url and model" in refused(SHADOW, CANARY, FULL, checks=(ERRORS, JUDGED))
+    assert "paid for nothing" in refused(SHADOW, CANARY, FULL, judge=JUDGE)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"base_url": "localhost:9000"}, "e.g. http://127.0.0.1:9000/v1"),
+        ({"base_url": "https://me:secret@judge.example/v1"}, "name its environment variable in api_key_env"),
+        ({"api_key": "sk-1"}, "Extra inputs are not permitted"),
+        ({"api_key_env": "sk-1"}, "should match pattern"),
+        ({"parameters": {"model": "other", "stream": True}}, "model, stream cannot be set here"),
+    ],
+)
+def test_a_judge_that_cannot_work_or_holds_a_secret_is_refused(setting: dict[str, Any], message: str) -> None:
+    assert message in refused(SHADOW, CANARY, FULL, checks=(ERRORS, JUDGED), judge=JUDGE | setting)

@@ -1,6 +1,7 @@
 """What a plan can detect is said before anyone meets the candidate, and agrees with what then happens."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from traffic_of import plan_of
 
 from configs.checks import Check
 from configs.errors import SlipwayError
+from configs.judge import Judge
 from configs.rollout import RolloutPlan, Stage
 from delivery.planned_traffic import Assumed, effects, outcomes
-from delivery.planning import look_ahead, refuse_blind
+from delivery.planning import CheckOutlook, look_ahead, refuse_blind
 
 TUTOR = Path(__file__).parents[2] / "configs" / "tutor" / "rollout.yaml"
 CANARY = Stage(kind="canary", share_bp=1000, min_requests=20, max_duration_s=600)
@@ -83,3 +85,54 @@ def test_the_shipped_plan_sees_and_passes_within_a_minute_a_stage() -> None:
         assert stage.pass_probability > 0.95
         assert stage.seconds_to_pass is not None
         assert stage.seconds_to_pass < 60
+
+
+def test_a_candidate_that_loses_more_pairs_is_worse() -> None:
+    check = Check(metric="judge", max=0.6, stages=("shadow",))
+    effect = effects(check, Assumed())
+    _, levels = outcomes(check, Assumed(), effect, paired=True)
+    assert (levels >= 0).all()
+    assert np.allclose(levels.sum(axis=1), 1)
+    assert np.allclose(levels @ [0.0, 0.5, 1.0], effect)
+    assert effect[0] == 0.5
+
+
+def judged(stage: Stage, requests_per_s: float = 2.5, limit: float = 0.75, **settings: Any) -> CheckOutlook:
+    plan = plan_of(
+        Check(metric="judge", max=limit, stages=("shadow",)),
+        Check(metric="error_rate", max=0.2),
+        stages=(stage, CANARY),
+        judge=Judge.model_validate({"base_url": "http://judge/v1", "model": "wise"} | settings),
+    )
+    return look_ahead(plan, requests_per_s, runs=60).stages[0].checks[0]
+
+
+SHADOW = Stage(kind="shadow", mirror_bp=10_000, max_duration_s=600)
+
+
+def test_a_judge_sees_smaller_differences_with_more_pairs_and_none_without() -> None:
+    few, many = judged(SHADOW, pairs_per_release=60), judged(SHADOW)
+    assert few.smallest_effect is not None
+    assert many.smallest_effect is not None
+    assert 0.75 < many.smallest_effect < few.smallest_effect <= 1
+    assert judged(SHADOW, pairs_per_release=4).smallest_effect is None
+    assert judged(SHADOW, share_bp=1).smallest_effect is None
+
+
+def test_the_passes_of_a_judge_take_longer_where_fewer_pairs_are_asked_about() -> None:
+    plenty, slow = judged(SHADOW, 20.0), judged(SHADOW, 20.0, pairs_per_tick=1)
+    assert plenty.requests_to_pass is not None
+    assert slow.requests_to_pass is not None
+    assert slow.requests_to_pass > 3 * plenty.requests_to_pass
+
+
+def test_the_shipped_plan_with_a_judge_says_what_its_comment_says() -> None:
+    file = TUTOR.parent.parent / "tutor-judged" / "rollout.yaml"
+    plan = RolloutPlan.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    found = look_ahead(plan, runs=60).stages[0]
+    (judge,) = [check for check in found.checks if check.check.startswith("judge")]
+    assert judge.requests_to_pass is not None
+    assert 40 <= judge.requests_to_pass <= 60
+    assert judge.smallest_effect is not None
+    assert 0.8 < judge.smallest_effect < 0.9
+    assert found.pass_probability > 0.95

@@ -7,6 +7,7 @@ import pytest
 from configs.rollout import RolloutPlan
 from delivery.recorded import Traffic
 from delivery.replay import Replay, replay
+from flows.replay import render
 
 PLAN = RolloutPlan.model_validate(
     {
@@ -167,6 +168,21 @@ def test_a_log_without_mirrored_requests_leaves_shadow_out() -> None:
     found = replayed(steady(60, role="served"))
     assert (found.outcome, found.left_out) == ("live", ("shadow",))
     assert [stage.stage for stage in found.stages] == ["0-canary", "1-full"]
+
+
+def test_a_log_holds_no_judgements_and_the_replay_says_that_it_goes_on_without() -> None:
+    checks: list[dict[str, Any]] = [
+        {"metric": "error_rate", "max": 0.3},
+        {"metric": "judge", "max": 0.6, "stages": ["shadow"]},
+    ]
+    judge = {"base_url": "http://127.0.0.1:9000/v1", "model": "wise"}
+    found = replayed(steady(60), RolloutPlan.model_validate(PLAN.model_dump() | {"checks": checks, "judge": judge}))
+    assert (found.outcome, found.left_out, found.left_out_checks) == ("live", (), ("judge <= 0.6",))
+    assert "left out: judge <= 0.6, since a log holds no judgements" in render(found)
+    checks[0]["stages"] = ["canary", "full"]
+    checks[1]["on_fail"] = "rollback"
+    found = replayed(steady(60), RolloutPlan.model_validate(PLAN.model_dump() | {"checks": checks, "judge": judge}))
+    assert (found.outcome, found.left_out) == ("live", ("shadow",))
 
 
 def test_what_the_candidate_served_does_not_count_in_shadow() -> None:

@@ -21,6 +21,7 @@ from delivery.clients.gateway import GatewayError
 from delivery.clients.ledger import Ledger
 from delivery.clients.oci import write_bundle
 from delivery.clients.vllm import VllmError, VllmUnavailableError
+from delivery.paired import PairPage
 from delivery.records import RecordPage
 from delivery.routing import assign, mirrored_to
 from tasks.site import Site
@@ -49,6 +50,7 @@ class World:
         self.folder = folder
         self.requests_a_second = requests_a_second
         self.goes_bad: Callable[[dict[str, Any]], bool] = lambda world: False
+        self.says: Callable[[str], tuple[str, str]] = lambda request_id: ("an old answer", "a new answer")
         self.gateway_up = True
         self.on_effect: Callable[[str], None] = lambda effect: None
         folder.mkdir(parents=True, exist_ok=True)
@@ -195,6 +197,24 @@ class FakeGateway:
             }
         )
 
+    def pairs(self, after: int, limit: int = 200) -> PairPage:
+        """One for each mirrored request that was answered, while the table asks for texts."""
+        state = self._state()
+        route = RoutingTable.model_validate(state["table"]).routes["tutor"]
+        is_kept = route.candidate is not None and route.candidate.capture_bp
+        lines = map(json.loads, (self.world.folder / "records.jsonl").read_text().splitlines())
+        copies = [one for one in lines if is_kept and one["role"] == "mirror" and one["epoch"] == route.epoch]
+        pairs = [
+            {name: one[name] for name in ("request_id", "route", "epoch", "user", "started_at")}
+            | {"seq": seq, "asked": [{"role": "user", "content": one["request_id"]}]}
+            | dict(zip(("stable", "candidate"), self.world.says(one["request_id"]), strict=True))
+            for seq, one in enumerate(copies, start=1)
+        ]
+        boot_id = f"boot-{state['boot']}-{route.epoch}"
+        return PairPage.model_validate(
+            {"boot_id": boot_id, "pairs": pairs[after : after + limit], "last_seq": len(pairs)}
+        )
+
     def close(self) -> None:
         pass
 
@@ -256,6 +276,7 @@ def site_of(world: World, home: Path, ledger: Ledger, owner: str = "me") -> Site
         clock=world.clock,
         sleep=world.sleep,
         executor=Inline,
+        background=Inline().submit,
         owner=owner,
     )
 

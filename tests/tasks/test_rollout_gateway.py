@@ -19,8 +19,10 @@ import httpx
 import pytest
 from release_child import PLAN, TOKEN, real_site
 from release_fakes import base_bundle, lora_bundle, project
+from stub_judge import StubJudge, prefers
 
 from configs.checks import Check
+from configs.judge import Judge
 from configs.rollout import RolloutPlan
 from delivery.bundle import Bundle
 from delivery.clients.gateway import GatewayClient
@@ -37,6 +39,7 @@ class Vllm:
     def __init__(self) -> None:
         self.models = {"base": "/models/base"}
         self.broken: set[str] = set()
+        self.says: dict[str, str] = {}  # by model; others say 2
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -74,7 +77,8 @@ class Vllm:
             return 200, {}
         if body["model"] not in self.models or (body["model"] in self.broken and "messages" in body):
             return 500, {"error": {"message": "broken"}}
-        choice = {"index": 0, "text": "2", "message": {"role": "assistant", "content": "2"}, "finish_reason": "stop"}
+        said = {"role": "assistant", "content": self.says.get(body["model"], "2")}
+        choice = {"index": 0, "text": "2", "message": said, "finish_reason": "stop"}
         usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
         return 200, {
             "id": "x",
@@ -241,6 +245,29 @@ def test_what_its_gateway_gave_up_is_off_at_once_even_where_no_check_could_tell_
     asked = [record for record in ours if record.role == "served" and record.error not in ("", "tripped")]
     assert 5 <= len(asked) <= 6  # five that tripped it; of the two who ask, the other may have been under way
     assert place.failed == []
+
+
+@pytest.mark.parametrize(("preferred", "outcome"), [("new", "live"), ("old", "rolled_back")])
+def test_a_judge_decides_on_what_the_gateway_kept_of_both_answers(place: Place, preferred: str, outcome: str) -> None:
+    bundle = place.built()
+    place.vllm.says = {"base": "an old answer", bundle.served_name: "a new answer"}
+    shadow = PLAN.stages[0].model_copy(update={"mirror_bp": 10_000})
+    judged = {"checks": (*PLAN.checks, Check(metric="judge", max=0.8, stages=("shadow",)))}
+    with StubJudge(prefers(preferred)) as judge:
+        plan = PLAN.model_copy(
+            update=judged
+            | {
+                "stages": (shadow, *PLAN.stages[1:]),
+                "judge": Judge(base_url=judge.url, model="wise", pairs_per_tick=20),
+            }
+        )
+        done = place.release(bundle, plan=plan)
+    place.vllm.says = {}
+    assert (done.outcome, done.failed_user_requests) == (outcome, 0)
+    assert {shown["conversation"][0]["content"] for shown in judge.shown} == {"1 + 1?"}
+    assert {shown["answer_A"] for shown in judge.shown} == {"an old answer", "a new answer"}
+    with GatewayClient(place.admin_url, TOKEN) as client:
+        assert client.pairs(0).pairs == ()
 
 
 @pytest.mark.live
