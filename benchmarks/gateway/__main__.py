@@ -43,9 +43,17 @@ class Run:
 
     def measure(self, name: str, start: Callable[[], AbstractContextManager[Server]]) -> None:
         """All figures of one server."""
-        try:
+
+        def all_figures() -> dict[str, float]:
             with start() as server:
-                self.figures[name] = {**self._plain(server), **self._streams(server)}
+                return {**self._plain(server), **self._streams(server)}
+
+        self.keep(name, all_figures)
+
+    def keep(self, name: str, measure: Callable[[], dict[str, float]]) -> None:
+        """The figures, or why there are none."""
+        try:
+            self.figures[name] = measure()
         except SkippedError as reason:
             self.skipped[name] = str(reason)
             print(f"SKIPPED {name}: {reason}", file=sys.stderr)
@@ -81,15 +89,14 @@ class Run:
             "streams_failed": streams.failed,
         }
 
-    def measure_mirror(self, upstream: int) -> None:
-        """The user's p99 while every request is copied to a candidate that takes a second."""
+    def mirrored(self, upstream: int) -> dict[str, float]:
+        """The user's p99 without a mirror, and while every request is copied to a candidate that takes a second."""
         p99 = {}
         for mirror in (False, True):
             with servers.ours(upstream, self.cores[1], self.folder, mirror=mirror) as server:
                 drive(server.port, server.key, 8, WARM_S)
                 p99[mirror] = 1e3 * quantile(drive(server.port, server.key, 8, self.seconds).latencies, 0.99)
-        self.figures["mirror"] = {"off_p99_ms": p99[False], "on_p99_ms": p99[True]}
-        print(f"mirror       off p99 {p99[False]:.3g} ms  on p99 {p99[True]:.3g} ms", flush=True)
+        return {"off_p99_ms": p99[False], "on_p99_ms": p99[True]}
 
 
 def judged(figures: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
@@ -139,8 +146,8 @@ def main(arguments: list[str]) -> int:
     cores = sorted(os.sched_getaffinity(0))
     if chosen.json and len(cores) < 2:
         parser.error("two cores are needed: one for the client and the stub, one for the server")
-    described = _measured(chosen, cores) if chosen.json else json.loads(chosen.earlier.read_text())
     try:
+        described = _measured(chosen, cores) if chosen.json else _earlier(chosen.earlier)
         if chosen.plot:
             draw(described, chosen.plot)
         if chosen.readme:
@@ -149,6 +156,15 @@ def main(arguments: list[str]) -> int:
         print(error.render(), file=sys.stderr)
         return 2
     return 0 if all(target["met"] for target in described["targets"]) else 1
+
+
+def _earlier(path: Path) -> dict[str, Any]:
+    try:
+        described: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        cure = "name a file that --json has written"
+        raise SlipwayError(f"an earlier run's figures cannot be read: {error}", where=str(path), cure=cure) from None
+    return described
 
 
 def _measured(chosen: argparse.Namespace, cores: list[int]) -> dict[str, Any]:
@@ -178,9 +194,9 @@ def _measure_all(run: Run, stub: Server, chosen: argparse.Namespace) -> None:
         if wanted(name):
             run.measure(name, start)
     if wanted("mirror"):
-        run.measure_mirror(stub.port)
+        run.keep("mirror", partial(run.mirrored, stub.port))
     if chosen.soak_s:
-        run.figures["soak"] = soak(stub.port, core, folder, chosen.soak_s)
+        run.keep("soak", partial(soak, stub.port, core, folder, chosen.soak_s))
 
 
 def _report(path: Path, run: Run, verdicts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -92,6 +92,11 @@ def test_an_earlier_run_is_drawn_again_without_measuring_anything(tmp_path: Path
     assert (tmp_path / "figures.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_file_that_holds_no_figures_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--from", str(tmp_path / "nowhere.json"), "--plot", str(tmp_path / "figures.svg")]) == 2
+    assert "nowhere.json" in capsys.readouterr().err
+
+
 @pytest.mark.live
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the benchmark needs two cores")
 def test_a_short_run_measures_both_and_loses_no_request(tmp_path: Path) -> None:
