@@ -98,7 +98,8 @@ class Judging:
             if most > 0:
                 self._begin(state, most)
                 self._take()
-        return JudgeSeen(judged=self._shown.judged, settled=self._shown.settled, error=self._error)
+        error = self._error if is_shadow else ""  # elsewhere nobody waits for it
+        return JudgeSeen(judged=self._shown.judged, settled=self._shown.settled, error=error)
 
     def _take(self) -> None:
         if self._under_way is None or not self._under_way.done():

@@ -13,6 +13,7 @@ from configs.judge import Judge
 Message = dict[str, str]
 Outcome = Literal["said", "late", "refused", "away"]
 AGAIN_AFTER_S = 1.0  # a second try, where the first did not reach the judge or came at a bad moment
+CONNECT_S = 5.0
 BAD_MOMENTS = frozenset((401, 403, 404, 408, 429))  # and 5xx: it may be well again, or set right, later
 WORDS = 200  # characters of a judge's complaint
 
@@ -44,8 +45,9 @@ class JudgeClient:
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         # a judge on this machine is asked directly, another one by way of the environment's proxy
         through = not _is_local(httpx.URL(self._url).host)
-        timeout_s = self._settings.timeout_s
-        async with httpx.AsyncClient(headers=headers, timeout=timeout_s, trust_env=through, verify=self._tls) as http:
+        total_s = self._settings.timeout_s
+        timeouts = httpx.Timeout(total_s, connect=min(CONNECT_S, total_s / 2))  # who was not reached costs nothing
+        async with httpx.AsyncClient(headers=headers, timeout=timeouts, trust_env=through, verify=self._tls) as http:
 
             async def one(question: Sequence[Message]) -> Reply:
                 async with slots:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from traffic_of import ERRORS, NOTHING, SHADOW, page, plan_of
+from traffic_of import ERRORS, NOTHING, SHADOW, page, plan_of, record
 
 from configs.checks import Check
 from configs.judge import GENERAL, Judge
@@ -230,6 +230,14 @@ def test_a_judge_that_does_not_answer_is_an_error_until_it_does() -> None:
     assert result(down).verdict == "error"
     assert "connection refused" in judge(PLAN, SHADOW, down).reason
     assert result(after(JudgeSeen(), start=down)).verdict == "pass"
+
+
+def test_what_other_checks_find_is_not_held_up_by_a_judge_that_is_down() -> None:
+    failing = [record(n, epoch=EPOCH, role="mirror", ok=False, error="status") for n in range(1, 13)]
+    down = fold(EMPTY, PLAN, SHADOW, "r", {"gw": [page(*failing)]}, JudgeSeen(error="the judge does not answer"))
+    found = judge(PLAN, SHADOW, down)
+    assert (found.verdict, found.blame) == ("fail", "rollback")
+    assert "error rate 100 %" in found.reason
 
 
 def test_a_judgement_that_is_shown_again_counts_once() -> None:
