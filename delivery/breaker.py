@@ -4,7 +4,7 @@ It decides nothing about a release: what tripped is shown to the controller, whi
 afresh. A replay asks the same breaker.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from configs.routing import Route, RoutingTable, Trip
 
 PROBE_EVERY_S = 5.0
 USERS_KEPT = 100
+Place = tuple[str, str, str]  # route, variant, epoch
 
 
 class Ended(Protocol):
@@ -62,6 +63,7 @@ class Breaker:
     def __init__(self) -> None:
         self._failing: dict[tuple[str, str], _Failures] = {}
         self._trips: dict[str, Trip] = {}  # by route
+        self._imposed: dict[Place, float] = {}  # when a copy was sent there last
 
     def observe(self, attempt: Ended) -> None:
         """One attempt has ended."""
@@ -85,16 +87,37 @@ class Breaker:
 
     def is_tripped(self, name: str, route: Route, variant: str) -> bool:
         """Whether users' first attempts should go elsewhere."""
+        if self._imposed and (name, variant, route.epoch) in self._imposed:
+            return True
         seen = self._failing.get((name, variant)) if self._failing else None
         return seen is not None and seen.epoch == route.epoch and seen.has_tripped(route.trip)
 
     def probe_due(self, name: str, variant: str, now: float) -> bool:
         """Whether a copy should be sent to a tripped variant now; True once every PROBE_EVERY_S."""
-        seen = self._failing[name, variant]
-        due = now - seen.probed_at >= PROBE_EVERY_S
-        if due:
+        seen = self._failing.get((name, variant))
+        imposed = [place for place in self._imposed if place[:2] == (name, variant)]
+        last = max([seen.probed_at if seen else float("-inf"), *(self._imposed[place] for place in imposed)])
+        if now - last < PROBE_EVERY_S:
+            return False
+        if seen is not None:
             seen.probed_at = now
-        return due
+        self._imposed.update(dict.fromkeys(imposed, now))
+        return True
+
+    def impose(self, places: Iterable[Place]) -> None:
+        """Exactly these are tripped, whatever was seen here: the processes that share the users have seen more."""
+        self._imposed = {place: self._imposed.get(place, float("-inf")) for place in places}
+
+    def heal(self, places: Iterable[Place]) -> None:
+        """These answered somewhere else: what failed here in a row was no row."""
+        for name, variant, epoch in places:
+            seen = self._failing.get((name, variant))
+            if seen is not None and seen.epoch == epoch:
+                del self._failing[name, variant]
+
+    def places(self) -> list[Place]:
+        """What is tripped by what was seen here."""
+        return [(name, variant, seen.epoch) for (name, variant), seen in self._tripped()]
 
     def tripped(self) -> list[tuple[str, str]]:
         """(route, variant) of all that are tripped."""

@@ -7,8 +7,10 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
@@ -19,6 +21,8 @@ from configs.traffic_log import TrafficLog
 from delivery.gateway.server import serving
 from delivery.gateway.settings import Settings
 from delivery.gateway.upstreams import Timeouts
+from delivery.gateway.workers.member import Member
+from delivery.gateway.workers.serving import as_worker, serving_fleet
 
 TOKEN = "SLIPWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
 UPSTREAM_KEY = "SLIPWAY_UPSTREAM_API_KEY"
@@ -42,12 +46,18 @@ under a controller, which puts tables and renews their lease through the admin A
   SLIPWAY_ADMIN_TOKEN=... python -m delivery.gateway --port 8000 --admin-port 8001 --table-state table.json
 """
 FULL_COLLECTION_S = 60.0
+log = logging.getLogger("slipway.gateway")
 RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 class _JsonLines(logging.Formatter):
+    def __init__(self, process: Mapping[str, object]):
+        super().__init__()
+        self._process = process
+
     def format(self, record: logging.LogRecord) -> str:
         line = {"at": round(record.created, 3), "level": record.levelname.lower(), "message": record.getMessage()}
+        line |= self._process
         line |= {key: value for key, value in vars(record).items() if key not in RESERVED}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
@@ -56,14 +66,19 @@ class _JsonLines(logging.Formatter):
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Serves until SIGTERM or SIGINT; the exit status is 2 if it cannot be started."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
     arguments = _parser().parse_args(argv)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines({"worker": arguments.worker.index} if arguments.worker is not None else {}))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         settings = _settings(arguments, environ)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings))
+            if arguments.worker is not None:
+                runner.run(_serve_as_worker(settings, arguments.worker))
+            elif arguments.workers > 1:
+                runner.run(_serve_as_fleet(settings, arguments.workers, sys.argv[1:] if argv is None else argv))
+            else:
+                runner.run(_serve(settings))
     except SlipwayError as error:
         print(error.render(), file=sys.stderr)
         return 2
@@ -71,10 +86,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
 
 
 async def _serve(settings: Settings) -> None:
-    stopped = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stopped.set)
-    log = logging.getLogger("slipway.gateway")
+    stopped = _stopped(signal.SIGTERM, signal.SIGINT)
     async with serving(settings) as gateway, asyncio.TaskGroup() as tasks:
         collections = tasks.create_task(_collect_garbage())
         said = {"port": gateway.port, "admin_port": gateway.admin_port, "revision": gateway.tables.revision}
@@ -98,6 +110,38 @@ async def _collect_garbage() -> None:
         gc.collect()
 
 
+async def _serve_as_fleet(settings: Settings, count: int, argv: Sequence[str]) -> None:
+    stopped = _stopped(signal.SIGTERM, signal.SIGINT)
+    async with serving_fleet(settings, count, argv) as one:
+        said = {"port": one.port, "admin_port": one.admin_port, "revision": one.fleet.tables.revision}
+        log.info("the gateway serves", extra=said | {"workers": count})
+        await stopped.wait()
+        log.info("the gateway drains", extra={"in_flight": len(one.fleet.records.in_flight())})
+    log.info("the gateway has stopped")
+
+
+async def _serve_as_worker(settings: Settings, place: "_Place") -> None:
+    """Ends when it is told to, or when the fleet is gone. What a terminal sends to all is the fleet's affair."""
+    stopped = _stopped(signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    member = Member(socket.socket(fileno=place.link))
+    async with serving(as_worker(settings), member=member) as gateway, asyncio.TaskGroup() as tasks:
+        collections = tasks.create_task(_collect_garbage())
+        log.info("a worker serves", extra={"port": gateway.port})
+        ends = [asyncio.create_task(event.wait()) for event in (stopped, member.ended)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        log.info("a worker drains", extra={"in_flight": len(gateway.attempts.in_flight)})
+        collections.cancel()
+
+
+def _stopped(*signals: signal.Signals) -> asyncio.Event:
+    """Set by any of these."""
+    stopped = asyncio.Event()
+    for name in signals:
+        asyncio.get_running_loop().add_signal_handler(name, stopped.set)
+    return stopped
+
+
 def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
     token = environ.get(TOKEN, "").strip()
     if arguments.table is None and not token:
@@ -110,6 +154,10 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
             "--table and --table-state exclude each other",
             cure="--table FILE is yours to edit, --table-state FILE is written by the gateway itself",
         )
+    if arguments.budget_state is not None and arguments.keys is None:
+        raise SlipwayError(
+            "--budget-state without --keys", cure="budgets are those of API keys: name their file with --keys"
+        )
     return Settings(
         host=arguments.host,
         port=arguments.port,
@@ -119,6 +167,7 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         state=arguments.table_state,
         admin_token=token,
         keys=arguments.keys,
+        budget_state=arguments.budget_state or _budgets_beside(arguments.table_state, arguments.keys),
         max_in_flight=arguments.max_in_flight,
         idle_connection_s=arguments.idle_connection_s,
         traffic_log=load(arguments.traffic_log, TrafficLog) if arguments.traffic_log else None,
@@ -137,6 +186,23 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         reuse_port=arguments.reuse_port,
         health_interval_s=arguments.health_interval_s,
     )
+
+
+def _budgets_beside(state: Path | None, keys: Path | None) -> Path | None:
+    return state.with_suffix(".budgets.json") if state is not None and keys is not None else None
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Which worker this is, and the descriptor of its link to the fleet."""
+
+    index: int
+    link: int
+
+
+def _place(text: str) -> _Place:
+    index, _, link = text.partition(":")
+    return _Place(int(index), int(link))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -185,6 +251,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--drain-s", type=_above_zero, default=standing.drain_s, help="for answers under way at SIGTERM (%(default)s)")
     add("--reuse-port", action="store_true", help="share --port with other gateways of this machine")
     add("--keys", type=Path, metavar="FILE", help="let in only the API keys of this file (YAML), and watch it")
+    add(
+        "--budget-state",
+        type=Path,
+        metavar="FILE",
+        help="keep what the keys have spent here across restarts (beside --table-state)",
+    )
+    add("--workers", type=_count, default=1, help="processes that share --port, as one gateway (%(default)s)")
+    add("--worker", type=_place, help=argparse.SUPPRESS)  # what a fleet starts its workers with
     add("--max-in-flight", type=_count, default=standing.max_in_flight, help="requests at once (%(default)s)")
     add(
         "--idle-connection-s",

@@ -1,9 +1,9 @@
 """The controller's listener: replaces the table, renews its lease, reads the records. Everything needs the token."""
 
-import asyncio
 import hmac
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import orjson
 from aiohttp import web
@@ -13,10 +13,6 @@ from pydantic import ValidationError
 from configs.errors import ConfigError, Problem
 from configs.strict import Strict
 from delivery.breaker import Breaker
-from delivery.gateway.attempts import Attempts
-from delivery.gateway.exposition import Exposition
-from delivery.gateway.pairs import Pairs
-from delivery.gateway.replicas import Replicas
 from delivery.gateway.table_files import StateFile, parse_table
 from delivery.gateway.tables import ConflictError, Tables
 
@@ -31,19 +27,54 @@ class Renewal(Strict):
     revision: int
 
 
+class Recorded(Protocol):
+    """One process' attempts, or several processes' merged."""
+
+    def page(self, after: int, limit: int) -> dict[str, Any]: ...  # noqa: D102
+
+
+class Upstreams(Protocol):
+    """What is known of the replicas."""
+
+    def page(self) -> list[dict[str, Any]]: ...  # noqa: D102
+
+
+class Rendered(Protocol):
+    """The metrics' page."""
+
+    def render(self) -> bytes: ...  # noqa: D102
+
+
+class Paired(Protocol):
+    """Both answers to mirrored requests."""
+
+    async def read(self, after: int, limit: int) -> dict[str, Any]: ...  # noqa: D102
+
+
+async def already_there() -> str:
+    """Nothing has to be done: one process knows all."""
+    return ""
+
+
 @dataclass
 class Admin:
-    """`state`: where the table is kept for a restart. `is_file_served`: the table is a file's, and only shown here."""
+    """`state`: where the table is kept for a restart. `is_file_served`: the table is a file's, and only shown here.
+
+    Of several processes that serve as one, `spread` brings them what was put (and says who has not confirmed it), and
+    `refresh` hears what they have to tell.
+    """
 
     tables: Tables
-    attempts: Attempts
+    attempts: Recorded
     breaker: Breaker
-    replicas: Replicas
-    exposition: Exposition
-    pairs: Pairs
+    replicas: Upstreams
+    exposition: Rendered
+    pairs: Paired
     state: StateFile | None
     token: str
     is_file_served: bool = False
+    spread: Callable[[], Awaitable[str]] = already_there
+    refresh: Callable[[], Awaitable[str]] = already_there
 
     def app(self) -> web.Application:
         """The listener's application."""
@@ -100,6 +131,7 @@ class Admin:
 
     async def _records(self, http: web.Request) -> web.Response:
         after, limit = _number(http, "after", 0), _number(http, "limit", 5000)
+        await self.refresh()
         page = self.attempts.page(after, min(limit, RECORDS_AT_ONCE))
         page["tripped"] = self.breaker.page()
         page["revision"] = self.tables.revision
@@ -108,13 +140,14 @@ class Admin:
 
     async def _pairs(self, http: web.Request) -> web.Response:
         after, limit = _number(http, "after", 0), _number(http, "limit", PAIRS_AT_ONCE)
-        found = self.pairs.after(after, min(limit, PAIRS_AT_ONCE))
-        return _json(await asyncio.to_thread(self.pairs.page, found))
+        return _json(await self.pairs.read(after, min(limit, PAIRS_AT_ONCE)))
 
     async def _upstreams(self, _: web.Request) -> web.Response:
+        await self.refresh()
         return _json({"upstreams": self.replicas.page()})
 
     async def _metrics(self, _: web.Request) -> web.Response:
+        await self.refresh()
         return web.Response(body=self.exposition.render(), headers={"Content-Type": METRICS_TYPE})
 
     def _must_be_ours(self) -> None:
@@ -122,7 +155,10 @@ class Admin:
             raise ConflictError("this gateway serves a table from a file: edit the file, or start it without --table")
 
     async def _taken(self) -> web.Response:
+        unconfirmed = await self.spread()
         is_kept = await self.state.write(self.tables) if self.state else False
+        if unconfirmed:
+            return _error(503, unconfirmed)
         lease = self.tables.lease_remaining_s()
         return _json({"revision": self.tables.revision, "lease_remaining_s": lease, "kept": is_kept})
 

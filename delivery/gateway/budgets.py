@@ -27,6 +27,16 @@ class Budget:
         self._refill(now)
         self.level -= amount
 
+    def put_back(self, amount: float, now: float) -> None:
+        """The amount was taken, and not needed."""
+        self._refill(now)
+        self.level = min(self.capacity, self.level + amount)
+
+    def spent(self, now: float) -> float:
+        """What is missing to the full budget, debts included."""
+        self._refill(now)
+        return self.capacity - self.level
+
     def resized(self, capacity: float, now: float) -> "Budget":
         """With another capacity; what was spent stays spent."""
         self._refill(now)

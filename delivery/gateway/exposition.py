@@ -105,16 +105,8 @@ class Exposition(Collector):
         )
         for place in {*self._metrics.series, *under_way}:
             in_flight.add_metric(place, under_way[place])
-        tripped = GaugeMetricFamily(
-            "slipway_variant_tripped", "Gets no users: it failed several times in a row.", labels=("route", "variant")
-        )
-        for name in self._breaker.tripped():
-            tripped.add_metric(name, 1)
-        lease = self._tables.lease_remaining_s()
-        revision = GaugeMetricFamily("slipway_table_revision", "The served table.", value=self._tables.revision)
-        yield from (in_flight, tripped, revision)
-        if lease is not None:
-            yield GaugeMetricFamily("slipway_lease_remaining_seconds", "Until stable gets everything.", value=lease)
+        yield in_flight
+        yield from standing(self._tables, self._breaker)
 
     def _upstreams(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("slipway_upstream_up", "Answers health checks.", labels=("upstream",))
@@ -128,3 +120,20 @@ class Exposition(Collector):
             for kind, count in replica.failures.items():
                 failures.add_metric((url, kind), count)
         yield from (up, in_flight, failures)
+
+
+STANDING = frozenset(("slipway_variant_tripped", "slipway_table_revision", "slipway_lease_remaining_seconds"))
+
+
+def standing(tables: Tables, breaker: Breaker) -> Iterator[Metric]:
+    """The families of STANDING: what is served, and for how long."""
+    tripped = GaugeMetricFamily(
+        "slipway_variant_tripped", "Gets no users: it failed several times in a row.", labels=("route", "variant")
+    )
+    for name in breaker.tripped():
+        tripped.add_metric(name, 1)
+    yield tripped
+    yield GaugeMetricFamily("slipway_table_revision", "The served table.", value=tables.revision)
+    lease = tables.lease_remaining_s()
+    if lease is not None:
+        yield GaugeMetricFamily("slipway_lease_remaining_seconds", "Until stable gets everything.", value=lease)

@@ -4,7 +4,8 @@ Of each request one rating and one escalation count. As many answers as the gate
 """
 
 import asyncio
-from typing import Literal
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
 
 import orjson
 from pydantic import Field, ValidationError
@@ -13,7 +14,7 @@ from configs.strict import Strict
 from delivery.gateway.api_errors import JSON_HEADERS, ApiError
 from delivery.gateway.attempts import Attempts
 from delivery.gateway.http_messages import BodyBrokenError, BodyTooLargeError, Request, Response
-from delivery.gateway.keys import Client, Keys
+from delivery.gateway.keys import Keys
 from delivery.gateway.metrics import Metrics
 
 PATH = "/v1/feedback"
@@ -29,13 +30,21 @@ class Opinion(Strict):
     comment: str | None = Field(None, max_length=4000, description="kept in the traffic log only")
 
 
-class FeedbackDesk:
-    """Takes opinions. `attempts` remembers who answered, and whom."""
+Answer = dict[str, Any]
+Elsewhere = Callable[[Opinion, str | None], Awaitable[Answer | None]]  # None: nobody else knows the request
 
-    def __init__(self, attempts: Attempts, metrics: Metrics, keys: Keys):
+
+class FeedbackDesk:
+    """Takes opinions. `attempts` remembers who answered, and whom.
+
+    `elsewhere` takes those about other processes' answers, or raises ApiError.
+    """
+
+    def __init__(self, attempts: Attempts, metrics: Metrics, keys: Keys, elsewhere: Elsewhere | None = None):
         self._attempts = attempts
         self._metrics = metrics
         self._keys = keys
+        self._elsewhere = elsewhere
 
     async def handle(self, http: Request) -> Response:
         """Answers, or says in OpenAI's shape why not."""
@@ -43,7 +52,7 @@ class FeedbackDesk:
             client = self._keys.identify(http.headers)
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 raw = await http.read()
-            body = self._take(_opinion(raw), client)
+            body = await self._told(_opinion(raw), client.name if client is not None else None)
         except TimeoutError:
             refusal = ApiError(408, "The body did not arrive in time.", code="body_timeout")
         except BodyTooLargeError:
@@ -57,9 +66,17 @@ class FeedbackDesk:
         self._metrics.refuse(refusal)
         return refusal.response()
 
-    def _take(self, opinion: Opinion, client: Client | None) -> dict[str, object]:
+    async def _told(self, opinion: Opinion, client: str | None) -> Answer:
+        if self._elsewhere is not None and self._attempts.answer_of(opinion.request_id) is None:
+            answer = await self._elsewhere(opinion, client)
+            if answer is not None:
+                return answer
+        return self.take(opinion, client)
+
+    def take(self, opinion: Opinion, client: str | None) -> Answer:
+        """Ties the opinion to this process' answer. `client`: the API key's name. Raises ApiError."""
         about = self._attempts.answer_of(opinion.request_id)
-        if about is None or (client is not None and about.client != client.name):
+        if about is None or (client is not None and about.client != client):
             what = f"No answer with the request id `{opinion.request_id}` is remembered here."
             raise ApiError(404, what, code="unknown_request", param="request_id")
         if opinion.rating is not None and about.rating not in (None, opinion.rating):

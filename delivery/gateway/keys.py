@@ -1,7 +1,6 @@
 """API keys: who asks, what they may ask for, and what is left of their budgets.
 
-A key is 32 random bytes, so that one SHA-256 of it tells nothing about it and is found by a plain look-up. Budgets are
-this process's own, and full again after a restart.
+A key is 32 random bytes, so that one SHA-256 of it tells nothing about it and is found by a plain look-up.
 """
 
 import hashlib
@@ -17,6 +16,8 @@ from delivery.gateway.budgets import Budget
 from delivery.gateway.tables import Clock
 
 MINUTE_S, DAY_S = 60.0, 86_400.0
+REQUESTS, TOKENS, TOKENS_A_DAY = "requests_per_minute", "tokens_per_minute", "tokens_per_day"
+Spent = dict[str, dict[str, float]]  # by client and limit: what is missing to the full budget
 BYTES_PER_TOKEN = 4  # where upstream counted nothing, since the client did not wait for the end
 
 
@@ -31,7 +32,7 @@ class Client:
 
     key: ApiKey
     requests: Budget | None
-    tokens: tuple[Budget, ...]
+    tokens: dict[str, Budget]  # by limit
     under_way: int = 0
 
     @property
@@ -42,6 +43,10 @@ class Client:
     def may_ask(self, route: str) -> bool:
         """Whether the route is within the key's scope."""
         return self.key.routes is None or route in self.key.routes
+
+    def budgets(self) -> dict[str, Budget]:
+        """All that refill, by limit."""
+        return self.tokens | ({REQUESTS: self.requests} if self.requests is not None else {})
 
 
 class Keys:
@@ -74,20 +79,25 @@ class Keys:
             raise ApiError(401, f"This API key expired at {expiry.isoformat()}.", code="invalid_api_key")
         return client
 
-    def begin(self, client: Client) -> None:
+    async def begin(self, client: Client) -> None:
         """One request of the client's begins. Raises ApiError (429) with the seconds to wait."""
         now = self._monotonic()
         most = client.key.concurrent_requests
         if most is not None and client.under_way >= most:
-            raise _too_much(f"{most} requests at once", 1.0, "requests")
-        for budget in client.tokens:
-            if wait_s := budget.wait_s(1, now):
-                raise _too_much(f"{budget.capacity:.0f} tokens per {_period(budget)}", wait_s, "tokens")
+            raise too_many_at_once(most)
+        self._check_tokens(client, now)
         if client.requests is not None:
             if wait_s := client.requests.wait_s(1, now):
-                raise _too_much(f"{client.requests.capacity:.0f} requests per minute", wait_s, "requests")
+                raise too_many_requests(client.requests, wait_s)
             client.requests.spend(1, now)
         client.under_way += 1
+
+    @staticmethod
+    def _check_tokens(client: Client, now: float) -> None:
+        for limit, budget in client.tokens.items():
+            if wait_s := budget.wait_s(1, now):
+                period = "day" if limit == TOKENS_A_DAY else "minute"
+                raise _too_much(f"{budget.capacity:.0f} tokens per {period}", wait_s, "tokens")
 
     def end(self, client: Client) -> None:
         """The request is over, however it went."""
@@ -101,20 +111,45 @@ class Keys:
         tokens = attempt.sent_bytes // BYTES_PER_TOKEN + attempt.chunks
         if attempt.prompt_tokens is not None:
             tokens = attempt.prompt_tokens + (attempt.completion_tokens or 0)
+        self._spend(client, tokens)
+
+    def _spend(self, client: Client, tokens: int) -> None:
         now = self._monotonic()
-        for budget in client.tokens:
+        for budget in client.tokens.values():
             budget.spend(tokens, now)
+
+    def client(self, name: str) -> Client | None:
+        """The client of this name."""
+        return self._by_name.get(name)
+
+    def spent(self) -> Spent:
+        """What clients have spent and has not refilled yet."""
+        now, found = self._monotonic(), {}
+        for name, client in self._by_name.items():
+            amounts = {limit: budget.spent(now) for limit, budget in client.budgets().items()}
+            if amounts := {limit: amount for limit, amount in amounts.items() if amount > 0}:
+                found[name] = amounts
+        return found
+
+    def restore(self, spent: Spent, age_s: float) -> None:
+        """Takes up what was spent so many seconds ago, before anybody spends here."""
+        now = self._monotonic()
+        for name, amounts in spent.items():
+            budgets = client.budgets() if (client := self._by_name.get(name)) is not None else {}
+            for limit, amount in amounts.items():
+                if (budget := budgets.get(limit)) is not None:
+                    budget.spend(max(0.0, amount - age_s * budget.capacity / budget.refill_s), now)
 
 
 def _client(key: ApiKey, former: Client | None, now: float) -> Client:
     """The entry's client: its former self, since requests are under way, with what it has spent."""
-    client = former or Client(key, None, ())
-    spent = {budget.refill_s: budget for budget in client.tokens}
+    client = former or Client(key, None, {})
+    spent = client.tokens
     client.key = key
     client.requests = _budget(key.requests_per_minute, MINUTE_S, client.requests, now)
-    limits = ((key.tokens_per_minute, MINUTE_S), (key.tokens_per_day, DAY_S))
-    budgets = (_budget(limit, refill_s, spent.get(refill_s), now) for limit, refill_s in limits)
-    client.tokens = tuple(budget for budget in budgets if budget is not None)
+    limits = {TOKENS: (key.tokens_per_minute, MINUTE_S), TOKENS_A_DAY: (key.tokens_per_day, DAY_S)}
+    budgets = {limit: _budget(most, refill_s, spent.get(limit), now) for limit, (most, refill_s) in limits.items()}
+    client.tokens = {limit: budget for limit, budget in budgets.items() if budget is not None}
     return client
 
 
@@ -124,8 +159,14 @@ def _budget(capacity: int | None, refill_s: float, former: Budget | None, now: f
     return former.resized(capacity, now) if former else Budget.full(capacity, refill_s, now)
 
 
-def _period(budget: Budget) -> str:
-    return "minute" if budget.refill_s == MINUTE_S else "day"
+def too_many_requests(budget: Budget, wait_s: float) -> ApiError:
+    """The client's requests per minute are used up."""
+    return _too_much(f"{budget.capacity:.0f} requests per minute", wait_s, "requests")
+
+
+def too_many_at_once(most: int) -> ApiError:
+    """As many of the client's requests are under way as may be."""
+    return _too_much(f"{most} requests at once", 1.0, "requests")
 
 
 def _too_much(limit: str, wait_s: float, kind: str) -> ApiError:

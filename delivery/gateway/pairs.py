@@ -4,6 +4,7 @@ Only where the table asks for it (`capture_bp`), and only as long as it does: wi
 another epoch, the texts are gone. What is kept is bounded in number and bytes; the oldest goes first.
 """
 
+import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -101,11 +102,7 @@ class Pairs:
 
     def keep_only(self, table: RoutingTable) -> None:
         """Forgets what this table does not ask for."""
-        self._open = frozenset(
-            (name, route.epoch)
-            for name, route in table.routes.items()
-            if route.candidate is not None and route.candidate.capture_bp
-        )
+        self._open = captured(table)
         for request_id, half in self._waiting.items():
             if half.place not in self._open:
                 self._waiting.pop(request_id)
@@ -145,6 +142,10 @@ class Pairs:
         """The oldest of what is kept after this number."""
         return [kept for number, kept in self._kept.items() if number > seq][:most]
 
+    async def read(self, after: int, limit: int) -> dict[str, Any]:
+        """A `PairPage` of the oldest after this number; made beside the event loop."""
+        return await asyncio.to_thread(self.page, self.after(after, limit))
+
     def page(self, found: list[Kept]) -> dict[str, Any]:
         """A `PairPage` of these. It redacts: not for the event loop."""
         pairs = [
@@ -162,6 +163,15 @@ class Pairs:
             for seq, request_id, stable, candidate in found
         ]
         return {"boot_id": self.boot_id, "pairs": pairs, "last_seq": self._last_seq, "left_out": self._left_out}
+
+
+def captured(table: RoutingTable) -> frozenset[tuple[str, str]]:
+    """(route, epoch) of all whose texts the table asks for."""
+    return frozenset(
+        (name, route.epoch)
+        for name, route in table.routes.items()
+        if route.candidate is not None and route.candidate.capture_bp
+    )
 
 
 def _asked(body: dict[str, Any]) -> bytes:

@@ -65,7 +65,7 @@ class Proxy:
             if len(self.attempts.in_flight) >= self.max_in_flight:
                 raise ApiError(503, "Too many requests are under way here.", code="overloaded", retry_after_s=1)
             if known := self.keys.identify(http.headers):
-                self.keys.begin(known)
+                await self.keys.begin(known)
                 client = known
             call = self._admit(request_id, http, await self._body(http), endpoint, client)
             return await self._answer(http, call)

@@ -22,6 +22,7 @@ from delivery.gateway import openapi
 from delivery.gateway.admin import Admin
 from delivery.gateway.api_errors import JSON_HEADERS, ApiError, unknown_route
 from delivery.gateway.attempts import Attempts, Observer
+from delivery.gateway.budget_files import BudgetFile, kept_budgets
 from delivery.gateway.endpoints import ENDPOINTS
 from delivery.gateway.exposition import Exposition
 from delivery.gateway.feedback import PATH as FEEDBACK_PATH
@@ -46,6 +47,7 @@ from delivery.gateway.watch import Watch
 if TYPE_CHECKING:
     from delivery.gateway.traces import Traces
     from delivery.gateway.traffic_log import TrafficWriter
+    from delivery.gateway.workers.member import Member
 
 log = logging.getLogger("slipway.gateway")
 MODEL_PATH = "/v1/models/"
@@ -56,11 +58,11 @@ OPENAPI = orjson.dumps(openapi.page())
 class Gateway:
     """A gateway that is running."""
 
-    def __init__(self, settings: Settings, monotonic: Clock, wall: Clock):
+    def __init__(self, settings: Settings, monotonic: Clock, wall: Clock, member: "Member | None" = None):
         self.metrics = Metrics()
         self.breaker = Breaker()
         self.replicas = Replicas(monotonic)
-        self.keys = Keys(settings.keys is not None, monotonic, wall)
+        self.keys = (member.keys if member is not None else Keys)(settings.keys is not None, monotonic, wall)
         self.log = _traffic_writer(settings, wall)
         self.pairs = Pairs(Redactor(settings.traffic_log.redact if settings.traffic_log is not None else USUAL))
         self.traces = _traces(settings.traces_endpoint)
@@ -108,7 +110,8 @@ class Gateway:
             settings.max_in_flight,
         )
         self.exposition = Exposition(self.metrics, self.attempts, self.tables, self.breaker, self.replicas, self.log)
-        self.feedback = FeedbackDesk(self.attempts, self.metrics, self.keys)
+        elsewhere = member.feedback if member is not None else None
+        self.feedback = FeedbackDesk(self.attempts, self.metrics, self.keys, elsewhere)
         self._by_path = self._handlers()
         self.is_draining = False
         self.port = self.admin_port = 0
@@ -180,10 +183,42 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def serving(
-    settings: Settings, *, monotonic: Clock = time.monotonic, wall: Clock = time.time
+    settings: Settings,
+    *,
+    monotonic: Clock = time.monotonic,
+    wall: Clock = time.time,
+    member: "Member | None" = None,
 ) -> AsyncIterator[Gateway]:
-    """A gateway that serves for as long as the context lasts, and drains at its end. Raises SlipwayError."""
-    gateway = Gateway(settings, monotonic, wall)
+    """A gateway that serves for as long as the context lasts, and drains at its end. Raises SlipwayError.
+
+    As a `member` of a fleet it is told by the fleet what to serve, and keeps nothing itself.
+    """
+    gateway = Gateway(settings, monotonic, wall, member)
+    async with contextlib.AsyncExitStack() as stack:
+        if gateway.traces is not None:
+            stack.push_async_callback(asyncio.to_thread, gateway.traces.close)
+        if gateway.log is not None:
+            stack.push_async_callback(asyncio.to_thread, _started(gateway.log).stop)
+        await stack.enter_async_context(gateway.upstreams)
+        stack.push_async_callback(cancelled, asyncio.create_task(gateway.mirror.run()))
+        stack.push_async_callback(cancelled, asyncio.create_task(gateway.health.run()))
+        if member is None:
+            await _stand_alone(stack, gateway, settings, wall)
+        else:
+            await member.join(stack, gateway)
+        users = HttpServer(gateway.handle, settings.max_body_bytes, settings.idle_connection_s)
+        stack.push_async_callback(users.close)
+        with telling_why(settings.host, settings.port, "--port"):
+            gateway.port = await users.start(settings.host, settings.port, is_shared=settings.reuse_port)
+        if member is not None:
+            await member.ready()
+        yield gateway
+        await users.stop_accepting()
+        await gateway.drain(users, settings.drain_s)
+
+
+async def _stand_alone(stack: contextlib.AsyncExitStack, gateway: Gateway, settings: Settings, wall: Clock) -> None:
+    """The files that the gateway keeps and watches, and its admin listener."""
     state = StateFile(settings.state) if settings.state else None
     watches: list[Watch[RoutingTable] | Watch[ApiKeys]] = []
     if settings.keys is not None:
@@ -194,37 +229,24 @@ async def serving(
         watch.look()
     if settings.table is None and state is not None and (kept := state.read()) is not None:
         gateway.tables.restore(kept)
-    async with contextlib.AsyncExitStack() as stack:
-        if gateway.traces is not None:
-            stack.push_async_callback(asyncio.to_thread, gateway.traces.close)
-        if gateway.log is not None:
-            stack.push_async_callback(asyncio.to_thread, _started(gateway.log).stop)
-        await stack.enter_async_context(gateway.upstreams)
-        stack.push_async_callback(_cancelled, asyncio.create_task(gateway.mirror.run()))
-        stack.push_async_callback(_cancelled, asyncio.create_task(gateway.health.run()))
-        for watch in watches:
-            stack.push_async_callback(_cancelled, asyncio.create_task(watch.run()))
-        if settings.admin_token:
-            admin = Admin(
-                gateway.tables,
-                gateway.attempts,
-                gateway.breaker,
-                gateway.replicas,
-                gateway.exposition,
-                gateway.pairs,
-                state,
-                settings.admin_token,
-                settings.table is not None,
-            )
-            inside = Address(settings.admin_host, settings.admin_port, "--admin-port", settings.idle_connection_s)
-            gateway.admin_port = await listen(stack, admin.app(), inside)
-        users = HttpServer(gateway.handle, settings.max_body_bytes, settings.idle_connection_s)
-        stack.push_async_callback(users.close)
-        with telling_why(settings.host, settings.port, "--port"):
-            gateway.port = await users.start(settings.host, settings.port, is_shared=settings.reuse_port)
-        yield gateway
-        await users.stop_accepting()
-        await gateway.drain(users, settings.drain_s)
+    if settings.budget_state is not None:
+        kept_budgets(stack, BudgetFile(settings.budget_state, gateway.keys, wall))
+    for watch in watches:
+        stack.push_async_callback(cancelled, asyncio.create_task(watch.run()))
+    if settings.admin_token:
+        admin = Admin(
+            gateway.tables,
+            gateway.attempts,
+            gateway.breaker,
+            gateway.replicas,
+            gateway.exposition,
+            gateway.pairs,
+            state,
+            settings.admin_token,
+            settings.table is not None,
+        )
+        inside = Address(settings.admin_host, settings.admin_port, "--admin-port", settings.idle_connection_s)
+        gateway.admin_port = await listen(stack, admin.app(), inside)
 
 
 def _traffic_writer(settings: Settings, wall: Clock) -> "TrafficWriter | None":
@@ -257,7 +279,8 @@ def _started(log: "TrafficWriter") -> "TrafficWriter":
     return log
 
 
-async def _cancelled(task: asyncio.Task[None]) -> None:
+async def cancelled(task: asyncio.Task[None]) -> None:
+    """Ends the task, and waits for it."""
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task

@@ -22,6 +22,7 @@ class Settings:
     state: Path | None = None  # the gateway's own file, for a restart
     admin_token: str = ""  # without one there is no admin listener
     keys: Path | None = None  # who may ask; a file, watched. None: whoever can reach the port
+    budget_state: Path | None = None  # what the keys have spent, for a restart
     upstream_api_key: str = ""
     traffic_log: TrafficLog | None = None
     traces_endpoint: str = ""  # an OTLP/HTTP collector's base URL; without one nothing is traced

@@ -96,8 +96,7 @@ class StateFile:
             table = parse_table(orjson.dumps(data["table"]))
             return Kept(table, float(data["renewed_at"]), float(data["expires_at"]))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, ConfigError) as error:
-            aside = self._path.with_suffix(self._path.suffix + ".unreadable")
-            os.replace(self._path, aside)
+            aside = set_aside(self._path)
             log.error(
                 "the kept table is unreadable; starting without one", extra={"cause": str(error), "kept": str(aside)}
             )
@@ -118,14 +117,22 @@ class StateFile:
                 "expires_at": kept.expires_at,
             }
             try:
-                await asyncio.to_thread(_replace_file, self._path, orjson.dumps(data, option=orjson.OPT_INDENT_2))
+                await asyncio.to_thread(replace_file, self._path, orjson.dumps(data, option=orjson.OPT_INDENT_2))
             except OSError as error:
                 log.error("the table is served but could not be kept", extra={"cause": str(error)})
                 return False
             return True
 
 
-def _replace_file(path: Path, data: bytes) -> None:
+def set_aside(path: Path) -> Path:
+    """Moves what cannot be understood out of the way; where it is now."""
+    aside = path.with_suffix(path.suffix + ".unreadable")
+    os.replace(path, aside)
+    return aside
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Writes the file whole, or leaves the former one. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:

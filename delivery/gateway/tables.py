@@ -79,12 +79,23 @@ class Tables:
         for observe in self._observers:
             observe(table)
 
+    def adopt(self, table: RoutingTable, lease_until: float) -> None:
+        """Serves what the fleet serves, until the fleet's lease ends by the monotonic clock that they share."""
+        if table != self.table:
+            self.replace(table)
+        self._lease_until = lease_until
+
     def renew(self, revision: int) -> None:
         """Grants the lease anew. ConflictError: another revision is served, or none."""
         if self.table is None or revision != self.table.revision:
             served = f"revision {self.table.revision}" if self.table else "no table"
             raise ConflictError(f"the lease of revision {revision} cannot be renewed: {served} is served")
         self._grant(self.table.lease_s)
+
+    @property
+    def lease_until(self) -> float:
+        """When the lease ends, by the monotonic clock."""
+        return self._lease_until if self._leased else float("inf")
 
     def lease_valid(self) -> bool:
         """Whether candidates and holdbacks get their shares now."""

@@ -1,0 +1,128 @@
+"""A fleet put together: its admin listener, the files that it keeps and watches, and its worker processes."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import TypeVar
+
+from configs.api_keys import ApiKeys
+from configs.routing import RoutingTable
+from delivery.gateway.admin import Admin
+from delivery.gateway.budget_files import BudgetFile, kept_budgets
+from delivery.gateway.keys import read_keys
+from delivery.gateway.listeners import Address, listen
+from delivery.gateway.server import cancelled
+from delivery.gateway.settings import Settings
+from delivery.gateway.table_files import StateFile, read_table
+from delivery.gateway.watch import Watch
+from delivery.gateway.workers.figures import FleetFigures
+from delivery.gateway.workers.fleet import Fleet
+from delivery.gateway.workers.processes import Processes, reserve, worker_command
+
+log = logging.getLogger("slipway.gateway")
+LEAVES_S = 5.0  # a worker that has drained, until its last rows are written
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ServingFleet:
+    """A fleet whose workers serve. `admin_port`: 0 without an admin listener."""
+
+    fleet: Fleet
+    port: int
+    admin_port: int
+
+
+@contextlib.asynccontextmanager
+async def serving_fleet(settings: Settings, count: int, arguments: Sequence[str]) -> AsyncIterator[ServingFleet]:
+    """So many workers, which serve while the context lasts. `arguments`: the command line's. Raises SlipwayError."""
+    fleet = Fleet(count, settings.records_kept, leased=settings.table is None)
+    state = StateFile(settings.state) if settings.state else None
+    changes = asyncio.Event()
+    watches = _watches(settings, fleet, changes)
+    for watch in watches:
+        watch.look()
+    if settings.table is None and state is not None and (kept := state.read()) is not None:
+        fleet.tables.restore(kept)
+    async with contextlib.AsyncExitStack() as stack:
+        if settings.budget_state is not None:
+            kept_budgets(stack, BudgetFile(settings.budget_state, fleet.keys))
+        admin_port = await admin_listener(stack, settings, fleet, state)
+        held = stack.enter_context(reserve(settings.host, settings.port, is_shared=settings.reuse_port))
+        port = held.getsockname()[1]
+        processes = Processes(fleet, count, worker_command(arguments, port, **_shares(settings, count)))
+        stack.push_async_callback(processes.stop, settings.drain_s + LEAVES_S)
+        await processes.start()
+        for watch in watches:
+            stack.push_async_callback(cancelled, asyncio.create_task(watch.run()))
+        stack.push_async_callback(cancelled, asyncio.create_task(_spread(fleet, changes)))
+        yield ServingFleet(fleet, port, admin_port)
+
+
+def as_worker(settings: Settings) -> Settings:
+    """What one worker is started with: the fleet keeps all files but the traffic log's, and answers the controller."""
+    log_settings = settings.traffic_log
+    if log_settings is not None and log_settings.folder is None and settings.state is not None:
+        log_settings = log_settings.model_copy(update={"folder": settings.state.parent / "traffic"})
+    return replace(settings, table=None, state=None, budget_state=None, admin_token="", traffic_log=log_settings)
+
+
+def _shares(settings: Settings, count: int) -> dict[str, int]:
+    """One worker's part of what the whole gateway may have."""
+    return {
+        "records_kept": ceil(settings.records_kept / count),
+        "mirror_queue": ceil(settings.mirror_queue / count),
+        "max_in_flight": ceil(settings.max_in_flight / count),
+    }
+
+
+def _watches(settings: Settings, fleet: Fleet, changes: asyncio.Event) -> list[Watch[RoutingTable] | Watch[ApiKeys]]:
+    watches: list[Watch[RoutingTable] | Watch[ApiKeys]] = []
+    if settings.keys is not None:
+        watches.append(Watch(settings.keys, read_keys, _then(fleet.let_in, changes)))
+    if settings.table is not None:
+        watches.append(Watch(settings.table, read_table, _then(fleet.tables.replace, changes)))
+    return watches
+
+
+def _then(serve: Callable[[T], None], changes: asyncio.Event) -> Callable[[T], None]:
+    def both(value: T) -> None:
+        serve(value)
+        changes.set()
+
+    return both
+
+
+async def _spread(fleet: Fleet, changes: asyncio.Event) -> None:
+    """Brings the workers what was edited, until cancelled."""
+    while True:
+        await changes.wait()
+        changes.clear()
+        if unconfirmed := await fleet.spread():
+            log.error(unconfirmed)
+
+
+async def admin_listener(
+    stack: contextlib.AsyncExitStack, settings: Settings, fleet: Fleet, state: StateFile | None
+) -> int:
+    """Opens the fleet's admin listener; its port, 0 where there is no token for it."""
+    if not settings.admin_token:
+        return 0
+    admin = Admin(
+        fleet.tables,
+        fleet.records,
+        fleet.breaker,
+        fleet,
+        FleetFigures(fleet),
+        fleet,
+        state,
+        settings.admin_token,
+        settings.table is not None,
+        fleet.spread,
+        fleet.refresh,
+    )
+    inside = Address(settings.admin_host, settings.admin_port, "--admin-port", settings.idle_connection_s)
+    return await listen(stack, admin.app(), inside)
