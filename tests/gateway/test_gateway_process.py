@@ -34,7 +34,7 @@ Start = Callable[..., "Process"]
 
 
 class Process:
-    """`python -m delivery.gateway` on free ports, which it tells in its first line."""
+    """`python -m delivery.gateway` on free ports, which it tells in its log."""
 
     def __init__(self, arguments: tuple[str, ...], token: str):
         command = [
@@ -50,9 +50,11 @@ class Process:
         env = os.environ | {"SLIPWAY_ADMIN_TOKEN": token}
         self.popen = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
         assert self.popen.stderr is not None
-        line = json.loads(self.popen.stderr.readline())
+        lines = map(json.loads, self.popen.stderr)
+        line = next(line for line in lines if line["message"] == "the gateway serves")  # its workers talk too
         self.url = f"http://127.0.0.1:{line['port']}"
-        self.admin = GatewayClient(f"http://127.0.0.1:{line['admin_port']}", token)
+        self.admin_url = f"http://127.0.0.1:{line['admin_port']}"
+        self.admin = GatewayClient(self.admin_url, token)
 
     def ask(self, **more: Any) -> str:
         response = httpx.post(self.url + "/v1/chat/completions", json=CHAT | more, timeout=20)

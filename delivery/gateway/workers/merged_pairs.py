@@ -1,4 +1,4 @@
-"""Several workers' pairs of answers as one sequence, for `GET /admin/pairs`. As bounded as one worker's, and as brief."""
+"""Several workers' pairs of answers as one sequence, for `GET /admin/pairs`: as bounded as one worker's, as brief."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -27,7 +27,7 @@ class Purse:
     used: int = 0  # since the last return
     waiting: int = 0  # requests that the loan under way is for
     asking: asyncio.Task[None] | None = None
-    refused_until: float = float("-inf")
+    refused_until: float = float("-inf")  # by the event loop's clock
     wait_s: float = 0.0  # as the last loan said
 
     def spare(self, under_way: int, kept: int) -> tuple[int, int]:
@@ -59,7 +59,7 @@ class SharedKeys(Keys):
             request, slot = _lacks(client, purse)
             if not request and not slot:
                 break
-            if self._monotonic() < purse.refused_until:
+            if asyncio.get_running_loop().time() < purse.refused_until:
                 raise _refusal(client, purse, request=request)
             purse.waiting += 1
             try:
@@ -85,7 +85,7 @@ class SharedKeys(Keys):
             purse.slots += loan.slots
             purse.wait_s = loan.wait_s
             if (request and not loan.requests) or (slot and not loan.slots):
-                purse.refused_until = self._monotonic() + REFUSED_S
+                purse.refused_until = asyncio.get_running_loop().time() + REFUSED_S
         finally:
             purse.asking = None
 
