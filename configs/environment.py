@@ -32,6 +32,7 @@ class GatewayConfig(Strict):
     port: int = Field(8000, ge=1, le=65535)
     admin_host: str = "127.0.0.1"
     admin_port: int = Field(8001, ge=1, le=65535)
+    workers: int = Field(1, ge=1, description="processes that share the port as one gateway: one for every core")
     connect_timeout_s: float = Field(2.0, gt=0)
     first_byte_timeout_s: float = Field(60.0, gt=0)
     idle_timeout_s: float = Field(60.0, gt=0, description="between two chunks of a stream")

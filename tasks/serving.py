@@ -225,6 +225,7 @@ def gateway_command(environment: Environment, home: Path, token: str) -> Command
         "--idle-timeout-s": str(config.idle_timeout_s),
         "--mirror-queue": str(config.mirror_queue),
         "--records-kept": str(config.records_kept),
+        "--workers": str(config.workers),
     }
     if config.api_keys is not None:
         arguments["--keys"] = str(config.api_keys.absolute())

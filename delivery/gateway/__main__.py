@@ -75,8 +75,8 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             if arguments.worker is not None:
                 runner.run(_serve_as_worker(settings, arguments.worker))
-            elif arguments.workers > 1:
-                runner.run(_serve_as_fleet(settings, arguments.workers, sys.argv[1:] if argv is None else argv))
+            elif settings.workers > 1:
+                runner.run(_serve_as_fleet(settings, sys.argv[1:] if argv is None else argv))
             else:
                 runner.run(_serve(settings))
     except SlipwayError as error:
@@ -110,11 +110,11 @@ async def _collect_garbage() -> None:
         gc.collect()
 
 
-async def _serve_as_fleet(settings: Settings, count: int, argv: Sequence[str]) -> None:
+async def _serve_as_fleet(settings: Settings, argv: Sequence[str]) -> None:
     stopped = _stopped(signal.SIGTERM, signal.SIGINT)
-    async with serving_fleet(settings, count, argv) as one:
+    async with serving_fleet(settings, argv) as one:
         said = {"port": one.port, "admin_port": one.admin_port, "revision": one.fleet.tables.revision}
-        log.info("the gateway serves", extra=said | {"workers": count})
+        log.info("the gateway serves", extra=said | {"workers": settings.workers})
         await stopped.wait()
         log.info("the gateway drains", extra={"in_flight": len(one.fleet.records.in_flight())})
     log.info("the gateway has stopped")
@@ -166,6 +166,7 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         table=arguments.table,
         state=arguments.table_state,
         admin_token=token,
+        workers=arguments.workers,
         keys=arguments.keys,
         budget_state=arguments.budget_state or _budgets_beside(arguments.table_state, arguments.keys),
         max_in_flight=arguments.max_in_flight,
@@ -257,7 +258,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="keep what the keys have spent here across restarts (beside --table-state)",
     )
-    add("--workers", type=_count, default=1, help="processes that share --port, as one gateway (%(default)s)")
+    add(
+        "--workers",
+        type=_count,
+        default=standing.workers,
+        help="processes that share --port as one gateway (%(default)s)",
+    )
     add("--worker", type=_place, help=argparse.SUPPRESS)  # what a fleet starts its workers with
     add("--max-in-flight", type=_count, default=standing.max_in_flight, help="requests at once (%(default)s)")
     add(

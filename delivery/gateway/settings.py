@@ -18,6 +18,7 @@ class Settings:
     port: int = DEFAULTS.port
     admin_host: str = DEFAULTS.admin_host
     admin_port: int = DEFAULTS.admin_port
+    workers: int = DEFAULTS.workers  # processes
     table: Path | None = None  # a file that somebody edits; watched
     state: Path | None = None  # the gateway's own file, for a restart
     admin_token: str = ""  # without one there is no admin listener

@@ -37,8 +37,9 @@ class ServingFleet:
 
 
 @contextlib.asynccontextmanager
-async def serving_fleet(settings: Settings, count: int, arguments: Sequence[str]) -> AsyncIterator[ServingFleet]:
-    """So many workers, which serve while the context lasts. `arguments`: the command line's. Raises SlipwayError."""
+async def serving_fleet(settings: Settings, arguments: Sequence[str]) -> AsyncIterator[ServingFleet]:
+    """Workers that serve while the context lasts. `arguments`: the command line's. Raises SlipwayError."""
+    count = settings.workers
     fleet = Fleet(count, settings.records_kept, leased=settings.table is None)
     state = StateFile(settings.state) if settings.state else None
     changes = asyncio.Event()
@@ -53,7 +54,7 @@ async def serving_fleet(settings: Settings, count: int, arguments: Sequence[str]
         admin_port = await admin_listener(stack, settings, fleet, state)
         held = stack.enter_context(reserve(settings.host, settings.port, is_shared=settings.reuse_port))
         port = held.getsockname()[1]
-        processes = Processes(fleet, count, worker_command(arguments, port, **_shares(settings, count)))
+        processes = Processes(fleet, count, worker_command(arguments, port, **_shares(settings)))
         stack.push_async_callback(processes.stop, settings.drain_s + LEAVES_S)
         await processes.start()
         for watch in watches:
@@ -70,8 +71,9 @@ def as_worker(settings: Settings) -> Settings:
     return replace(settings, table=None, state=None, budget_state=None, admin_token="", traffic_log=log_settings)
 
 
-def _shares(settings: Settings, count: int) -> dict[str, int]:
+def _shares(settings: Settings) -> dict[str, int]:
     """One worker's part of what the whole gateway may have."""
+    count = settings.workers
     return {
         "records_kept": ceil(settings.records_kept / count),
         "mirror_queue": ceil(settings.mirror_queue / count),
