@@ -74,7 +74,10 @@ class Request:
         """The target's path as it was sent; of a whole URL its path."""
         target = self.target
         if not target.startswith(b"/"):
-            target = (httptools.parse_url(target).path or b"") if b"://" in target else b""
+            try:
+                target = httptools.parse_url(target).path or b""
+            except httptools.HttpParserInvalidURLError:  # `*`, or what CONNECT asks for
+                return ""
         return target.partition(b"?")[0].decode("latin-1")
 
     async def read(self) -> bytes:

@@ -165,7 +165,7 @@ class _Connection(asyncio.Protocol):
             self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._is_repeating:
+        if self._is_repeating or not self._in_head:  # what a trailer says counts for nothing
             return
         self._head_bytes += len(name) + len(value)
         if self._reading is not None and self._head_bytes <= HEAD_LIMIT:
@@ -276,6 +276,8 @@ class _Connection(asyncio.Protocol):
         lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
         if is_last and "Connection" not in headers:
             lines.append("Connection: close\r\n")
+        elif request is not None and not request.speaks_chunks:
+            lines.append("Connection: keep-alive\r\n")
         if length is not None:
             lines.append(f"Content-Length: {length}\r\n\r\n")
         else:

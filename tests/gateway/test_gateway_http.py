@@ -94,6 +94,28 @@ def test_a_client_of_http_1_0_gets_its_stream_without_chunks_until_the_end_of_th
     assert body.endswith(b"data: [DONE]\n\n")
 
 
+@pytest.mark.parametrize("line", [b"OPTIONS *", b"CONNECT models.example:443", b"GET http://[::1", b"GET http://x"])
+def test_a_target_that_is_no_path_leads_nowhere(world: World, line: bytes) -> None:
+    with connected(world.gateway(table_for(world.upstream().url))) as connection:
+        connection.sendall(line + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert until(connection, b"\r\n\r\n").split(b" ")[1] in (b"400", b"404")
+
+
+def test_what_is_said_behind_the_body_is_no_header(world: World) -> None:
+    stub = world.upstream()
+    with connected(world.gateway(table_for(stub.url, testers={"me": "new"}))) as connection:
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(b"%x\r\n%b\r\n0\r\nx-slipway-user: me\r\n\r\n" % (len(BODY), BODY))
+        assert b"I am old-model" in until(connection, b"-model")
+
+
+def test_a_client_of_http_1_0_may_keep_its_connection(world: World) -> None:
+    with connected(world.gateway(table_for(world.upstream().url))) as connection:
+        for _ in range(2):
+            connection.sendall(post(BODY, b"Connection: keep-alive", version=b"1.0"))
+            assert b"Connection: keep-alive" in until(connection, b"I am old-model")
+
+
 def test_a_client_that_waits_before_its_body_is_told_to_go_on_if_its_key_is_good(world: World) -> None:
     with connected(world.gateway(table_for(world.upstream().url))) as connection:
         request = post(BODY, b"Expect: 100-continue")
