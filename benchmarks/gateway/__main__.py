@@ -28,6 +28,7 @@ from benchmarks.gateway.table import put_into
 from configs.errors import SlipwayError
 
 LOADED, ALONE, STREAMS = 64, 1, 256  # connections
+RAMP_S = 2.0  # as long as a stream: users do not all begin in the same millisecond
 WARM_S = 1.0
 
 
@@ -77,9 +78,17 @@ class Run:
         }
 
     def _streams(self, server: Server) -> dict[str, float]:
-        before = server.cpu_s()
-        streams = drive(server.port, server.key, STREAMS, max(self.seconds, 3.0), stream=True)
-        cpu_s = server.cpu_s() - before
+        spent: list[float] = []
+        streams = drive(
+            server.port,
+            server.key,
+            STREAMS,
+            max(self.seconds, 3.0),
+            stream=True,
+            ramp_s=RAMP_S,
+            when_full=lambda: spent.append(server.cpu_s()),
+        )
+        cpu_s = server.cpu_s() - spent[0]
         tokens_per_s = len(streams.transits) / streams.seconds
         return {
             "tokens_per_s": tokens_per_s,

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -94,25 +95,44 @@ class _Client(asyncio.Protocol):
             self._done.set_result(None)
 
 
-async def _drive(port: int, requests: list[bytes], seconds: float) -> Measured:
+async def _drive(
+    port: int, requests: list[bytes], seconds: float, ramp_s: float, when_full: Callable[[], object]
+) -> Measured:
     loop, measured = asyncio.get_running_loop(), Measured()
-    began = time.monotonic()
+    until = time.monotonic() + ramp_s + seconds
     ends = []
     for raw in requests:
         done = loop.create_future()
         ends.append(done)
-        make = lambda raw=raw, done=done: _Client(raw, measured, began + seconds, done)  # noqa: E731
+        make = lambda raw=raw, done=done: _Client(raw, measured, until, done)  # noqa: E731
         await loop.create_connection(make, "127.0.0.1", port)
+        if ramp_s:
+            await asyncio.sleep(ramp_s / len(requests))
+    measured.latencies.clear()
+    measured.transits.clear()
+    when_full()
+    began = time.monotonic()
     await asyncio.wait(ends, timeout=seconds + DRAIN_S)
     measured.seconds = time.monotonic() - began
     return measured
 
 
 def drive(
-    port: int, key: str, connections: int, seconds: float, *, stream: bool = False, first_user: int = 0
+    port: int,
+    key: str,
+    connections: int,
+    seconds: float,
+    *,
+    stream: bool = False,
+    first_user: int = 0,
+    ramp_s: float = 0.0,
+    when_full: Callable[[], object] = lambda: None,
 ) -> Measured:
-    """Loads this port for so long; every connection is a user of its own."""
+    """Loads this port for so long; every connection is a user of its own.
+
+    `ramp_s`: until all have come, one after the other. Then `when_full` is called, and measuring begins.
+    """
     users = range(first_user, first_user + connections)
     requests = [request(port, key, f"user-{n}", stream=stream) for n in users]
-    measured: Measured = uvloop.run(_drive(port, requests, seconds))
+    measured: Measured = uvloop.run(_drive(port, requests, seconds, ramp_s, when_full))
     return measured
