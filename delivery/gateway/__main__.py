@@ -128,7 +128,7 @@ async def _serve_as_worker(settings: Settings, place: "_Place") -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     member = Member(socket.socket(fileno=place.link))
     async with serving(as_worker(settings), member=member) as gateway, asyncio.TaskGroup() as tasks:
-        collections = tasks.create_task(_collect_garbage())
+        pauses = tasks.create_task(_keep_pauses_short())
         log.info("a worker serves", extra={"port": gateway.port})
         ends = [asyncio.create_task(event.wait()) for event in (stopped, member.ended)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
