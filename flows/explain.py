@@ -16,6 +16,8 @@ def render(found: Explanation) -> str:
     for arm in ("candidate", "stable"):
         one = found.counts.get(arm) or {}
         lines.append(f"  {arm:10} {one.get('requests', 0)} requests, {one.get('errors', 0)} errors")
+    if found.counts.get("pairs_asked"):
+        lines.append(f"  {'judge':10} asked about {found.counts['pairs_asked']} pairs in this release")
     if found.again is None:
         lines.append("  nothing was judged in this tick")
     else:

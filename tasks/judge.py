@@ -66,11 +66,15 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a batch. `error` None: nobody was asked, so nothing is known anew of the judge."""
+    """What came of a batch. `error` None: nobody was asked, so nothing is known anew of the judge.
+
+    `unreadable`: why no pairs could be read; "" when they could.
+    """
 
     judged: tuple[Judged, ...] = ()
     settled: tuple[Settled, ...] = ()
     error: str | None = None
+    unreadable: str = ""
 
 
 @dataclass
@@ -86,6 +90,7 @@ class Judging:
     _under_way: "Future[Outcome] | None" = None
     _shown: Outcome = field(default_factory=Outcome)
     _error: str = ""
+    _unreadable: str = ""
     _tried_at: float = 0.0
 
     def see(self, state: ReleaseState, *, is_shadow: bool) -> JudgeSeen:
@@ -98,13 +103,14 @@ class Judging:
             if most > 0:
                 self._begin(state, most)
                 self._take()
-        error = self._error if is_shadow else ""  # elsewhere nobody waits for it
+        error = (self._unreadable or self._error) if is_shadow else ""  # elsewhere nobody waits for it
         return JudgeSeen(judged=self._shown.judged, settled=self._shown.settled, error=error)
 
     def _take(self) -> None:
         if self._under_way is None or not self._under_way.done():
             return
         self._shown, self._under_way = self._under_way.result(), None
+        self._unreadable = self._shown.unreadable
         if self._shown.error is not None:
             self._error = self._shown.error
 
@@ -126,6 +132,8 @@ class Judging:
         try:
             self._client = self._client or self.open_client(self.settings)
             return ask_about(wanted, self.settings, self._client, self.gateways)
+        except GatewayError as error:
+            return Outcome(unreadable=f"no pairs can be read: {error.what}")
         except SlipwayError as error:
             return Outcome(error=error.what)
         except Exception as error:  # noqa: BLE001  a judge must not end a release, whatever goes wrong with it

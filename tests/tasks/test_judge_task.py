@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from release_fakes import PLAN, World, base_bundle, lora_bundle, project, site_of
+from release_fakes import PLAN, FakeGateway, World, base_bundle, lora_bundle, project, site_of
 from stub_judge import Behaviour, StubJudge, always_a, garbage, prefers
 
 from configs.checks import Check
 from configs.errors import SlipwayError
 from configs.judge import Judge
 from configs.rollout import RolloutPlan, Stage
+from delivery.clients.gateway import GatewayError
 from delivery.clients.judge import JudgeClient
 from delivery.clients.ledger import Ledger, LedgerError
 from delivery.gate import GateDecision
+from delivery.paired import PairPage
 from delivery.release import Decision, ReleaseState
 from flows.explain import render
 from tasks.controller import Controller
@@ -113,6 +115,7 @@ def test_a_candidate_whose_answers_are_worse_is_rolled_back_in_shadow(scene: Sce
     last = explain_decision(scene.ledger, scene.site.name, "tutor")
     assert last.differences == ()
     assert "judge <= 0.75 (else rollback): fail" in render(last)
+    assert f"asked about {len(set(scene.asked_about()))} pairs in this release" in render(last)
 
 
 def test_a_judge_that_always_prefers_the_first_answer_passes_nobody(scene: Scene) -> None:
@@ -222,6 +225,23 @@ def test_a_judge_that_comes_back_is_asked_on(scene: Scene) -> None:
     outcome = scene.release()
     assert outcome.outcome == "live"
     assert outcome.stages[0].seconds > 25
+
+
+def test_a_gateway_whose_pairs_cannot_be_read_is_an_error_only_as_long_as_that_lasts(scene: Scene) -> None:
+    """Afterwards nobody is asked, all answers being equal; that is no reason to go on holding."""
+    scene.world.says = lambda request_id: ("the same", "the same")
+    down_until = scene.world.clock() + 10
+
+    class Hiding(FakeGateway):
+        def pairs(self, after: int, limit: int = 200) -> PairPage:
+            if self.world.clock() < down_until:
+                raise GatewayError("the gateway's admin API cannot be reached")
+            return super().pairs(after, limit)
+
+    hiding = Hiding(scene.world)
+    outcome = scene.release(replace(scene.site, gateways={"gw": hiding}))  # type: ignore[dict-item]
+    assert outcome.outcome == "live"
+    assert any("no pairs can be read" in decision.reason for decision in scene.decisions)
 
 
 def test_what_the_judge_says_in_words_of_its_own_is_no_pass(scene: Scene) -> None:
