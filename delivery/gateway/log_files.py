@@ -119,18 +119,34 @@ class LogFiles:
         began = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S")
         self._count += 1
         self._part = self._folder / f".traffic-{began}-{self._name}-{self._count:06d}.parquet.part"
-        self._file = self._part.open("xb")
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._file = _locked(self._part)
         self._writer = parquet.ParquetWriter(self._file, schema_with(self._detectors), compression="zstd")
 
     def _tidy(self, now: float) -> None:
-        files = sorted(self._folder.glob("traffic-*.parquet"), key=lambda path: path.stat().st_mtime, reverse=True)
+        files = [(stat, path) for path in self._folder.glob("traffic-*.parquet") if (stat := _stat(path)) is not None]
         kept = 0
-        for path in files:
-            stat = path.stat()
+        for stat, path in sorted(files, key=lambda file: file[0].st_mtime, reverse=True):
             kept += stat.st_size
             if kept > self._limits.max_total_mib * MIB or now - stat.st_mtime > self._limits.max_age_days * DAY_S:
-                path.unlink()
+                path.unlink(missing_ok=True)
+
+
+def _locked(part: Path) -> BinaryIO:
+    """A new file under this name, locked. A writer that starts just now may have removed it before it was locked."""
+    while True:
+        file = part.open("xb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """None if it is gone: another writer keeps the folder within its limits too."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def schema_with(detectors: Iterable[str]) -> Any:

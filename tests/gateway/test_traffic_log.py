@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,26 @@ def test_remains_of_a_killed_writer_are_removed_and_those_of_a_living_one_are_no
     (tmp_path / ".traffic-19700101T000000-dead-000001.parquet.part").write_bytes(b"PAR1")
     LogFiles(tmp_path, TrafficLog(), "new").start()
     assert [path.name for path in tmp_path.iterdir()] == [".traffic-19700101T000140-living-000001.parquet.part"]
+
+
+def test_writers_of_one_folder_start_and_tidy_beside_each_other_and_lose_nothing(tmp_path: Path) -> None:
+    limits = TrafficLog(max_total_mib=0.01)
+
+    def write(number: int) -> int:
+        lost = 0
+        for turn in range(25):
+            LogFiles(tmp_path, limits, "beginner").start()
+            files = LogFiles(tmp_path, limits, f"w{number}-{turn}")
+            try:
+                files.write([row(turn)], time.time())
+                files.close(time.time())
+            except OSError:
+                lost += 1
+        return lost
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(write, range(4))) == [0] * 4
+    assert list(tmp_path.glob(".*")) == []
 
 
 KILLED = """
