@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from release_child import PLAN, TOKEN, real_site
 from release_fakes import base_bundle, lora_bundle, project
@@ -104,10 +105,12 @@ class Place:
     gateway: "subprocess.Popen[bytes] | None" = None
     stop: threading.Event = field(default_factory=threading.Event)
     traffic_log: Path | None = None
+    workers: int = 1
 
     def start_gateway(self) -> None:
         command = [sys.executable, "-m", "delivery.gateway", "--port", str(self.port), "--admin-port"]
         command += [str(self.admin_port), "--table-state", str(self.state / "table.json")]
+        command += ["--workers", str(self.workers)]
         command += ["--traffic-log", str(self.traffic_log)] if self.traffic_log is not None else []
         env = os.environ | {"SLIPWAY_ADMIN_TOKEN": TOKEN}
         with (self.state / "gateway.log").open("ab") as log:
@@ -173,10 +176,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 @contextmanager
-def asked_place(folder: Path, traffic_log: Path | None = None) -> Iterator[Place]:
+def asked_place(folder: Path, traffic_log: Path | None = None, workers: int = 1) -> Iterator[Place]:
     """All parts run, and two users ask."""
     port, admin_port = free_ports()
-    found = Place(folder, Vllm(), folder, port, admin_port, traffic_log=traffic_log)
+    found = Place(folder, Vllm(), folder, port, admin_port, traffic_log=traffic_log, workers=workers)
     users = [threading.Thread(target=found.users) for _ in range(2)]
     try:
         found.start_gateway()
@@ -280,6 +283,35 @@ def test_a_gateway_killed_in_canary_comes_back_and_the_release_goes_on(place: Pl
 
     outcome = place.release(place.built(), {"1-canary": kill})
     assert outcome.outcome == "live"
+
+
+@pytest.mark.live
+def test_a_gateway_of_two_workers_is_released_to_like_one_and_a_worker_that_dies_costs_what_it_had(
+    tmp_path: Path,
+) -> None:
+    with asked_place(tmp_path, workers=2) as place:
+
+        def kill_one() -> None:
+            assert place.gateway is not None
+            psutil.Process(place.gateway.pid).children()[0].kill()
+
+        bundle = place.built()
+        outcome = place.release(bundle, {"1-canary": kill_one})
+        assert outcome.outcome == "live"
+        assert len(place.failed) <= 2  # of the two who ask
+        assert outcome.user_requests > 30
+        assert outcome.failed_user_requests <= len(place.failed)
+
+
+@pytest.mark.live
+def test_a_candidate_that_breaks_is_off_in_both_workers_of_a_gateway_within_two_seconds(tmp_path: Path) -> None:
+    with asked_place(tmp_path, workers=2) as place:
+        bundle = place.built()
+        outcome = place.release(bundle, {"1-canary": lambda: place.vllm.broken.add(bundle.served_name)})
+        assert (outcome.outcome, outcome.failed_user_requests) == ("rolled_back", 0)
+        assert outcome.breach_to_stable_s is not None
+        assert outcome.breach_to_stable_s < 2
+        assert place.failed == []
 
 
 @pytest.mark.live
