@@ -51,16 +51,17 @@ async def serving_fleet(settings: Settings, arguments: Sequence[str]) -> AsyncIt
     async with contextlib.AsyncExitStack() as stack:
         if settings.budget_state is not None:
             kept_budgets(stack, BudgetFile(settings.budget_state, fleet.keys))
-        admin_port = await admin_listener(stack, settings, fleet, state)
         held = stack.enter_context(reserve(settings.host, settings.port, is_shared=settings.reuse_port))
         port = held.getsockname()[1]
         processes = Processes(fleet, count, worker_command(arguments, port, **_shares(settings)))
         stack.push_async_callback(processes.stop, settings.drain_s + LEAVES_S)
         await processes.start()
+        admin_port = await admin_listener(stack, settings, fleet, state)  # whoever reaches it may send users too
         for watch in watches:
             stack.push_async_callback(cancelled, asyncio.create_task(watch.run()))
         stack.push_async_callback(cancelled, asyncio.create_task(_spread(fleet, changes)))
         yield ServingFleet(fleet, port, admin_port)
+        await processes.stop(settings.drain_s + LEAVES_S)
 
 
 def as_worker(settings: Settings) -> Settings:
