@@ -15,6 +15,8 @@ from stub_upstream import refuses
 from test_gateway_failover import free_port
 
 import delivery.gateway
+from delivery.gateway.workers.figures import FleetFigures
+from delivery.gateway.workers.fleet import Fleet
 
 FOLDER = Path(delivery.gateway.__file__).with_name("monitoring")
 RULES = yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"]
@@ -42,7 +44,8 @@ def test_every_figure_of_the_rules_and_the_dashboard_is_one_that_the_gateway_sho
         running.ask(user=str(user))
     running.ask(model="nobody")
     shown = set()
-    for family in text_string_to_metric_families(running.metrics()):
+    of_fleet = FleetFigures(Fleet(2, 10)).render().decode()
+    for family in text_string_to_metric_families(running.metrics() + of_fleet):
         shown |= {family.name, *(sample.name for sample in family.samples)}
     shown.add("slipway_mirror_dropped_total")  # there from the first copy that is dropped
     assert names_in(EXPRESSIONS) - shown == set()
