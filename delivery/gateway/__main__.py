@@ -133,7 +133,7 @@ async def _serve_as_worker(settings: Settings, place: "_Place") -> None:
         ends = [asyncio.create_task(event.wait()) for event in (stopped, member.ended)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         log.info("a worker drains", extra={"in_flight": len(gateway.attempts.in_flight)})
-        collections.cancel()
+        pauses.cancel()
 
 
 def _stopped(*signals: signal.Signals) -> asyncio.Event:
