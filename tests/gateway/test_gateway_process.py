@@ -23,7 +23,8 @@ import delivery.gateway
 from configs.errors import ConfigError
 from configs.routing import RoutingTable
 from delivery.clients.gateway import GatewayClient
-from delivery.gateway.__main__ import EXAMPLE, main
+from delivery.gateway.__main__ import main
+from delivery.gateway.arguments import EXAMPLE
 from delivery.gateway.server import serving
 from delivery.gateway.settings import Settings
 from delivery.gateway.table_files import StateFile, read_table
