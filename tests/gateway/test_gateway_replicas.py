@@ -192,7 +192,7 @@ def test_requests_go_where_least_is_under_way(world: World) -> None:
     slow, fast = world.upstream(**{"old-model": waits}), world.upstream()
     running = world.gateway(table_for(slow.url, fast.url))
     held = [asyncio.run_coroutine_threadsafe(_post(running.url), world.loop) for _ in range(2)]
-    eventually(lambda: len(slow.seen) == 1)
+    eventually(lambda: len(slow.seen) == 1 and any(one.done() for one in held))
     for _ in range(4):
         assert running.said() == "I am old-model"
     assert len(slow.seen) == 1
