@@ -24,7 +24,8 @@ from delivery.gateway.answers import (
 )
 from delivery.gateway.attempts import Attempt, Attempts
 from delivery.gateway.chat import Call, for_variant
-from delivery.gateway.http_upstream import Answer, BrokenOffError, Connections, UnreachableError
+from delivery.gateway.connections import Connections
+from delivery.gateway.http_upstream import Answer, BrokenOffError, UnreachableError
 from delivery.gateway.replicas import Replicas
 from delivery.gateway.streams import Stream, count_tokens, refused_in_band
 

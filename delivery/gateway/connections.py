@@ -1,0 +1,117 @@
+"""Connections to the replicas, kept from one request to the next."""
+
+import asyncio
+import ssl
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from delivery.gateway.http_upstream import Answer, Connection, UnreachableError
+
+KEPT_S = 3.0  # less than the 5 s after which vLLM closes an idle connection
+PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a base URL leads to. `prefix` is its path without the last slash."""
+
+    host: str
+    port: int
+    is_tls: bool
+    prefix: str
+    named: str  # for the header Host
+
+
+@lru_cache(maxsize=1024)
+def origin_of(base_url: str) -> Origin:
+    """Raises ValueError on what is no http(s) URL."""
+    parts = urlsplit(base_url)
+    if parts.scheme not in PORTS or not parts.hostname:
+        raise ValueError(f"{base_url!r} is no http or https URL")
+    port = parts.port or PORTS[parts.scheme]
+    named = parts.netloc.rpartition("@")[2]
+    return Origin(parts.hostname, port, parts.scheme == "https", parts.path.rstrip("/"), named)
+
+
+class Connections:
+    """Kept connections by origin."""
+
+    def __init__(self, connect_s: float, headers: str):
+        self._connect_s = connect_s
+        self._headers = headers
+        self._kept: dict[Origin, list[Connection]] = {}
+        self._sweep: asyncio.TimerHandle | None = None
+        self._tls: ssl.SSLContext | None = None
+
+    def close(self) -> None:
+        """Ends all that are kept."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for kept in self._kept.values():
+            for connection in kept:
+                connection.abort()
+        self._kept.clear()
+
+    async def ask(
+        self, method: str, base_url: str, path: str, body: bytes = b"", headers: str = "", *, to_the_end: bool
+    ) -> Answer:
+        """An answer whose head is there, or all of it.
+
+        `headers`: lines that end with CRLF. A kept connection may meet its end just now: then another one is tried.
+        Raises UnreachableError, BrokenOffError.
+        """
+        origin = origin_of(base_url)
+        head = (
+            f"{method} {origin.prefix}{path} HTTP/1.1\r\nHost: {origin.named}\r\n{self._headers}{headers}"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        request = head.encode("latin-1") + body
+        for is_last_try in (False, True):
+            connection = self._idle(origin) or await self._connected(origin)
+            answer = connection.send(request)
+            try:
+                await (answer.whole() if to_the_end else answer.head())
+            except UnreachableError:
+                if is_last_try:
+                    raise
+            except BaseException:
+                connection.abort()
+                raise
+            else:
+                return answer
+        raise AssertionError("the second try returns or raises")
+
+    def _idle(self, origin: Origin) -> Connection | None:
+        kept = self._kept.get(origin)
+        oldest = time.monotonic() - KEPT_S
+        while kept:
+            connection = kept.pop()
+            if connection.is_open and connection.since > oldest:
+                return connection
+            connection.abort()
+        return None
+
+    async def _connected(self, origin: Origin) -> Connection:
+        if origin.is_tls and self._tls is None:
+            self._tls = ssl.create_default_context()
+        kept = self._kept.setdefault(origin, [])
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(KEPT_S, self._close_old)
+        try:
+            async with asyncio.timeout(self._connect_s):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    lambda: Connection(kept), origin.host, origin.port, ssl=self._tls if origin.is_tls else None
+                )
+        except (OSError, TimeoutError) as error:
+            raise UnreachableError(str(error)) from None
+        return connection
+
+    def _close_old(self) -> None:
+        oldest = time.monotonic() - KEPT_S
+        for kept in self._kept.values():
+            for connection in [one for one in kept if one.since <= oldest or not one.is_open]:
+                kept.remove(connection)
+                connection.abort()
+        self._sweep = asyncio.get_running_loop().call_later(KEPT_S, self._close_old)
