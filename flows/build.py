@@ -16,7 +16,7 @@ from delivery.dataset import DatasetVersion
 from delivery.gate import GateDecision, judge
 from evals.report import EvalReport
 from evals.tables import compare, failures
-from flows.reporting import follow, show_markdown, show_table
+from flows.reporting import follow, picture, show_markdown, show_table
 from tasks import bundle as bundles
 from tasks import dataset as datasets
 from tasks import evals, model, training
@@ -113,7 +113,7 @@ def train_adapter(project: Project, version: DatasetVersion, base: Path, home: P
     show_markdown(
         f"training {project.route}",
         f"adapter `{trained.adapter.digest}` {how}; {trained.trained_tokens} tokens, final loss "
-        f"{trained.final_loss:.3f}.\n\nThe loss curve: `{trained.picture}` (picture), `{trained.curve}` (data).",
+        f"{trained.final_loss:.3f}.\n\n{picture(trained.picture, 'loss curve')}\n\nThe figures: `{trained.curve}`.",
     )
     return trained
 

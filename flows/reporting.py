@@ -1,9 +1,11 @@
 """How flows show their work: log lines for whoever waits, artifacts in the Prefect UI for whoever comes later."""
 
+import base64
 import logging
 import re
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -69,6 +71,11 @@ def show_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> No
 def show_markdown(key: str, text: str, description: str = "") -> None:
     """A page in the UI."""
     create_markdown_artifact(text, key=slug(key), description=description, _sync=True)  # type: ignore[call-arg]
+
+
+def picture(file: Path, text: str) -> str:
+    """A PNG inside a page's Markdown: the browser that shows it cannot read this machine's files."""
+    return f"![{text}](data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()})"
 
 
 def slug(text: str) -> str:
