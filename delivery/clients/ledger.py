@@ -7,7 +7,6 @@ machines that share a ledger must agree on the time to within a few seconds, or 
 of two controllers stops, and neither does harm.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,31 +16,17 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from configs.rollout import RolloutPlan
 from configs.routing import RoutingTable
-from configs.strict import Strict
 from delivery.bundle import Bundle
+from delivery.clients import ledger_reads as read
 from delivery.clients import ledger_schema as schema
 from delivery.clients import ledger_writes as write
 from delivery.clients.ledger_engine import open_engine
 from delivery.clients.ledger_errors import LeaseHeldError, LedgerError, RevisionTakenError, explained, named
+from delivery.clients.ledger_reads import Lease, RouteRow
 from delivery.gate import GateDecision
-from delivery.release import TERMINAL, Approval, Command, Decision, ReleaseState, Served
+from delivery.release import Approval, Command, Decision, ReleaseState, Served
 
 __all__ = ["LeaseHeldError", "Ledger", "LedgerError", "RevisionTakenError"]
-
-
-class RouteRow(Strict):
-    """A route's pointers in one environment."""
-
-    base: Served
-    live: Served
-    previous: Served | None
-
-
-class Lease(Strict):
-    """Who controls an environment, until when (UNIX seconds)."""
-
-    owner: str
-    expires_at: float
 
 
 class Ledger:
@@ -71,8 +56,7 @@ class Ledger:
     def holder(self, environment: str) -> Lease | None:
         """Who has the lease, expired or not."""
         with self._read() as connection:
-            row = write.first(connection, sa.select(schema.leases).where(schema.leases.c.environment == environment))
-        return Lease(owner=row["owner"], expires_at=row["expires_at"]) if row else None
+            return read.holder(connection, environment)
 
     def release_lease(self, environment: str, owner: str, now: float, by: str = "") -> None:
         """Gives the lease back, if this owner has it. `by`: who does it for an owner that is known to be dead."""
@@ -153,35 +137,23 @@ class Ledger:
 
     def unfinished(self, environment: str, route: str) -> ReleaseState | None:
         """The release that is under way on a route, if any."""
-        newest = _of_route(environment, route).where(schema.releases.c.phase.not_in(sorted(TERMINAL)))
         with self._read() as connection:
-            row = write.first(connection, newest.limit(1))
-        return ReleaseState.model_validate(row["state"]) if row else None
+            return read.unfinished(connection, environment, route)
 
     def release_that_made_live(self, environment: str, route: str, bundle: str) -> ReleaseState | None:
         """The newest release that ended with this bundle live: what a rollback undoes."""
-        newest = _of_route(environment, route).where(
-            (schema.releases.c.phase == "live") & (schema.releases.c.bundle == bundle)
-        )
         with self._read() as connection:
-            row = write.first(connection, newest.limit(1))
-        return ReleaseState.model_validate(row["state"]) if row else None
+            return read.release_that_made_live(connection, environment, route, bundle)
 
     def releases(self, environment: str, route: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
         """Releases, newest first: id, route, bundle, phase, started_at, updated_at, reason."""
-        query = _of_route(environment, route).limit(limit)
         with self._read() as connection:
-            rows = connection.execute(query).mappings().all()
-        wanted = ("id", "route", "bundle", "phase", "started_at", "updated_at")
-        return [{**{name: row[name] for name in wanted}, "reason": _reason(row["state"])} for row in rows]
+            return read.releases(connection, environment, route, limit)
 
     def decisions(self, release_id: str, *, heartbeats: bool = False) -> list[dict[str, Any]]:
         """A release's decisions, oldest first, with everything that was compared."""
-        query = sa.select(schema.decisions).where(schema.decisions.c.release_id == release_id)
-        if not heartbeats:
-            query = query.where(schema.decisions.c.kind == "decision")
         with self._read() as connection:
-            return [dict(row) for row in connection.execute(query.order_by(schema.decisions.c.id)).mappings()]
+            return read.decisions(connection, release_id, heartbeats)
 
     # -- people -----------------------------------------------------------------------------------------------------
 
@@ -204,12 +176,8 @@ class Ledger:
 
     def command(self, release_id: str) -> Command | None:
         """The newest thing that was asked of a release; a rollback outranks a cancel."""
-        query = sa.select(schema.commands).where(schema.commands.c.release_id == release_id)
         with self._read() as connection:
-            row = write.first(connection, query.order_by(schema.commands.c.kind.desc(), schema.commands.c.id.desc()))
-        if row is None:
-            return None
-        return Command.model_validate({name: row[name] for name in ("id", "kind", "by", "reason", "target")})
+            return read.command(connection, release_id)
 
     def add_approval(self, release_id: str, stage_index: int, approved: bool, by: str, reason: str, now: float) -> None:
         """A named person's decision on a stage; a person and a reason are required."""
@@ -220,22 +188,15 @@ class Ledger:
 
     def approval(self, release_id: str, stage_index: int) -> Approval | None:
         """The newest decision of a person on a stage."""
-        table = schema.approvals
-        query = sa.select(table).where((table.c.release_id == release_id) & (table.c.stage_index == stage_index))
         with self._read() as connection:
-            row = write.first(connection, query.order_by(table.c.id.desc()))
-        if row is None:
-            return None
-        return Approval.model_validate({name: row[name] for name in ("stage_index", "approved", "by", "reason")})
+            return read.approval(connection, release_id, stage_index)
 
     # -- routes, tables, quarantine ---------------------------------------------------------------------------------
 
     def route(self, environment: str, route: str) -> RouteRow | None:
         """What is live on a route; None before its first table."""
-        where = (schema.routes.c.environment == environment) & (schema.routes.c.route == route)
         with self._read() as connection:
-            row = write.first(connection, sa.select(schema.routes).where(where))
-        return RouteRow.model_validate({n: row[n] for n in ("base", "live", "previous")}) if row else None
+            return read.route(connection, environment, route)
 
     def set_base(self, environment: str, route: str, base: Served, bundle: Bundle, who: str, now: float) -> None:
         """The base of a route. The first one is live too; a later one is only what a rollback to the base serves."""
@@ -254,8 +215,7 @@ class Ledger:
     def bundle(self, digest: str) -> Bundle | None:
         """A manifest that was released or served here before."""
         with self._read() as connection:
-            row = write.first(connection, sa.select(schema.bundles).where(schema.bundles.c.digest == digest))
-        return Bundle.model_validate(row["manifest"]) if row else None
+            return read.bundle(connection, digest)
 
     def add_build(self, bundle: Bundle, gate: GateDecision, now: float) -> None:
         """What the eval gate said of a bundle."""
@@ -266,18 +226,13 @@ class Ledger:
 
     def gate(self, bundle: str) -> GateDecision | None:
         """What the eval gate last said of a bundle; None when it was never asked."""
-        query = sa.select(schema.builds).where(schema.builds.c.bundle == bundle).order_by(schema.builds.c.id.desc())
         with self._read() as connection:
-            row = write.first(connection, query.limit(1))
-        return GateDecision.model_validate(row["gate"]) if row else None
+            return read.gate(connection, bundle)
 
     def newest_table(self, environment: str) -> RoutingTable | None:
         """The table with the highest revision that was ever decided for an environment."""
-        table = schema.routing_revisions
-        query = sa.select(table).where(table.c.environment == environment).order_by(table.c.revision.desc())
         with self._read() as connection:
-            row = write.first(connection, query.limit(1))
-        return RoutingTable.model_validate(row["table"]) if row else None
+            return read.newest_table(connection, environment)
 
     def add_table(self, environment: str, table: RoutingTable, why: str, who: str, now: float) -> None:
         """A table that is no part of a release's decision: bootstrap, or a person's rollback."""
@@ -287,11 +242,8 @@ class Ledger:
 
     def quarantined(self, bundle: str) -> str:
         """Why a bundle must not be released; empty when it may."""
-        table = schema.quarantine
-        query = sa.select(table).where(table.c.bundle == bundle).order_by(table.c.id.desc())
         with self._read() as connection:
-            row = write.first(connection, query.limit(1))
-        return str(row["reason"]) if row and not row["lifted"] else ""
+            return read.quarantined(connection, bundle)
 
     def lift_quarantine(self, bundle: str, by: str, reason: str, now: float) -> None:
         """A named person lets a bundle be released again."""
@@ -305,16 +257,13 @@ class Ledger:
         Tables come in the order in which they refer to each other.
         """
         with self._read() as connection:
-            for table in schema.metadata.sorted_tables:
-                order = list(table.primary_key.columns)
-                for row in connection.execute(sa.select(table).order_by(*order)).mappings():
-                    yield json.dumps({"table": table.name, "row": dict(row)}, ensure_ascii=False)
+            yield from read.lines(connection)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _release(self, release_id: str) -> RowMapping:
         with self._read() as connection:
-            row = write.first(connection, sa.select(schema.releases).where(schema.releases.c.id == release_id))
+            row = read.release(connection, release_id)
         if row is None:
             raise LedgerError(f"the ledger knows no release {release_id}", where=self.url)
         return row
@@ -330,14 +279,3 @@ class Ledger:
     def _read(self) -> Iterator[Connection]:
         with explained(self.url), self._engine.connect() as connection:
             yield connection
-
-
-def _of_route(environment: str, route: str | None) -> sa.Select[Any]:
-    query = sa.select(schema.releases).where(schema.releases.c.environment == environment)
-    if route is not None:
-        query = query.where(schema.releases.c.route == route)
-    return query.order_by(schema.releases.c.started_at.desc(), schema.releases.c.id.desc())
-
-
-def _reason(state: dict[str, Any]) -> str:
-    return str((state.get("rollback") or {}).get("reason") or state.get("reason") or "")
