@@ -12,11 +12,15 @@ FRAME_LIMIT = 16 * 1024 * 1024  # bytes of one server-sent event
 
 
 class UpstreamError(Exception):
-    """The variant failed. `answer` is what it said all the same, where that is an answer (an empty one)."""
+    """The variant failed. `answer` is what it said all the same, where that is an answer (an empty one).
 
-    def __init__(self, kind: str, status: int = 0, answer: bytes = b""):
+    `cause`: the operating system's words, for the log.
+    """
+
+    def __init__(self, kind: str, status: int = 0, answer: bytes = b"", cause: str = ""):
         super().__init__(kind)
         self.kind = kind
+        self.cause = cause
         self.status = status
         self.answer = answer
 

@@ -69,7 +69,8 @@ class Connections:
         )
         request = head.encode("latin-1") + body
         for is_last_try in (False, True):
-            connection = self._idle(origin) or await self._connected(origin)
+            kept = None if is_last_try else self._idle(origin)
+            connection = kept or await self._connected(origin)
             answer = connection.send(request)
             try:
                 await (answer.whole() if to_the_end else answer.head())
@@ -105,7 +106,7 @@ class Connections:
                     lambda: Connection(kept), origin.host, origin.port, ssl=self._tls if origin.is_tls else None
                 )
         except (OSError, TimeoutError) as error:
-            raise UnreachableError(str(error)) from None
+            raise UnreachableError(str(error) or f"no connection within {self._connect_s:g} s") from None
         return connection
 
     def _close_old(self) -> None:

@@ -240,4 +240,5 @@ def _about(attempt: Attempt, failure: UpstreamError) -> dict[str, object]:
         "variant": attempt.variant,
         "failure": failure.kind,
         "status": failure.status,
+        "cause": failure.cause,
     }

@@ -149,8 +149,8 @@ class Upstreams:
         attempt.sent_bytes = len(body)
         try:
             said = await self._connections.ask("POST", upstream, path, body, headers, to_the_end=to_the_end)
-        except UnreachableError:
-            raise UpstreamError("connect") from None
+        except UnreachableError as error:
+            raise UpstreamError("connect", cause=str(error)) from None
         attempt.status = said.status
         return said
 

@@ -326,6 +326,28 @@ def test_a_connection_is_kept_for_the_next_request_and_one_that_upstream_closed_
     assert sum(connected_at) == 3
 
 
+def test_however_many_kept_connections_meet_their_end_the_second_try_is_on_a_new_one(world: World) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(whole(b"ok"))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async def start() -> asyncio.Server:
+        return await asyncio.start_server(talk, "127.0.0.1", 0)
+
+    server = world.do(start())
+    world.stack.callback(server.close)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    async def three_and_one(connections: Connections) -> list[bytes]:
+        first = await asyncio.gather(*(connections.ask("GET", url, "/", to_the_end=True) for _ in range(3)))
+        answers = [*first, await connections.ask("GET", url, "/", to_the_end=True)]
+        return [await answer.read() for answer in answers]
+
+    assert on_loop(world, three_and_one) == [b"ok"] * 4
+
+
 def test_what_nobody_reads_waits_upstream(world: World) -> None:
     url = replies(world, b"HTTP/1.1 200 OK\r\n\r\n", *[b"x" * 65536] * 400, None)
 
