@@ -112,4 +112,4 @@ def _number(value: Any) -> float | None:
 
 
 if __name__ == "__main__":
-    sys.exit(child.serve(work))
+    sys.exit(child.serve(work, "lm-eval's answers"))

@@ -5,7 +5,6 @@ that agreement are here.
 """
 
 import ctypes
-import errno
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import Problem, SlipwayError
+from delivery.clients.fresh_folder import unwritable, why_unwritable
 
 Event = dict[str, Any]
 Report = Callable[[Event], None]
@@ -61,8 +61,11 @@ def call(module: str, spec: Path, log: Path, on_event: Report, environment: Mapp
         raise _death(module, status, log)
 
 
-def serve(work: Callable[[Path, Report], None]) -> int:
-    """The child's side: `work(spec, report)` with both taken from the command line. Returns the exit status."""
+def serve(work: Callable[[Path, Report], None], writes: str = "its results") -> int:
+    """The child's side: `work(spec, report)` with both taken from the command line. Returns the exit status.
+
+    `writes` says in words what it writes beside its spec, for a disk that is full or read-only.
+    """
     spec, parent = Path(sys.argv[1]), int(sys.argv[2])
     _die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
@@ -78,10 +81,11 @@ def serve(work: Callable[[Path, Report], None]) -> int:
     except SlipwayError as error:
         report(_event_of(error))
         return REFUSED
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        trouble = why_unwritable(error, spec.parent)
+        if trouble is None:
             raise
-        report(_event_of(SlipwayError(f"the disk is full: {error}", cure="free some space and run again")))
+        report(_event_of(unwritable(trouble, spec.parent, writes)))
         return REFUSED
     return 0
 

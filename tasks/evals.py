@@ -14,6 +14,7 @@ from typing import Any
 
 from configs.canonical import digest_bytes, digest_of, short
 from configs.evals import EvalsConfig
+from delivery.clients.fresh_folder import explained_writes
 from delivery.progress import Progress
 from evals.report import EvalReport, SuiteResult
 from evals.scorers import scorer
@@ -115,7 +116,6 @@ def _capability(
     missing = [c for c in config.capability if c.task not in answers]
     if missing:
         log = home / "evals" / "lm-eval.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
         told = _told(on_progress, subject.name)
         wanted = {name: task for name, task in shipped.items() if name in {c.task for c in missing}}
         fresh = capability.ask(
@@ -147,16 +147,17 @@ def _read(home: Path, key: str) -> Any | None:
 
 def _write(home: Path, key: str, value: Any) -> None:
     path = _path(home, key)
-    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
-    try:
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump({"key": key, "value": value}, file, ensure_ascii=False, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with explained_writes(path.parent, "eval results"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with fresh.open("w", encoding="utf-8") as file:
+                json.dump({"key": key, "value": value}, file, ensure_ascii=False, allow_nan=False)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)
 
 
 def _path(home: Path, key: str) -> Path:

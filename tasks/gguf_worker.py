@@ -26,4 +26,4 @@ def work(spec: Path, report: Report) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(work))
+    sys.exit(serve(work, "the base model"))

@@ -15,4 +15,4 @@ def work(spec: Path, report: Report) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(work))
+    sys.exit(serve(work, "the training's checkpoints and its adapter"))

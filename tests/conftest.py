@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own for the tests that can use one: in a temporary folder, as a user without rights, no port."""
+"""What tests need of a machine: a PostgreSQL of its own, without rights and without a port, and a tiny disk."""
 
 import itertools
 import os
@@ -63,3 +63,17 @@ def new_postgres() -> Iterator[Callable[[], str]]:
         if (data / "postmaster.pid").exists():
             run(str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """64 KiB, in memory."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no right to mount a tiny disk: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)

@@ -7,6 +7,7 @@ lock that died with it, and is removed when the next folder is made there.
 import errno
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from configs.errors import SlipwayError
 PREFIX = ".building-"
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+PROBE_BYTES = 65_536
 UNWRITABLE = NO_ROOM | NO_RIGHT | {errno.EFBIG, errno.EIO}
 
 
@@ -54,13 +56,34 @@ def unwritable(error: OSError, folder: Path, what: str) -> SlipwayError:
     cure = "see the system's log: the disk itself reports an error"
     if error.errno in NO_ROOM:
         cure = (
-            f"make room there ({_free_bytes(folder)} bytes are free) and repeat the command; nothing half-done is left"
+            f"make room there ({_free_bytes(folder)} bytes are free) and repeat the command: nothing half-done counts"
         )
     elif error.errno in NO_RIGHT:
         cure = "give this user the right to write there, or name another state folder: --home FOLDER"
     elif error.errno == errno.EFBIG:
-        cure = "raise the limit on the size of files (ulimit -f) and repeat the command; nothing half-done is left"
+        cure = "raise the limit on the size of files (ulimit -f) and repeat the command: nothing half-done counts"
     return SlipwayError(f"cannot write {what}: {error.strerror or error}", where=str(where), cure=cure)
+
+
+def why_unwritable(error: BaseException, folder: Path) -> OSError | None:
+    """The trouble with the disk behind an error, if that is what it was.
+
+    Libraries hide it: safetensors tells Rust's error number in its text, torch tells none; then the disk is asked.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in UNWRITABLE:
+            return seen
+        number = re.search(r"\(os error (\d+)\)", str(seen))
+        if number is not None and int(number[1]) in UNWRITABLE:
+            return OSError(int(number[1]), os.strerror(int(number[1])))
+        seen = seen.__cause__ or seen.__context__
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(PROBE_BYTES))
+    except OSError as found:
+        return found if found.errno in UNWRITABLE else None
+    return None
 
 
 def discard(folder: Path) -> None:

@@ -42,9 +42,12 @@ def test_a_crash_shows_the_last_lines_of_the_log(tmp_path):
     assert "RuntimeError: a bug" in str(caught.value)
 
 
-def test_a_full_disk_is_said_plainly(tmp_path):
-    with pytest.raises(SlipwayError, match="the disk is full"):
-        run(tmp_path, "fill the disk")
+@pytest.mark.parametrize("how", ["fill the disk", "fill it with safetensors", "fill it and hide it"])
+def test_a_full_disk_is_said_with_its_place_whatever_library_ran_into_it(tiny_disk, how):
+    with pytest.raises(SlipwayError, match="cannot write what a stub writes: No space left on device") as caught:
+        run(tiny_disk, how)
+    assert str(tiny_disk) in caught.value.where
+    assert "make room there" in caught.value.cure
 
 
 def test_a_child_killed_from_outside_is_told_from_a_crash(tmp_path):

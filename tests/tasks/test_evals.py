@@ -293,6 +293,27 @@ def test_a_damaged_stored_result_is_replaced(stub: Any, tmp_path: Path, damage: 
     assert len(vllm.bodies) == 2
 
 
+def test_a_result_that_finds_no_room_is_said_and_asked_again_once_there_is_some(
+    stub: Any, tmp_path: Path, tiny_disk: Path
+) -> None:
+    suite(tmp_path / "suites", "asks", problems(2), "asks-guiding-question")
+    (tmp_path / "home").symlink_to(tiny_disk)
+    filler = tiny_disk / "filler"
+    with pytest.raises(OSError, match="No space left"):
+        filler.write_bytes(bytes(100_000))
+    vllm = stub(lambda body: GUIDE)
+    with pytest.raises(SlipwayError, match="cannot write eval results: No space left on device") as caught:
+        run(vllm.url, tmp_path, "asks")
+    assert "home/evals" in caught.value.where
+    assert "make room there" in caught.value.cure
+    assert not list((tiny_disk / "evals").glob("*"))
+    filler.unlink()
+    report = run(vllm.url, tmp_path, "asks")
+    assert len(vllm.bodies) == 4
+    assert run(vllm.url, tmp_path, "asks") == report
+    assert len(vllm.bodies) == 4
+
+
 def test_a_result_with_failed_requests_is_not_kept(stub: Any, tmp_path: Path) -> None:
     suite(tmp_path / "suites", "asks", problems(3), "asks-guiding-question")
     broken = [(500, "boom")]
