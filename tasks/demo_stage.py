@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from configs.project import Project
 from configs.routing import RoutingTable
 from delivery.clients import processes
 from delivery.clients.gateway import GatewayClient, GatewayError
+from delivery.clients.ports import free_ports
 from delivery.clients.processes import Command
 from delivery.progress import Progress
 from delivery.records import Record
@@ -33,7 +33,7 @@ POLL_S = 0.02
 @contextmanager
 def prefect_server(folder: Path, on_progress: Progress) -> Iterator[str]:
     """A Prefect server with a database of its own. Sets PREFECT_API_URL, so import Prefect only afterwards."""
-    port = free_port()
+    (port,) = free_ports(1)
     address = f"http://127.0.0.1:{port}/api"
     own = {"PREFECT_HOME": str((folder / "prefect").absolute()), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     argv = (sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
@@ -79,7 +79,7 @@ def traffic(project: Project, folder: Path, name: str, *, rate: float, seed: int
 @contextmanager
 def failing_upstream(project: Project, folder: Path, token: str, model: str) -> Iterator[str]:
     """A proxy before vLLM that injects errors and latency into a model's answers once it has a share of the users."""
-    port = free_port()
+    (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     upstream = serving.addresses(project.environment).vllm_url
     argv = (sys.executable, "-m", "tasks.faults", "--upstream", upstream, "--port", str(port))
@@ -142,13 +142,6 @@ def all_records(project: Project, token: str) -> list[Record]:
         while page := client.records(found[-1].seq if found else 0).records:
             found += page
     return found
-
-
-def free_port() -> int:
-    """A port that nobody uses at the moment."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def _answers(url: str) -> bool:

@@ -77,3 +77,11 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"no right to mount a tiny disk: {mounted.stderr.strip()}")
     yield disk
     subprocess.run(["umount", disk], check=True)
+
+
+@pytest.fixture(scope="session")
+def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Migrated once; migrating takes longer than most tests."""
+    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
+    Ledger(f"sqlite:///{path}").close()
+    return path

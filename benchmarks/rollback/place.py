@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,9 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
-import numpy
-from safetensors.numpy import save_file
 
+from benchmarks.tiny_bundle import tiny_bundle, write_tiny_lora
 from configs.checks import Check
 from configs.project import Project, load_project
 from configs.rollout import RolloutPlan, Stage
@@ -24,6 +22,7 @@ from delivery.clients.adapter_store import describe
 from delivery.clients.gateway import GatewayClient
 from delivery.clients.ledger import Ledger
 from delivery.clients.oci import write_bundle
+from delivery.clients.ports import free_ports
 from delivery.clients.vllm import VllmClient
 from delivery.gate import GateDecision
 from tasks.rollout import bootstrap
@@ -52,12 +51,7 @@ class Place:
     def candidate(self, number: int) -> Bundle:
         """A bundle that was never released, with a tiny but real adapter."""
         folder = self.site.home / f"adapter-{number}"
-        folder.mkdir()
-        settings = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"], "bias": "none"}
-        (folder / "adapter_config.json").write_text(json.dumps(settings))
-        name = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
-        a, b = numpy.full((8, 4), number, numpy.float32), numpy.zeros((4, 8), numpy.float32)
-        save_file({name.format("A"): a, name.format("B"): b}, folder / "adapter_model.safetensors")
+        write_tiny_lora(folder, number)
         bundle = base().model_copy(update={"adapter": describe(folder), "system_prompt": "Ask."})
         write_bundle(bundle, folder, self.site.home)
         self.site.ledger.add_build(bundle, GateDecision(passed=True, findings=()), time.time())
@@ -70,25 +64,14 @@ class Place:
 
 def base() -> Bundle:
     """What is live at first."""
-    return Bundle(
-        route="tutor",
-        base_model="base",
-        base_revision="sha256:0",
-        adapter=None,
-        dataset_version=None,
-        dataset_code=None,
-        training=None,
-        system_prompt="You are a tutor. Ask, never tell.",
-        temperature=0.0,
-        max_tokens=16,
-    )
+    return tiny_bundle("You are a tutor. Ask, never tell.")
 
 
 @contextmanager
 def place(home: Path, gateways: int) -> Iterator[tuple[Place, list[str]]]:
     """A running environment that serves the base, and its gateways' URLs for users."""
     tutor = load_project(Path("configs/tutor"))
-    ports = _free_ports(1 + 2 * gateways)
+    ports = free_ports(1 + 2 * gateways)
     environment = tutor.environment.model_copy(
         update={"vllm": tutor.environment.vllm.model_copy(update={"port": ports[0]})}
     )
@@ -151,11 +134,3 @@ def _answers(url: str) -> bool:
         return httpx.get(f"{url}/health").is_success
     except httpx.HTTPError:
         return False
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]

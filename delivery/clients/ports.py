@@ -34,6 +34,15 @@ def require_free(port: Port) -> None:
             ) from error
 
 
+def free_ports(count: int) -> list[int]:
+    """Different ports on loopback that nobody listens on just now."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
 def _listener(number: int) -> str | None:
     with contextlib.suppress(psutil.AccessDenied, psutil.NoSuchProcess):
         for connection in psutil.net_connections(kind="tcp"):

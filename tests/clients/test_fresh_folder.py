@@ -12,8 +12,8 @@ import numpy
 import pytest
 from safetensors.numpy import save_file
 
+from benchmarks.tiny_bundle import tiny_bundle
 from configs.errors import SlipwayError
-from delivery.bundle import Bundle
 from delivery.clients import adapter_store, oci
 from delivery.clients.fresh_folder import explained_writes, fresh_folder
 from delivery.clients.ledger import Ledger, LedgerError
@@ -29,21 +29,6 @@ def adapter(tmp_path: Path) -> Path:
     return folder
 
 
-def bundle_of(adapter: Path) -> Bundle:
-    return Bundle(
-        route="tutor",
-        base_model="base",
-        base_revision="sha256:0",
-        adapter=adapter_store.describe(adapter),
-        dataset_version=None,
-        dataset_code=None,
-        training=None,
-        system_prompt="Ask.",
-        temperature=0.0,
-        max_tokens=16,
-    )
-
-
 def left_in(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
@@ -53,7 +38,7 @@ def store_an_adapter(adapter: Path, home: Path) -> None:
 
 
 def write_a_bundle(adapter: Path, home: Path) -> None:
-    oci.write_bundle(bundle_of(adapter), adapter, home)
+    oci.write_bundle(tiny_bundle("Ask.", adapter_store.describe(adapter)), adapter, home)
 
 
 @pytest.mark.parametrize(("write", "left"), [(store_an_adapter, "adapters"), (write_a_bundle, "bundles")])

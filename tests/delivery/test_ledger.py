@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from benchmarks.tiny_bundle import tiny_bundle
 from configs.checks import Check
 from configs.rollout import RolloutPlan, Stage
 from configs.routing import RoutingTable, Variant
@@ -27,21 +28,6 @@ PLAN = RolloutPlan(
 )
 
 
-def bundle(prompt: str = "short") -> Bundle:
-    return Bundle(
-        route="tutor",
-        base_model="base",
-        base_revision="sha256:0",
-        adapter=None,
-        dataset_version=None,
-        dataset_code=None,
-        training=None,
-        system_prompt=prompt,
-        temperature=0.0,
-        max_tokens=16,
-    )
-
-
 def served(of: Bundle) -> Served:
     return Served(
         bundle=of.digest,
@@ -50,20 +36,12 @@ def served(of: Bundle) -> Served:
     )
 
 
-BASE, NEW = bundle("a long prompt"), bundle("short")
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Migrated once; migrating takes longer than most tests."""
-    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
-    Ledger(f"sqlite:///{path}").close()
-    return path
+BASE, NEW = tiny_bundle("a long prompt"), tiny_bundle("short")
 
 
 @pytest.fixture
-def sqlite_ledger(tmp_path: Path, migrated: Path) -> Ledger:
-    shutil.copy(migrated, tmp_path / "ledger.sqlite")
+def sqlite_ledger(tmp_path: Path, empty_ledger: Path) -> Ledger:
+    shutil.copy(empty_ledger, tmp_path / "ledger.sqlite")
     return Ledger(f"sqlite:///{tmp_path}/ledger.sqlite", busy_timeout_s=0.05)
 
 

@@ -4,7 +4,6 @@ SLIPWAY_TEST_HOME keeps the prepared model between runs; by default that is .sli
 """
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import pytest
 from configs.environment import Environment, GatewayConfig, VllmConfig
 from configs.model import ModelConfig
 from delivery.clients import processes
+from delivery.clients.ports import free_ports
 from delivery.clients.vllm import VllmClient
 from tasks.model import prepare_model
 from tasks.serving import vllm_health
@@ -34,13 +34,6 @@ for folder, seed in zip(sys.argv[2::2], sys.argv[3::2]):
     adapted.save_pretrained(folder)
     model = adapted.unload()
 """
-
-
-def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ def start_vllm(base_model: Path) -> Callable[[Path], LiveVllm]:
     """Starts a vLLM of one's own that ends with this process; the folder gets its pid file and log."""
 
     def start(folder: Path) -> LiveVllm:
-        config = VllmConfig(port=free_port())
+        config = VllmConfig(port=free_ports(1)[0])
         url = f"http://127.0.0.1:{config.port}"
         command = vllm_command(config, "base", base_model, MAX_CONTEXT_TOKENS)
         processes.start(
@@ -115,8 +108,9 @@ def tiny_loras(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
 @pytest.fixture
 def environment() -> Environment:
     """An environment of one's own on free ports."""
+    vllm, gateway, admin = free_ports(3)
     return Environment(
         name="live",
-        vllm=VllmConfig(port=free_port()),
-        gateway=GatewayConfig(port=free_port(), admin_port=free_port()),
+        vllm=VllmConfig(port=vllm),
+        gateway=GatewayConfig(port=gateway, admin_port=admin),
     )

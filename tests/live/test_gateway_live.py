@@ -16,13 +16,14 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from conftest import LiveVllm, free_port
+from conftest import LiveVllm
 from live_gateways import Controller, Death, Gateway
 from live_users import Asked, Crowd, User, crowd
 from live_world import eventually
 
 from configs.routing import RoutingTable
 from delivery.clients import processes
+from delivery.clients.ports import free_ports
 from delivery.clients.vllm import VllmClient
 from delivery.records import Record
 from delivery.routing import assign, pseudonym
@@ -102,7 +103,7 @@ def replicas(
 @pytest.fixture(scope="module")
 def story(replicas: tuple[LiveVllm, LiveVllm], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """Everything happens here; the tests only look at it."""
-    folder, port = tmp_path_factory.mktemp("gateways"), free_port()
+    folder, port = tmp_path_factory.mktemp("gateways"), free_ports(1)[0]
     keys = {"class-7b": "sk-live-7b", "class-8a": "sk-live-8a"}
     listed = [{"name": name, "sha256": [hashlib.sha256(key.encode()).hexdigest()]} for name, key in keys.items()]
     (folder / "keys.yaml").write_text(yaml.safe_dump({"keys": listed}))

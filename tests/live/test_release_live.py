@@ -15,10 +15,10 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from conftest import free_port
 from live_world import LiveProject, eventually, kill_group, make_project
 
 from delivery.clients import processes
+from delivery.clients.ports import free_ports
 from tasks import demo_stage, serving
 from tasks.demo_stage import Seen
 
@@ -64,7 +64,8 @@ def live(
     home = folder / "home"
     home.mkdir()
     shutil.copytree(live_home / "models", home / "models", symlinks=True)
-    made = make_project(folder / "tutor", home, (free_port(), free_port(), free_port()))
+    vllm, gateway, admin = free_ports(3)
+    made = make_project(folder / "tutor", home, (vllm, gateway, admin))
     made.env = {"PREFECT_API_URL": prefect_api}
     made.slipway("up")
     yield made

@@ -6,16 +6,6 @@ from pathlib import Path
 import pytest
 from release_scene import Scene
 
-from delivery.clients.ledger import Ledger
-
-
-@pytest.fixture(scope="session")
-def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Migrated once; migrating takes longer than most tests."""
-    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
-    Ledger(f"sqlite:///{path}").close()
-    return path
-
 
 @pytest.fixture
 def home(tmp_path: Path, empty_ledger: Path) -> Path:

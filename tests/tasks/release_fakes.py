@@ -8,9 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy
-from safetensors.numpy import save_file
-
+from benchmarks.tiny_bundle import tiny_bundle, write_tiny_lora
 from configs.checks import Check
 from configs.project import Project, load_project
 from configs.rollout import RolloutPlan, Stage
@@ -288,33 +286,13 @@ def project(plan: RolloutPlan = PLAN) -> Project:
 
 
 def base_bundle() -> Bundle:
-    return _bundle("a long prompt", None)
+    return tiny_bundle("a long prompt")
 
 
 def lora_bundle(home: Path, seed: int = 1, rank: int = 8) -> Bundle:
     """A bundle with a tiny but real adapter, written as an image layout."""
     folder = home / f"made-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = {"peft_type": "LORA", "r": rank, "lora_alpha": 16, "target_modules": ["q_proj"], "bias": "none"}
-    (folder / "adapter_config.json").write_text(json.dumps(settings))
-    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
-    a, b = numpy.full((rank, 4), seed, numpy.float32), numpy.zeros((4, rank), numpy.float32)
-    save_file({name.format("A"): a, name.format("B"): b}, folder / "adapter_model.safetensors")
-    bundle = _bundle("a short prompt", describe(folder))
+    write_tiny_lora(folder, seed, rank)
+    bundle = tiny_bundle("a short prompt", describe(folder))
     write_bundle(bundle, folder, home)
     return bundle
-
-
-def _bundle(prompt: str, adapter: Any) -> Bundle:
-    return Bundle(
-        route="tutor",
-        base_model="base",
-        base_revision="sha256:0",
-        adapter=adapter,
-        dataset_version=None,
-        dataset_code=None,
-        training=None,
-        system_prompt=prompt,
-        temperature=0.0,
-        max_tokens=16,
-    )

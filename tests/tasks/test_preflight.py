@@ -15,6 +15,7 @@ from configs.environment import GatewayConfig, VllmConfig
 from configs.errors import SlipwayError, require_all
 from configs.evals import Capability
 from configs.project import Project, load_project
+from delivery.clients.ports import free_ports
 from delivery.rollout import new_state
 from tasks.environment import start
 from tasks.preflight import before_build, before_release, require_room
@@ -87,14 +88,15 @@ def test_a_build_names_missing_data_variables_suites_and_the_taken_port_at_once(
 
 def test_the_shipped_project_passes_where_its_ports_are_free(tmp_path: Path) -> None:
     tutor = load_project(Path("configs/tutor"))
-    free = VllmConfig(port=free_port(), python=Path("/bin/true"))
+    free = VllmConfig(port=free_ports(1)[0], python=Path("/bin/true"))
     project = replace(tutor, environment=tutor.environment.model_copy(update={"vllm": free}))
     require_all("not now", before_build(project, tmp_path))
 
 
 def test_a_release_into_an_environment_that_is_down_names_gateway_and_vllm(busy: Project, tmp_path: Path) -> None:
-    down = GatewayConfig(port=free_port(), admin_port=free_port())
-    environment = busy.environment.model_copy(update={"gateway": down, "vllm": VllmConfig(port=free_port())})
+    vllm, gateway, admin = free_ports(3)
+    down = GatewayConfig(port=gateway, admin_port=admin)
+    environment = busy.environment.model_copy(update={"gateway": down, "vllm": VllmConfig(port=vllm)})
     project = replace(busy, environment=environment)
     text = said_by(before_release(project, tmp_path, ["http://127.0.0.1:9"]))
     assert f":{down.admin_port}" in text
@@ -137,9 +139,3 @@ def test_a_disk_that_is_all_but_full_and_a_file_in_the_folders_place_are_said(tm
     (tmp_path / "file").touch()
     with pytest.raises(SlipwayError, match="is a file"):
         require_room(tmp_path / "file")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +26,7 @@ from configs.judge import Judge
 from configs.rollout import RolloutPlan
 from delivery.bundle import Bundle
 from delivery.clients.gateway import GatewayClient
+from delivery.clients.ports import free_ports
 from delivery.gate import GateDecision
 from tasks.replay import replay_log
 from tasks.rollback import rollback
@@ -162,13 +162,6 @@ class Place:
         return run_release(project(plan), bundle, self.site(), on_progress=on_progress)
 
 
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1]), int(two.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with asked_place(tmp_path_factory.mktemp("running")) as place:
@@ -178,7 +171,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 @contextmanager
 def asked_place(folder: Path, traffic_log: Path | None = None, workers: int = 1) -> Iterator[Place]:
     """All parts run, and two users ask."""
-    port, admin_port = free_ports()
+    port, admin_port = free_ports(2)
     found = Place(folder, Vllm(), folder, port, admin_port, traffic_log=traffic_log, workers=workers)
     users = [threading.Thread(target=found.users) for _ in range(2)]
     try:

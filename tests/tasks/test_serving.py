@@ -17,15 +17,10 @@ from configs.errors import SlipwayError
 from configs.loading import load
 from configs.traffic_log import TrafficLog
 from delivery.clients import processes
+from delivery.clients.ports import free_ports
 from tasks import serving
 
 STUB = Path(__file__).parent.parent / "clients" / "stub_vllm.py"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
@@ -46,10 +41,11 @@ class Place:
         self.python = home / "python"
         self.python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{STUB}" "$@"\n')
         self.python.chmod(0o755)
+        vllm, gateway, admin = free_ports(3)
         self.environment = Environment(
             name="test",
-            vllm=VllmConfig(python=self.python, port=free_port(), start_timeout_s=30),
-            gateway=GatewayConfig(port=free_port(), admin_port=free_port()),
+            vllm=VllmConfig(python=self.python, port=vllm, start_timeout_s=30),
+            gateway=GatewayConfig(port=gateway, admin_port=admin),
         )
         self.folder = home / "environments" / "test"
 

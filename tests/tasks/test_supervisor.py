@@ -1,7 +1,6 @@
 """The supervisor as a process, beside the real gateway and a stub in vLLM's place."""
 
 import json
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from release_fakes import lora_bundle
 
 from configs.project import Project, load_project
 from delivery.bundle import Bundle
+from delivery.clients.ports import free_ports
 from delivery.gate import GateDecision
 from delivery.progress import silent
 from tasks import environment, serving
@@ -35,16 +35,6 @@ PLAN = {
     ],
     "checks": [{"metric": "error_rate", "max": 0.5}],
 }
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 @pytest.fixture
