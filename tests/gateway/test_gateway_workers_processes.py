@@ -1,6 +1,8 @@
 """`--workers N`: real processes that share a port, and are killed one by one or all at once."""
 
+import json
 import signal
+import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ import pyarrow.parquet
 import pytest
 import yaml
 from gateway_world import CHAT, TOKEN, World, all_to_new, eventually, table_for
+from stub_upstream import DONE, ROLE, Gate, chunk, frame, sends
 from test_gateway_failover import free_port
 from test_gateway_keys import ADA, entry, write
 from test_gateway_process import Process, Start, start  # noqa: F401 - a fixture
@@ -31,12 +34,13 @@ def figures(process: Process) -> dict[str, float]:
     return {sample: float(value) for sample, value in pairs}
 
 
-def test_two_workers_serve_a_file_alone_follow_its_edits_and_stop_as_one(
+def test_two_workers_serve_a_file_alone_follow_its_edits_and_finish_their_answers_when_they_stop(
     world: World,
     start: Start,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    file, url = tmp_path / "table.yaml", world.upstream().url
+    gate, stub = Gate(), world.upstream()
+    file, url = tmp_path / "table.yaml", stub.url
     file.write_text(yaml.safe_dump(table_for(url, lease_s=0.001, **all_to_new()).model_dump(mode="json")))
     process = start("--table", file, "--workers", "2", token="")
     workers = workers_of(process)
@@ -44,8 +48,19 @@ def test_two_workers_serve_a_file_alone_follow_its_edits_and_stop_as_one(
     assert {process.ask() for _ in range(8)} == {"I am new-model"}
     file.write_text(yaml.safe_dump(table_for(url, stable="former").model_dump(mode="json")))
     eventually(lambda: {process.ask() for _ in range(8)} == {"I am former-model"})
-    assert process.end() == 0
+    stub.behaviours["former-model"] = sends(ROLE, frame(chunk({"content": "So "})), gate, DONE)
+    with httpx.stream("POST", process.url + "/v1/chat/completions", json=CHAT | {"stream": True}) as response:
+        lines = response.iter_lines()
+        assert any("So" in line for line in lines)
+        process.popen.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.popen.wait(0.3)
+        gate.open(world.loop)
+        assert "data: [DONE]" in list(lines)
+    assert process.popen.wait(20) == 0
     assert not any(worker.is_running() for worker in workers)
+    assert process.popen.stderr is not None
+    assert {json.loads(line)["level"] for line in process.popen.stderr} == {"info"}
 
 
 def test_a_port_in_use_is_named_before_any_worker_is_started(world: World, capsys: pytest.CaptureFixture[str]) -> None:

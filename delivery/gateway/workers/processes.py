@@ -69,6 +69,8 @@ class Processes:
             began = time.monotonic()
             status = await self._live(index)
             if self._is_stopping:
+                if status != 0:
+                    log.error("a worker did not end as it should", extra={"worker": index, "status": status})
                 return
             if not self._ready[index].is_set():
                 what = f"worker {index} could not be started: it ended with status {status}"
