@@ -52,7 +52,11 @@ class Process:
         self.popen = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
         assert self.popen.stderr is not None
         lines = map(json.loads, self.popen.stderr)
-        line = next(line for line in lines if line["message"] == "the gateway serves")  # its workers talk too
+        try:
+            line = next(line for line in lines if line["message"] == "the gateway serves")  # its workers talk too
+        except (StopIteration, ValueError):
+            self.popen.kill()
+            raise
         self.url = f"http://127.0.0.1:{line['port']}"
         self.admin_url = f"http://127.0.0.1:{line['admin_port']}"
         self.admin = GatewayClient(self.admin_url, token)

@@ -103,6 +103,18 @@ def test_a_worker_that_is_gone_takes_no_record_and_no_count_with_it(world: World
     assert [record.seq for record in page.records] == [1, 2, 3, 4]
 
 
+def test_pairs_of_answers_come_from_all_workers_with_numbers_of_one_sequence(world: World) -> None:
+    captured = {"candidate": {"variant": "new", "mirror_bp": 10_000, "capture_bp": 10_000}}
+    fleet = fleet_of(world, 2, table_for(world.upstream().url, **captured))
+    asked = {fleet.ask(number).headers["x-request-id"] for number in (0, 1, 1)}
+    eventually(lambda: len(fleet.admin.pairs(0).pairs) == 3)
+    page = fleet.admin.pairs(0)
+    assert ([pair.seq for pair in page.pairs], page.last_seq) == ([1, 2, 3], 3)
+    assert {pair.request_id for pair in page.pairs} == asked
+    assert {(pair.stable, pair.candidate) for pair in page.pairs} == {("I am old-model", "I am new-model")}
+    assert [pair.seq for pair in fleet.admin.pairs(2).pairs] == [3]
+
+
 def test_histograms_and_upstreams_are_those_of_all_workers(world: World) -> None:
     stub = world.upstream()
     fleet = fleet_of(world, 2, table_for(stub.url))

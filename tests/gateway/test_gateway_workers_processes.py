@@ -20,6 +20,7 @@ from test_gateway_failover import free_port
 from test_gateway_keys import ADA, entry, write
 from test_gateway_process import Process, Start, start  # noqa: F401 - a fixture
 
+from delivery.clients.gateway import GatewayError
 from delivery.gateway.__main__ import main
 
 
@@ -151,6 +152,28 @@ def test_killing_workers_one_after_another_costs_the_requests_in_them_and_nothin
 
 
 COUNTS = ("_total", "_count", "_sum", "_bucket")
+
+
+@pytest.mark.live
+def test_a_worker_that_hangs_is_replaced_and_nobody_waits_for_it_to_be_told_anything(
+    world: World,
+    start: Start,  # noqa: F811
+) -> None:
+    process = start("--workers", "2")
+    process.admin.put_table(table_for(world.upstream().url))
+    hung = workers_of(process)[0]
+    hung.suspend()
+    began = time.monotonic()
+    process.admin.records(0)
+    with pytest.raises(GatewayError, match="have not confirmed it yet"):
+        process.admin.put_table(table_for(world.upstream().url, revision=2, stable="former"))
+    assert time.monotonic() - began < 2  # the controller's patience
+    assert process.admin.records(0).revision == 2
+    hung.wait(20)
+    eventually(lambda: figures(process)["slipway_workers"] == 2, 20)
+    process.admin.put_table(table_for(world.upstream().url, revision=3, stable="former"))
+    assert {process.ask() for _ in range(8)} == {"I am former-model"}
+    assert process.end() == 0
 
 
 @pytest.mark.live

@@ -29,7 +29,7 @@ HEARD_EVERY_S = 0.1
 FIGURES_EVERY_S = 1.0
 CONFIRMS_S = 1.0  # what was put
 ANSWERS_S = 0.5
-STARTS_S = 30.0
+STARTS_S = 60.0
 HANGS_S = 10.0  # a worker that says nothing for so long answers no user either
 PAGE_RECORDS = 2_000
 PAGE_PAIRS = 200
@@ -85,7 +85,7 @@ class Fleet:
         self._wall = wall
 
     async def follow(self, index: int, end: socket.socket, on_ready: Callable[[], None]) -> None:
-        """Tells the process at the other end what to serve, and hears it, until it is gone. Raises LinkError."""
+        """Tells the process at the other end what to serve, and hears it, until it is gone or says nothing."""
         worker: Worker
         handlers = {
             "ready": lambda _: on_ready(),
@@ -105,9 +105,8 @@ class Fleet:
             while link.is_open:
                 await self._hear(worker)
                 await asyncio.sleep(HEARD_EVERY_S)
-        except LinkError:
-            if link.is_open:
-                raise
+        except LinkError as error:
+            log.info("a worker is heard no more", extra={"worker": index, "cause": str(error)})
         finally:
             self._forget(worker)
             link.close()
@@ -218,7 +217,11 @@ class Fleet:
             "spent": self.bank.news(source),
             "with_metrics": with_metrics,
         }
-        told = await worker.link.call("sync", said, HANGS_S)
+        try:
+            told = await worker.link.call("sync", said, HANGS_S)
+        except LinkError:
+            worker.link.close()  # it hangs or is gone: nobody else waits for it
+            raise
         if worker not in self.workers:
             return
         worker.tripped = frozenset((route, variant, epoch) for route, variant, epoch in told["tripped"])

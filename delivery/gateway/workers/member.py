@@ -25,7 +25,7 @@ from delivery.gateway.workers.shared_keys import SharedKeys
 if TYPE_CHECKING:
     from delivery.gateway.server import Gateway
 
-JOINS_S = 30.0
+JOINS_S = 60.0
 ASKS_S = 5.0
 BORROWS_S = 30.0  # the fleet answers within a second; what it lends must not be lost on the way
 

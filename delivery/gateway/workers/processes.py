@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from configs.errors import SlipwayError
 from delivery.gateway.listeners import telling_why
 from delivery.gateway.workers.fleet import STARTS_S, Fleet
-from delivery.gateway.workers.link import LinkError
 
 log = logging.getLogger("slipway.gateway")
 LIVED_S = 10.0  # a worker that lived for so long is replaced at once; others after a pause
@@ -101,8 +100,8 @@ class Processes:
         try:
             await self._fleet.follow(index, ours, self._ready[index].set)
             await asyncio.wait_for(process.wait(), None if self._is_stopping else LAST_WORDS_S)
-        except (LinkError, TimeoutError) as error:
-            log.error("a worker says nothing and is ended", extra={"worker": index, "cause": str(error)})
+        except TimeoutError:
+            log.error("a worker says nothing and is ended", extra={"worker": index})
         except Exception:  # whatever it is, there must be a worker
             log.exception("a worker cannot be followed and is ended", extra={"worker": index})
         finally:
