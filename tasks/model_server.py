@@ -3,16 +3,17 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from configs.errors import SlipwayError
+from configs.errors import SlipwayError, require_all
 from configs.project import Project
 from delivery.clients import processes
 from delivery.clients.ports import require_free
 from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress
 from tasks.serving import addresses, environment_folder, ports_of, vllm_health
-from tasks.vllm_command import phase, vllm_command
+from tasks.vllm_command import phase, require_vllm, vllm_command
 
 API_KEY = "SLIPWAY_VLLM_API_KEY"
 
@@ -26,8 +27,8 @@ def require_place(project: Project, home: Path) -> None:
     if vllm_health(url) == "ok":
         _require_model(url, project.model.name)
         return
-    for port in ports_of(environment)["vllm"]:
-        require_free(port)
+    ports = [partial(require_free, port) for port in ports_of(environment)["vllm"]]
+    require_all("no vLLM can be started", [partial(require_vllm, environment.vllm), *ports])
 
 
 @contextmanager

@@ -34,6 +34,7 @@ def before_up(project: Project, home: Path) -> Iterator[Check]:
     """What `slipway up` needs: a place to write, vLLM, the base model, free ports, the file of API keys, the ledger."""
     environment = project.environment
     yield from _everywhere(project, home)
+    yield partial(require_vllm, environment.vllm)
     if environment.gateway.api_keys is not None:
         yield partial(load, environment.gateway.api_keys, ApiKeys)
     folder = serving.environment_folder(environment, home)
@@ -61,7 +62,6 @@ def before_release(project: Project, home: Path, candidate_upstreams: Sequence[s
 
 def _everywhere(project: Project, home: Path) -> Iterator[Check]:
     yield partial(require_room, home)
-    yield partial(require_vllm, project.environment.vllm)
     yield partial(require_source, project.model)
     yield partial(_require_ledger, project.environment, home)
 

@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,6 +23,7 @@ from tasks.preflight import before_build, before_release, require_room
 from tasks.rollout import bootstrap
 from tasks.site import open_ledger, served_as
 
+STUB = Path(__file__).parent.parent / "clients" / "stub_vllm.py"
 PORTS = ("vllm.port", "gateway.port", "gateway.admin_port")
 
 
@@ -91,6 +93,24 @@ def test_the_shipped_project_passes_where_its_ports_are_free(tmp_path: Path) -> 
     free = VllmConfig(port=free_ports(1)[0], python=Path("/bin/true"))
     project = replace(tutor, environment=tutor.environment.model_copy(update={"vllm": free}))
     require_all("not now", before_build(project, tmp_path))
+
+
+def test_a_build_on_a_vllm_that_runs_elsewhere_needs_none_here_but_the_right_model(
+    busy: Project, tmp_path: Path
+) -> None:
+    (port,) = free_ports(1)
+    argv = [sys.executable, str(STUB), "--port", str(port), "--served-model-name", "base", "--model", "/models/base"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as vllm:
+        try:
+            assert vllm.stdout is not None
+            assert "Starting" in vllm.stdout.readline()
+            there = busy.environment.vllm.model_copy(update={"port": port})
+            project = replace(busy, environment=busy.environment.model_copy(update={"vllm": there}))
+            assert "does not serve smollm2-135m; it serves base" in said_by(before_build(project, tmp_path))
+            ours = replace(project, model=project.model.model_copy(update={"name": "base"}))
+            require_all("not now", before_build(ours, tmp_path))
+        finally:
+            vllm.kill()
 
 
 def test_a_release_into_an_environment_that_is_down_names_gateway_and_vllm(busy: Project, tmp_path: Path) -> None:
