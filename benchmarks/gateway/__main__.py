@@ -134,6 +134,7 @@ def judged(figures: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
         add("share that a mirror adds to the users' p99", more, 0.05, at_least=False)
     if "soak" in figures:
         add("MiB more after the soak", figures["soak"]["grown_mib"], 10.0, at_least=False)
+        add("requests that failed in the soak", figures["soak"]["failed"], 0.0, at_least=False)
     return found
 
 

@@ -34,6 +34,13 @@ def test_only_what_was_measured_is_judged_and_each_target_by_its_own_direction()
     assert {verdict["what"] for verdict in verdicts if "litellm" in verdict["what"]} == set()
 
 
+def test_a_soak_is_judged_by_its_growth_and_by_its_failures() -> None:
+    verdicts = judged({"soak": {"grown_mib": 11.0, "failed": 0.0}}) + judged(
+        {"soak": {"grown_mib": 9.0, "failed": 1.0}}
+    )
+    assert [verdict["met"] for verdict in verdicts] == [False, True, True, False]
+
+
 def test_quantiles_are_values_that_occurred() -> None:
     assert [quantile([3.0, 1.0, 2.0], q) for q in (0.0, 0.5, 0.99)] == [1.0, 2.0, 3.0]
 
