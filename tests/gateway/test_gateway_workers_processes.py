@@ -143,7 +143,8 @@ def test_killing_workers_one_after_another_costs_the_requests_in_them_and_nothin
                 seq = page.newest_seq or seq
                 assert page.lease_remaining_s is not None
                 assert page.lease_remaining_s > 0
-            assert len(load.failed_at) - failed <= 6
+            # of six users; whoever asks again at once may still be connected to the process that is being taken down
+            assert len(load.failed_at) - failed <= 2 * 6
             assert all(began <= dead_at for began in load.failed_at)
             failed = len(load.failed_at)
     assert load.statuses == {200}

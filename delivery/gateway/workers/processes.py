@@ -27,7 +27,7 @@ class Processes:
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self._ready = [asyncio.Event() for _ in range(count)]
         self._keepers: list[asyncio.Task[None]] = []
-        self._is_stopping = False
+        self._stopping = asyncio.Event()
 
     async def start(self) -> None:
         """Until all workers answer users. Raises SlipwayError if one of them cannot."""
@@ -48,7 +48,7 @@ class Processes:
 
     async def stop(self, seconds: float) -> None:
         """Lets the workers finish what they have begun, and ends those that take longer."""
-        self._is_stopping = True
+        self._stopping.set()
         for process in self._running.values():
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
@@ -67,7 +67,7 @@ class Processes:
         while True:
             began = time.monotonic()
             status = await self._live(index)
-            if self._is_stopping:
+            if self._stopping.is_set():
                 if status != 0:
                     log.error("a worker did not end as it should", extra={"worker": index, "status": status})
                 return
@@ -78,7 +78,10 @@ class Processes:
             pause_s = PAUSES_S[min(deaths, len(PAUSES_S) - 1)]
             log.error("a worker died and is replaced", extra={"worker": index, "status": status, "pause_s": pause_s})
             self._fleet.restarts += 1
-            await asyncio.sleep(pause_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._stopping.wait()
+                    return
 
     async def _live(self, index: int) -> int | None:
         """One process from its start to its end; its exit status, None if it could not be started."""
@@ -99,7 +102,7 @@ class Processes:
         self._running[index] = process
         try:
             await self._fleet.follow(index, ours, self._ready[index].set)
-            await asyncio.wait_for(process.wait(), None if self._is_stopping else LAST_WORDS_S)
+            await asyncio.wait_for(process.wait(), None if self._stopping.is_set() else LAST_WORDS_S)
         except TimeoutError:
             log.error("a worker says nothing and is ended", extra={"worker": index})
         except Exception:  # whatever it is, there must be a worker
