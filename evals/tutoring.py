@@ -26,6 +26,7 @@ _MARKDOWN = re.compile(
     r"\\[\[(]|\\(?:frac|times|text|boxed)\b|\$\$",
     re.MULTILINE,
 )
+_SIGNS = re.compile(r"[*_`#>|\]\\$]")  # without one of these there is no markup, which is dear to look for
 _LIST = re.compile(
     r"^\s*(?:[-*+•–]|\d{1,2}[.)]|[a-h][.)])\s+\S|(?:^|\s)\(?1[.)]\s.*\s\(?2[.)]\s", re.MULTILINE | re.DOTALL
 )
@@ -126,7 +127,7 @@ def markup_fault(text: str) -> str:
     plain = _plain(text)
     if _LIST.search(plain):
         return "holds a list"
-    if found := _MARKDOWN.search(plain):
+    if _SIGNS.search(plain) and (found := _MARKDOWN.search(plain)):
         return f"holds markup: {found.group().strip()!r}"
     return "has more than one paragraph" if "\n" in plain else ""
 

@@ -12,11 +12,12 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.gateway import servers
@@ -39,7 +40,8 @@ class Run:
     seconds: float
     cores: tuple[int, int]
     folder: Path
-    figures: dict[str, dict[str, float]] = field(default_factory=dict)
+    rounds: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    figures: dict[str, dict[str, float]] = field(default_factory=dict)  # over all rounds
     skipped: dict[str, str] = field(default_factory=dict)
 
     def measure(self, name: str, start: Callable[[], AbstractContextManager[Server]]) -> None:
@@ -54,12 +56,14 @@ class Run:
     def keep(self, name: str, measure: Callable[[], dict[str, float]]) -> None:
         """The figures, or why there are none."""
         try:
-            self.figures[name] = measure()
+            found = measure()
         except SkippedError as reason:
             self.skipped[name] = str(reason)
             print(f"SKIPPED {name}: {reason}", file=sys.stderr)
             return
-        print(f"{name:<12} " + "  ".join(f"{k} {v:.4g}" for k, v in self.figures[name].items()), flush=True)
+        print(f"{name:<12} " + "  ".join(f"{k} {v:.4g}" for k, v in found.items()), flush=True)
+        self.rounds.setdefault(name, []).append(found)
+        self.figures[name] = combined(self.rounds[name])
 
     def _plain(self, server: Server) -> dict[str, float]:
         drive(server.port, server.key, LOADED, WARM_S)
@@ -108,6 +112,12 @@ class Run:
         return {"off_p99_ms": p99[False], "on_p99_ms": p99[True]}
 
 
+def combined(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Medians; of failures their sum."""
+    sums = ("failed", "streams_failed")
+    return {what: (sum if what in sums else median)([found[what] for found in rounds]) for what in rounds[0]}
+
+
 def judged(figures: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
     """The targets, with what was measured; only those whose servers ran."""
     found: list[dict[str, Any]] = []
@@ -146,7 +156,8 @@ def main(arguments: list[str]) -> int:
     source.add_argument("--from", dest="earlier", type=Path, help="measure nothing: an earlier run's JSON")
     parser.add_argument("--plot", type=Path, help="where the picture goes (its suffix says which kind)")
     parser.add_argument("--readme", type=Path, help="a page with two marks, between which the tables go")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each load (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each load (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="through all servers; medians count (%(default)s)")
     parser.add_argument("--soak-s", type=float, default=0.0, help="with churn of candidates; 600 for the full run")
     parser.add_argument("--peers", type=Path, default=Path("build/peers"), help="their environment (%(default)s)")
     parser.add_argument(
@@ -200,11 +211,12 @@ def _measure_all(run: Run, stub: Server, chosen: argparse.Namespace) -> None:
         "vllm-router": lambda: servers.vllm_router(stub.port, core, folder, servers.peers_environment(chosen.peers)),
         "litellm": lambda: servers.litellm(stub.port, core, folder, servers.peers_environment(chosen.peers)),
     }
-    for name, start in starts.items():
-        if wanted(name):
-            run.measure(name, start)
-    if wanted("mirror"):
-        run.keep("mirror", partial(run.mirrored, stub.port))
+    for _ in range(chosen.rounds):
+        for name, start in starts.items():
+            if wanted(name):
+                run.measure(name, start)
+        if wanted("mirror"):
+            run.keep("mirror", partial(run.mirrored, stub.port))
     if chosen.soak_s:
         run.keep("soak", partial(soak, stub.port, core, folder, chosen.soak_s))
 
@@ -217,6 +229,7 @@ def _report(path: Path, run: Run, verdicts: list[dict[str, Any]]) -> dict[str, A
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "load_average": os.getloadavg(),
         "seconds": run.seconds,
+        "rounds": run.rounds,
         "peers": servers.PEERS,
         "commit": _commit(),
         "figures": run.figures,

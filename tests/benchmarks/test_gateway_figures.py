@@ -8,7 +8,7 @@ import pytest
 
 import benchmarks.gateway
 import delivery.gateway
-from benchmarks.gateway.__main__ import judged, main
+from benchmarks.gateway.__main__ import combined, judged, main
 from benchmarks.gateway.load import quantile
 from benchmarks.gateway.plot import PANELS, draw, measured
 from benchmarks.gateway.soak import grown
@@ -39,6 +39,11 @@ def test_a_soak_is_judged_by_its_growth_and_by_its_failures() -> None:
         {"soak": {"grown_mib": 9.0, "failed": 1.0}}
     )
     assert [verdict["met"] for verdict in verdicts] == [False, True, True, False]
+
+
+def test_of_several_rounds_the_median_counts_and_every_failure() -> None:
+    rounds = [{"requests_per_s": per_s, "failed": failed} for per_s, failed in ((9.0, 1.0), (1.0, 0.0), (8.0, 2.0))]
+    assert combined(rounds) == {"requests_per_s": 8.0, "failed": 3.0}
 
 
 def test_quantiles_are_values_that_occurred() -> None:
@@ -109,7 +114,9 @@ def test_a_file_that_holds_no_figures_is_named(tmp_path: Path, capsys: pytest.Ca
 def test_a_short_run_measures_both_and_loses_no_request(tmp_path: Path) -> None:
     allowed = os.sched_getaffinity(0)
     try:
-        main(["--json", str(tmp_path / "figures.json"), "--seconds", "0.5", "--only", "direct", "ours"])
+        main(
+            ["--json", str(tmp_path / "figures.json"), "--seconds", "0.5", "--rounds", "1", "--only", "direct", "ours"]
+        )
     finally:
         os.sched_setaffinity(0, allowed)
     written = json.loads((tmp_path / "figures.json").read_text())
