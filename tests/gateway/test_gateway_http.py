@@ -221,6 +221,17 @@ def test_a_stream_that_its_handler_leaves_is_broken_off_so_that_nobody_takes_it_
 # Replicas
 
 
+def listening(world: World, talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> str:
+    """An upstream that talks like this on every connection. Its base URL."""
+
+    async def start() -> asyncio.Server:
+        return await asyncio.start_server(talk, "127.0.0.1", 0)
+
+    server = world.do(start())
+    world.stack.callback(server.close)
+    return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
 def replies(world: World, *parts: bytes | None) -> str:
     """An upstream that answers each connection's request with these bytes, and closes it at None. Its base URL."""
 
@@ -234,12 +245,7 @@ def replies(world: World, *parts: bytes | None) -> str:
                 await writer.drain()
                 await asyncio.sleep(0)
 
-    async def start() -> asyncio.Server:
-        return await asyncio.start_server(talk, "127.0.0.1", 0)
-
-    server = world.do(start())
-    world.stack.callback(server.close)
-    return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    return listening(world, talk)
 
 
 def whole(body: bytes) -> bytes:
@@ -312,12 +318,7 @@ def test_a_connection_is_kept_for_the_next_request_and_one_that_upstream_closed_
             writer.write(whole(b"ok"))
         writer.close()  # as the third request is on its way
 
-    async def start() -> asyncio.Server:
-        return await asyncio.start_server(talk, "127.0.0.1", 0)
-
-    server = world.do(start())
-    world.stack.callback(server.close)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    url = listening(world, talk)
 
     async def five(connections: Connections) -> list[bytes]:
         return [await (await connections.ask("GET", url, "/", to_the_end=True)).read() for _ in range(5)]
@@ -333,12 +334,7 @@ def test_however_many_kept_connections_meet_their_end_the_second_try_is_on_a_new
         await reader.readuntil(b"\r\n\r\n")
         writer.close()
 
-    async def start() -> asyncio.Server:
-        return await asyncio.start_server(talk, "127.0.0.1", 0)
-
-    server = world.do(start())
-    world.stack.callback(server.close)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    url = listening(world, talk)
 
     async def three_and_one(connections: Connections) -> list[bytes]:
         first = await asyncio.gather(*(connections.ask("GET", url, "/", to_the_end=True) for _ in range(3)))
