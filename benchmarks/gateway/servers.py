@@ -151,7 +151,7 @@ def nginx(upstream: int, core: int, folder: Path) -> contextlib.AbstractContextM
     if binary is None:
         raise SkippedError("nginx is not installed (Debian: apt-get install nginx)")
     port, place = free_port(), folder / "nginx"
-    place.mkdir()
+    place.mkdir(exist_ok=True)
     (place / "nginx.conf").write_text(
         f"daemon off; master_process off; worker_processes 1; pid {place}/pid; error_log {place}/error.log;\n"
         "events { worker_connections 4096; }\n"
