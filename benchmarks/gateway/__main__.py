@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from benchmarks.gateway import servers
@@ -104,12 +104,12 @@ class Run:
 
     def mirrored(self, upstream: int) -> dict[str, float]:
         """The user's p99 without a mirror, and while every request is copied to a candidate that takes a second."""
-        p99 = {}
-        for mirror in (False, True):
+        p99: dict[bool, list[float]] = {False: [], True: []}
+        for mirror in (False, True, True, False):  # neither has the advantage of being later
             with servers.ours(upstream, self.cores[1], self.folder, mirror=mirror) as server:
                 drive(server.port, server.key, 8, WARM_S)
-                p99[mirror] = 1e3 * quantile(drive(server.port, server.key, 8, self.seconds).latencies, 0.99)
-        return {"off_p99_ms": p99[False], "on_p99_ms": p99[True]}
+                p99[mirror].append(1e3 * quantile(drive(server.port, server.key, 8, self.seconds).latencies, 0.99))
+        return {"off_p99_ms": mean(p99[False]), "on_p99_ms": mean(p99[True])}
 
 
 def combined(rounds: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -131,7 +131,9 @@ def test_a_folder_that_is_not_there_names_those_that_are(tmp_path):
 
 
 def test_a_project_without_a_contract_has_none_and_an_extended_one_lends_its_own(folder):
-    assert load_project(SHIPPED / "tutor-next").contract == load_project(SHIPPED / "tutor").contract
+    tutor, stricter = load_project(SHIPPED / "tutor"), load_project(SHIPPED / "tutor-next")
+    assert load_project(SHIPPED / "tutor-giveaway").contract == tutor.contract
+    assert (stricter.contract != tutor.contract, stricter.prompts == tutor.prompts) == (True, True)
     (folder / "contract.yaml").unlink()
     rollout = yaml.safe_load((folder / "rollout.yaml").read_text())
     rollout["checks"] = [check for check in rollout["checks"] if not check["metric"].startswith("contract:")]
