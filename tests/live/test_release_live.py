@@ -117,6 +117,13 @@ def test_every_flow_is_deployed_with_described_parameters_and_refresh_has_a_week
         for parameter, schema in deployment["parameter_openapi_schema"]["properties"].items():
             assert schema.get("description"), f"{name}: {parameter} has no description"
     assert [s["schedule"]["cron"] for s in flows["refresh"]["schedules"]] == ["0 3 * * 1"]
+    eventually(lambda: scheduled(prefect_api) != [], 90, "Prefect schedules the next refreshes")
+
+
+def scheduled(api: str) -> list[str]:
+    """When the runs are due that Prefect has scheduled by itself."""
+    runs = httpx.post(f"{api}/flow_runs/filter", json={}).raise_for_status().json()
+    return [run["expected_start_time"] for run in runs if run["auto_scheduled"]]
 
 
 def test_the_ui_in_a_browser_is_told_where_its_server_is(prefect_api: str) -> None:
