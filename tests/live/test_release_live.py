@@ -94,8 +94,16 @@ def start_run(api: str, deployment: str, parameters: dict[str, object]) -> str:
     """Starts a deployment as the Prefect UI does; the run's id."""
     found = httpx.get(f"{api}/deployments/name/{deployment}").raise_for_status().json()
     body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-    run = httpx.post(f"{api}/deployments/{found['id']}/create_flow_run", json=body).raise_for_status().json()
-    return str(run["id"])
+    answers: list[httpx.Response] = []
+
+    def is_taken() -> bool:
+        answers.append(httpx.post(f"{api}/deployments/{found['id']}/create_flow_run", json=body, timeout=30))
+        return (
+            answers[-1].status_code != 503
+        )  # Prefect's SQLite is locked for a moment: ask again, as its own client does
+
+    eventually(is_taken, 60, f"Prefect takes a run of {deployment}")
+    return str(answers[-1].raise_for_status().json()["id"])
 
 
 def state_of(api: str, run: str) -> dict[str, object]:

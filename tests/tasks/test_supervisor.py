@@ -1,6 +1,7 @@
 """The supervisor as a process, beside the real gateway and a stub in vLLM's place."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -115,7 +116,9 @@ def test_the_supervisor_finishes_a_rollback_that_was_killed(project: Project, ho
     with users(project) as statuses:
         bundle = put_live(project, home)
         words = [sys.executable, str(HERE / "rollback_child.py"), str(project.folder), str(home), str(entries)]
-        assert subprocess.run(words, check=False, timeout=60, cwd=HERE.parents[1]).returncode == -9
+        root = HERE.parents[1]
+        env = os.environ | {"PYTHONPATH": str(root)}
+        assert subprocess.run(words, check=False, timeout=60, cwd=root, env=env).returncode == -9
         with open_site_of(project, home) as site:
             until(lambda: site.ledger.releases("local")[0]["phase"] == "rolled_back", 90)
             until(lambda: environment.status(project, home).left_behind is None, 10)
