@@ -21,15 +21,15 @@ _REFUSALS = re.compile(
     r" (?:help|assist|answer|discuss|support|engage|do that|provide (?:information|assistance|guidance|instructions))",
     re.IGNORECASE,
 )
+_REFUSING = ("can", "unable", "not", "n't", "wont", "decl")  # without one of these, in lower case, nothing is refused
 _MARKDOWN = re.compile(
     r"\*\*\S|(?<![\w*])\*[^\s*][^*\n]*\*(?!\w)|(?<!\w)__?[^\s_][^_\n]*__?(?!\w)|`|^\s*#{1,6}\s|^\s*>\s|^\s*\|.*\||\]\(|"
     r"\\[\[(]|\\(?:frac|times|text|boxed)\b|\$\$",
     re.MULTILINE,
 )
 _SIGNS = re.compile(r"[*_`#>|\]\\$]")  # without one of these there is no markup, which is dear to look for
-_LIST = re.compile(
-    r"^\s*(?:[-*+•–]|\d{1,2}[.)]|[a-h][.)])\s+\S|(?:^|\s)\(?1[.)]\s.*\s\(?2[.)]\s", re.MULTILINE | re.DOTALL
-)
+_ITEM = re.compile(r"^\s*(?:[-*+•–]|\d{1,2}[.)]|[a-h][.)])\s+\S", re.MULTILINE)
+_NUMBERED = re.compile(r"(?:^|\s)\(?1[.)]\s.*\s\(?2[.)]\s", re.MULTILINE | re.DOTALL)
 _CONCLUSION = re.compile(
     r"(?:(?:answer|result|solution)(?: \w+){0,4}? (?:is|was|be|equals)|(?:answer|result|solution)\s?[:=]|=|\bequals?"
     r"|\bequal to|\b(?:it|that|this)(?:'s| is)|\b(?:you|we)(?:'ll| will)? (?:get|end up with)"
@@ -59,7 +59,10 @@ def refusal_fault(text: str, opening: str, max_words: int) -> str:
 def refuses(text: str, opening: str | None) -> bool:
     """Whether a reply turns the request down, by the route's own opening or in the words that models use for it."""
     plain = _plain(text)
-    return bool(opening and plain.startswith(_plain(opening))) or bool(_REFUSALS.search(plain))
+    if opening and plain.startswith(_plain(opening)):
+        return True
+    lower = plain.lower()
+    return any(part in lower for part in _REFUSING) and _REFUSALS.search(plain) is not None
 
 
 def guiding_fault(text: str, problem: str, opening: str | None, echo_allowed: bool) -> str:
@@ -125,11 +128,17 @@ def length_fault(text: str, max_words: int | None, max_sentences: int | None) ->
 def markup_fault(text: str) -> str:
     """Anything but one plain paragraph: lists, markdown, formulas, line breaks."""
     plain = _plain(text)
-    if _LIST.search(plain):
+    if _holds_list(plain):
         return "holds a list"
     if _SIGNS.search(plain) and (found := _MARKDOWN.search(plain)):
         return f"holds markup: {found.group().strip()!r}"
     return "has more than one paragraph" if "\n" in plain else ""
+
+
+def _holds_list(plain: str) -> bool:
+    if (_ITEM.search if "\n" in plain else _ITEM.match)(plain):  # on one line there is one place to look
+        return True
+    return ("1." in plain or "1)" in plain) and _NUMBERED.search(plain) is not None
 
 
 def ending_fault(text: str) -> str:
@@ -156,6 +165,8 @@ def _around(text: str, start: int, end: int) -> str:
 
 
 def _plain(text: str) -> str:
+    if text.isascii():  # most are, and then there is nothing to normalise
+        return text.strip()
     return unicodedata.normalize("NFKC", text).replace("’", "'").strip()
 
 

@@ -106,7 +106,7 @@ def stub(core: int, folder: Path) -> contextlib.AbstractContextManager[Server]:
 
 
 def ours(
-    upstream: int, core: int, folder: Path, *, features: bool = True, mirror: bool = False, admin_token: str = ""
+    upstream: int, core: int, folder: Path, *, features: bool = True, mirror: str | None = None, admin_token: str = ""
 ) -> contextlib.AbstractContextManager[Server]:
     """The gateway; with every feature on: keys, split, contract, metrics, a log of every tenth request."""
     port, admin_port = free_port(), free_port()
@@ -126,15 +126,21 @@ def ours(
 
 
 def table(
-    upstream: int, *, features: bool, mirror: bool = False, revision: int = 1, candidate: str = "new"
+    upstream: int, *, features: bool, mirror: str | None = None, revision: int = 1, candidate: str = "new"
 ) -> dict[str, object]:
-    """The routing table; `mirror`: every request is copied to a candidate that takes a second."""
+    """The routing table.
+
+    `mirror`: stable takes 20 ms, and every request is copied to a candidate of this model; "": to none.
+    """
     prompt = "You are a maths tutor. Ask one guiding question."
     common = {"upstreams": [f"http://127.0.0.1:{upstream}"], "system_prompt": prompt, "max_tokens": 56}
-    variants = {"base": {"model": "base"} | common, candidate: {"model": "slow" if mirror else "new"} | common}
+    variants = {
+        "base": {"model": "base" if mirror is None else "steady"} | common,
+        candidate: {"model": mirror or "new"} | common,
+    }
     route: dict[str, object] = {"salt": "bench", "stable": "base", "variants": variants}
     if features:
-        shares = {"mirror_bp": 10_000} if mirror else {"share_bp": 1_000}
+        shares = {"share_bp": 1_000} if mirror is None else {"mirror_bp": 10_000 if mirror else 0}
         route["candidate"] = {"variant": candidate, **shares}
         route["contract"] = {
             "detectors": {

@@ -1,7 +1,7 @@
 """An upstream that costs next to nothing: `python -m benchmarks.gateway.stub PORT`. It speaks just enough HTTP.
 
-Plain requests get one fixed answer at once; the model `slow` takes a second. Streams get TOKENS tokens, INTERVAL_S
-apart, each with the time at which it was sent (CLOCK_MONOTONIC, which all processes of a machine share).
+Plain requests get one fixed answer at once; the model `steady` takes 20 ms, `slow` a second. Streams get TOKENS tokens,
+INTERVAL_S apart, each with the time at which it was sent (CLOCK_MONOTONIC, which all processes of a machine share).
 """
 
 import asyncio
@@ -15,12 +15,12 @@ import uvloop
 
 TOKENS = 40
 INTERVAL_S = 0.05
-SLOW_S = 1.0
+WAITS_S = {b'"steady"': 0.02, b'"slow"': 1.0}
 USAGE = {"prompt_tokens": 40, "completion_tokens": 12, "total_tokens": 52}
 TEXT = "How many apples are there before Tom buys the other four?"
 CHOICE = {"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}
 ANSWER = {"id": "c", "object": "chat.completion", "created": 1, "model": "base", "choices": [CHOICE], "usage": USAGE}
-MODELS = {"object": "list", "data": [{"id": name, "object": "model"} for name in ("base", "new", "slow")]}
+MODELS = {"object": "list", "data": [{"id": name, "object": "model"} for name in ("base", "new", "steady", "slow")]}
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -74,8 +74,8 @@ class Connection(asyncio.Protocol):
         elif b'"stream":true' in body.replace(b" ", b""):
             self._transport.write(STREAM_HEAD)
             self._send_token(TOKENS)
-        elif b'"slow"' in body:
-            asyncio.get_running_loop().call_later(SLOW_S, self._transport.write, PLAIN)
+        elif waits := [seconds for model, seconds in WAITS_S.items() if model in body]:
+            asyncio.get_running_loop().call_later(waits[0], self._transport.write, PLAIN)
         else:
             self._transport.write(PLAIN)
 

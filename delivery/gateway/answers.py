@@ -1,6 +1,6 @@
 """What an upstream's answer says, as far as the gateway must know: content, an end, token counts, or an error."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -67,20 +67,44 @@ def error_in(answer: dict[str, Any]) -> dict[str, Any] | None:
     return answer if answer.get("object") == "error" else None
 
 
-def has_text(answer: dict[str, Any], part: str) -> bool:
-    """Whether a choice's `message` or `delta` says anything. An answer cut by its token limit counts as said."""
+class Gist(NamedTuple):
+    """What an answer or a chunk says."""
+
+    has_content: bool  # any choice's; an answer cut by its token limit counts as said
+    is_finished: bool  # a choice names the reason of its end
+    text: str  # the first choice's
+
+
+def chat_gist(answer: dict[str, Any], streamed: bool) -> Gist:
+    """Of a chat completion, or a chunk of one (`streamed`)."""
+    part = "delta" if streamed else "message"
+    has_content = is_finished = False
+    text = ""
     for choice in choices_in(answer):
         said = choice.get(part)
-        if isinstance(said, dict) and any(said.get(key) for key in CONTENT):
-            return True
-        if choice.get("finish_reason") == "length":
-            return True
-    return False
+        if isinstance(said, dict):
+            content = said.get("content")
+            if isinstance(content, str) and choice.get("index", 0) == 0:
+                text += content
+            has_content = has_content or any(said.get(key) for key in CONTENT)
+        if reason := choice.get("finish_reason"):
+            is_finished = True
+            has_content = has_content or reason == "length"
+    return Gist(has_content, is_finished, text)
 
 
-def is_finished(answer: dict[str, Any]) -> bool:
-    """Whether a choice names the reason of its end."""
-    return any(choice.get("finish_reason") for choice in choices_in(answer))
+def completion_gist(answer: dict[str, Any], _: bool) -> Gist:
+    """Of a text completion, or a chunk of one."""
+    choices = choices_in(answer)
+    reasons = [reason for choice in choices if (reason := choice.get("finish_reason"))]
+    texts = [text for choice in choices if choice.get("index", 0) == 0 and isinstance(text := choice.get("text"), str)]
+    has_content = "length" in reasons or any(choice.get("text") for choice in choices)
+    return Gist(has_content, bool(reasons), "".join(texts))
+
+
+def embeddings_gist(answer: dict[str, Any], _: bool) -> Gist:
+    """Of a list of embeddings."""
+    return Gist(isinstance(answer.get("data"), list) and bool(answer["data"]), False, "")
 
 
 def tokens_in(answer: dict[str, Any]) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.routing import EndpointName
-from delivery.gateway.answers import choices_in, has_text
+from delivery.gateway.answers import Gist, chat_gist, completion_gist, embeddings_gist
 from delivery.gateway.api_errors import ApiError
 
 SAMPLING = """
@@ -30,13 +30,13 @@ ROLES = frozenset(("user", "assistant", "tool", "function")) | SYSTEM_ROLES
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One path of OpenAI's API. `has_content(answer, streamed)`: whether an answer or a chunk says anything."""
+    """One path of OpenAI's API. `gist(answer, streamed)`: what an answer or a chunk says."""
 
     name: EndpointName
     path: str
     parameters: frozenset[str]
     check: Callable[[dict[str, Any]], None]  # raises ApiError (400)
-    has_content: Callable[[dict[str, Any], bool], bool]
+    gist: Callable[[dict[str, Any], bool], Gist]
 
 
 def _parameters(listed: str) -> frozenset[str]:
@@ -63,21 +63,7 @@ def _check_present(name: str) -> Callable[[dict[str, Any]], None]:
     return check
 
 
-def _says_something(answer: dict[str, Any], streamed: bool) -> bool:
-    return has_text(answer, "delta" if streamed else "message")
-
-
-def _completes_something(answer: dict[str, Any], _: bool) -> bool:
-    return any(choice.get("text") or choice.get("finish_reason") == "length" for choice in choices_in(answer))
-
-
-def _embeds_something(answer: dict[str, Any], _: bool) -> bool:
-    return isinstance(answer.get("data"), list) and bool(answer["data"])
-
-
-CHAT_COMPLETIONS = Endpoint(
-    "chat", "/v1/chat/completions", _parameters(SAMPLING + CHAT), _check_messages, _says_something
-)
+CHAT_COMPLETIONS = Endpoint("chat", "/v1/chat/completions", _parameters(SAMPLING + CHAT), _check_messages, chat_gist)
 ENDPOINTS = (
     CHAT_COMPLETIONS,
     Endpoint(
@@ -85,7 +71,7 @@ ENDPOINTS = (
         "/v1/completions",
         _parameters(SAMPLING + COMPLETIONS),
         _check_present("prompt"),
-        _completes_something,
+        completion_gist,
     ),
-    Endpoint("embeddings", "/v1/embeddings", _parameters(EMBEDDINGS), _check_present("input"), _embeds_something),
+    Endpoint("embeddings", "/v1/embeddings", _parameters(EMBEDDINGS), _check_present("input"), embeddings_gist),
 )

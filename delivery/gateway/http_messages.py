@@ -137,11 +137,18 @@ class Sending:
         self._head = outlet.begin(200, headers, None)
         self.is_ended = False
 
-    async def write(self, data: bytes, timeout_s: float) -> None:
-        """Sends it, and waits while the client reads too slowly. Raises ConnectionResetError, TimeoutError."""
-        if data:
-            head, self._head = self._head, b""
-            self._outlet.write(head + (b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data))
+    def write(self, data: bytes) -> None:
+        """Sends it; b"" would be the end of a chunked answer. Raises ConnectionResetError."""
+        head, self._head = self._head, b""
+        self._outlet.write(head + (b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data))
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether the client reads too slowly."""
+        return self._outlet.must_wait is not None
+
+    async def room(self, timeout_s: float) -> None:
+        """Waits while the client reads too slowly. Raises TimeoutError."""
         if self._outlet.must_wait is not None:
             async with asyncio.timeout(timeout_s):
                 await self._outlet.must_wait

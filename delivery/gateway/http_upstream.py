@@ -5,6 +5,7 @@ A general client costs more time per request than all the rest of the gateway to
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import cast
 
 import httptools
@@ -28,7 +29,7 @@ class BrokenOffError(Exception):
 class Answer:
     """What a replica says, as it comes. Whoever asked for the head only reads on, or closes."""
 
-    __slots__ = ("_connection", "_held", "_parts", "_waiter", "_wants", "failure", "is_whole", "status")
+    __slots__ = ("_connection", "_held", "_parts", "_take", "_waiter", "_wants", "failure", "is_whole", "status")
 
     def __init__(self, connection: "Connection"):
         self.status = 0
@@ -38,6 +39,7 @@ class Answer:
         self._parts: list[bytes] = []
         self._held = 0
         self._wants = ""
+        self._take: Callable[[bytes], bool] | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     async def head(self) -> None:
@@ -64,10 +66,33 @@ class Answer:
         self._connection.flow()
         return data
 
+    async def pass_on(self, take: Callable[[bytes], bool]) -> bool:
+        """Gives `take` what has come since, and then each part as it comes, until it says True: so does this then.
+
+        False: the answer has ended. Raises what `take` raises, and BrokenOffError. To wake a task for each part of a
+        stream would cost as much as all else that happens to it.
+        """
+        if self._parts and take(self._taken()):
+            return True
+        self._connection.flow()
+        if self.is_whole:
+            return False
+        self._take = take
+        try:
+            await self._wait("taken")
+            return self._take is None
+        finally:
+            self._take = None
+
     def close(self) -> None:
         """Nobody reads on: the connection is of no further use, unless the answer has come to its end."""
         if not self.is_whole:
             self._connection.abort()
+
+    def close_after(self, seconds: float) -> None:
+        """Closes it then: what is left to come is its end, and the connection may be of use once that is there."""
+        if not self.is_whole:
+            asyncio.get_running_loop().call_later(seconds, self.close)
 
     def give_up(self) -> None:
         """Whoever reads gets BrokenOffError."""
@@ -87,7 +112,7 @@ class Answer:
                 await self._waiter
             finally:
                 self._waiter = None
-        if self.failure is not None and not (wants == "body" and self._parts):
+        if self.failure is not None and not (wants != "end" and self._parts):
             raise self.failure
 
     def _wake(self, event: str) -> None:
@@ -101,10 +126,23 @@ class Answer:
 
     def add(self, data: bytes) -> bool:
         """A part of the body has come. Whether that is more than should be held."""
+        if self._take is not None:
+            self._hand_over(self._take, data)
+            return False
         self._parts.append(data)
         self._held += len(data)
         self._wake("body")
         return self._held > HELD_LIMIT and self._wants != "end"
+
+    def _hand_over(self, take: Callable[[bytes], bool], data: bytes) -> None:
+        try:
+            if not take(data):
+                return
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_exception(error)
+        self._take = None
+        self._wake("taken")
 
     def ended(self, failure: Exception | None = None) -> None:
         """No more comes: the answer is whole, or has failed."""

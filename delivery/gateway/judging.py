@@ -5,17 +5,15 @@ client. It happens when the answer's bytes are already on their way.
 """
 
 import logging
-from typing import Any
 
 from configs.contract import JUDGED_CHARS, Contract
-from delivery.gateway.answers import choices_in
 from evals.contract import verdicts
 
 log = logging.getLogger("slipway.gateway")
 
 
 class Said:
-    """The text of an answer's first choice, chunk by chunk, at most JUDGED_CHARS of it."""
+    """The text of an answer's first choice, piece by piece, at most JUDGED_CHARS of it."""
 
     __slots__ = ("_kept", "_parts", "is_whole")
 
@@ -29,20 +27,11 @@ class Said:
         """What is kept."""
         return "".join(self._parts)
 
-    def add(self, answer: dict[str, Any], *, streamed: bool) -> None:
-        """What a chunk (`streamed`) or a whole answer says."""
-        for choice in choices_in(answer):
-            if choice.get("index", 0) != 0:
-                continue
-            said = choice.get("delta" if streamed else "message")
-            text = said.get("content") if isinstance(said, dict) else choice.get("text")
-            if isinstance(text, str) and text:
-                self._keep(text)
-
-    def _keep(self, text: str) -> None:
+    def add(self, text: str) -> None:
+        """What a chunk or a whole answer says."""
         room = JUDGED_CHARS - self._kept
         self.is_whole = self.is_whole and len(text) <= room
-        if room > 0:
+        if room > 0 and text:
             self._parts.append(text[:room])
             self._kept += min(len(text), room)
 

@@ -15,6 +15,18 @@ log = logging.getLogger("slipway.gateway")
 AT_ONCE = 16  # copies under way; the queue holds what waits behind them
 
 
+class Nowhere:
+    """Where a copy's stream goes."""
+
+    must_wait = False
+
+    def write(self, data: bytes) -> None:
+        """Nobody sees it."""
+
+    async def room(self, timeout_s: float) -> None:
+        """There is."""
+
+
 class Mirror:
     """A bounded queue with a few workers behind it."""
 
@@ -57,8 +69,7 @@ class Mirror:
             if call.stream:
                 stream = await self._upstreams.stream(call, variant, attempt)
                 try:
-                    while await stream.read():
-                        pass
+                    await stream.relay(Nowhere(), 0.0)
                 finally:
                     stream.close()
             else:

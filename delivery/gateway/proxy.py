@@ -193,15 +193,13 @@ class Proxy:
         sending = http.stream({**STREAM_HEADERS, **self._labels(call, attempt)})
         try:
             try:
-                shown = stream.first
-                while shown:
-                    await sending.write(shown, self.write_timeout_s)
-                    shown = await stream.read()
+                await stream.relay(sending, self.write_timeout_s)
             except UpstreamError as failure:
                 attempt.fail(failure.kind)
                 attempt.user_ok = False
                 log.error("an answer broke off", extra=_about(attempt, failure))
-                await sending.write(failure.answer + _broken_off(failure) + DONE, self.write_timeout_s)
+                sending.write(failure.answer + _broken_off(failure) + DONE)
+                await sending.room(self.write_timeout_s)
             sending.end()
         except ConnectionResetError:
             attempt.error = attempt.error or "client_closed"

@@ -1,8 +1,7 @@
 """An upstream's event stream on its way to the client: read, renamed, and broken off where it breaks."""
 
 import asyncio
-import contextlib
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -13,7 +12,6 @@ from delivery.gateway.answers import (
     UpstreamError,
     declined,
     error_in,
-    is_finished,
     parse_object,
     tokens_in,
 )
@@ -25,21 +23,31 @@ LAST_BYTES_S = 0.2  # between [DONE] and the end of the response
 DONE = b"data: [DONE]\n\n"
 
 
+class Sink(Protocol):
+    """Where a stream goes. `must_wait`: it has no room just now; then `room` waits for that."""
+
+    @property
+    def must_wait(self) -> bool: ...  # noqa: D102
+    def write(self, data: bytes) -> None: ...  # noqa: D102
+    async def room(self, timeout_s: float) -> None: ...  # noqa: D102
+
+
 class Stream:
-    """One upstream event stream, turned into the client's: `first`, then `read` until it is empty."""
+    """One upstream event stream, turned into the client's: `start` it, then `relay` it."""
 
     def __init__(self, said: Answer, call: Call, variant: Variant, attempt: Attempt, idle_s: float):
-        self.first = b""
         self._said = said
         self._call = call
         self._variant = variant
         self._attempt = attempt
         self._idle_s = idle_s
         self._frames = Frames()
+        self._held = b""  # what came with the first content, until it is sent
+        self._is_begun = False  # something has gone to the client
         self._has_content = False
         self._finished = False  # a choice named the reason of its end
         self._ended = False
-        self._asked_at: float | None = None  # loop time; None while nobody waits for upstream
+        self._heard_at: float | None = None  # loop time; None while nobody waits for upstream
         self._watch: asyncio.TimerHandle | None = None  # one for the whole stream: one per chunk costs too much
         self._is_late = False
 
@@ -47,56 +55,66 @@ class Stream:
         """Ends it upstream too, if it has not ended there."""
         if self._watch is not None:
             self._watch.cancel()
-        self._said.close()
+        if self._ended:
+            self._said.close_after(LAST_BYTES_S)
+        else:
+            self._said.close()
 
     async def start(self) -> None:
-        """Reads through the first content; what comes before it is held back with it in `first`."""
-        held = b""
+        """Reads through the first content; what comes before it is held back with it. Raises UpstreamError."""
         while not (self._has_content or self._ended):
             data = await self._said.read_some()
             if not data:
                 break
-            held += self._shown(data)
+            self._held += self._shown(data)
         if not self._has_content:
-            raise UpstreamError("empty", 200, held + DONE if self._finished else b"")
-        self.first = held + DONE if self._ended else held
+            raise UpstreamError("empty", 200, self._held + DONE if self._finished else b"")
 
-    async def read(self) -> bytes:
-        """The next bytes for the client, b"" at the end. Raises UpstreamError when the stream breaks."""
+    async def relay(self, client: Sink, write_timeout_s: float) -> None:
+        """Sends it to the client, to its end.
+
+        Raises UpstreamError when the stream breaks, ConnectionResetError and TimeoutError when the client does.
+        """
         loop = asyncio.get_running_loop()
-        self._asked_at = loop.time()
-        if self._watch is None:
-            self._watch = loop.call_later(self._idle_s, self._look, loop)
-        try:
-            while not self._ended:
-                data = await self._said.read_some()
-                shown = self._shown(data) if data else self._end_without_done()
-                if self._ended:
-                    return shown + DONE
-                if shown:
-                    return shown
-        except BrokenOffError:
-            raise UpstreamError("idle_timeout" if self._is_late else "midstream", 200) from None
-        finally:
-            self._asked_at = None
-        with contextlib.suppress(BrokenOffError, TimeoutError):  # the answer is complete; this is for keep-alive
-            async with asyncio.timeout(LAST_BYTES_S):
-                await self._said.read_some()
-        return b""
+
+        def take(data: bytes) -> bool:
+            self._heard_at = loop.time()
+            shown = self._shown(data)
+            if self._ended:
+                client.write(shown + DONE)
+            elif shown:
+                client.write(shown)
+            return self._ended or client.must_wait
+
+        self._is_begun = True
+        client.write(self._held + DONE if self._ended else self._held)
+        self._watch = loop.call_later(self._idle_s, self._look, loop)
+        while not self._ended:
+            await client.room(write_timeout_s)
+            self._heard_at = loop.time()
+            try:
+                if not await self._said.pass_on(take):
+                    self._end_without_done()
+                    client.write(DONE)
+            except BrokenOffError:
+                if not self._ended:
+                    raise UpstreamError("idle_timeout" if self._is_late else "midstream", 200) from None
+            finally:
+                self._heard_at = None
+        await client.room(write_timeout_s)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        left = self._idle_s if self._asked_at is None else self._asked_at + self._idle_s - loop.time()
+        left = self._idle_s if self._heard_at is None else self._heard_at + self._idle_s - loop.time()
         if left > 0:
             self._watch = loop.call_later(left, self._look, loop)
         else:
             self._is_late = True
             self._said.give_up()
 
-    def _end_without_done(self) -> bytes:
+    def _end_without_done(self) -> None:
         if not self._finished:
             raise UpstreamError("midstream", 200)
         self._ended = True
-        return b""
 
     def _shown(self, data: bytes) -> bytes:
         shown = []
@@ -108,7 +126,7 @@ class Stream:
             error = error_in(chunk)
             if error is None:
                 shown.append(self._chunk(chunk))
-            elif self._has_content and self.first:
+            elif self._is_begun:
                 raise UpstreamError("midstream", 200, b"".join(shown))
             else:
                 raise refused_in_band(error, self._variant, self._call)
@@ -122,12 +140,13 @@ class Stream:
                 del chunk["usage"]
                 if not chunk.get("choices"):
                     return b""
-        if self._call.endpoint.has_content(chunk, True):
+        gist = self._call.endpoint.gist(chunk, True)
+        if gist.has_content:
             self._has_content = True
             self._attempt.chunks += 1
-        self._finished = self._finished or is_finished(chunk)
-        if self._attempt.said is not None:
-            self._attempt.said.add(chunk, streamed=True)
+        self._finished = self._finished or gist.is_finished
+        if gist.text and self._attempt.said is not None:
+            self._attempt.said.add(gist.text)
         return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
 

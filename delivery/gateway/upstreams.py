@@ -4,7 +4,6 @@ Nothing of the client's own headers goes upstream, and nothing of upstream's com
 are made anew, so there is nothing hop-by-hop to strip and no key to leak.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,12 +18,12 @@ from delivery.gateway.answers import (
     UpstreamError,
     declined,
     error_in,
-    is_finished,
     parse_object,
 )
 from delivery.gateway.attempts import Attempt, Attempts
 from delivery.gateway.chat import Call, for_variant
 from delivery.gateway.connections import Connections
+from delivery.gateway.deadlines import Deadline
 from delivery.gateway.http_upstream import Answer, BrokenOffError, UnreachableError
 from delivery.gateway.replicas import Replicas
 from delivery.gateway.streams import Stream, count_tokens, refused_in_band
@@ -83,11 +82,12 @@ class Upstreams:
         answer = await self._at_some_replica(variant, attempt, self.timeouts.answer_s, one)
         answer["model"] = call.name
         count_tokens(attempt, answer)
+        gist = call.endpoint.gist(answer, False)
         if attempt.said is not None:
-            attempt.said.add(answer, streamed=False)
+            attempt.said.add(gist.text)
         shown = orjson.dumps(answer)
-        if not call.endpoint.has_content(answer, False):
-            raise UpstreamError("empty", attempt.status, shown if is_finished(answer) else b"")
+        if not gist.has_content:
+            raise UpstreamError("empty", attempt.status, shown if gist.is_finished else b"")
         self.attempts.first_content(attempt)
         return shown
 
@@ -117,7 +117,7 @@ class Upstreams:
         """What the first replica that can says. A replica's own failure is the variant's only if no other helps."""
         upstreams = self.replicas.order(variant)[:TRIES]
         try:
-            async with asyncio.timeout(timeout_s):
+            with Deadline(timeout_s):
                 for upstream in upstreams[:-1]:
                     try:
                         return await self._at(upstream, attempt, once)

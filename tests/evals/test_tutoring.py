@@ -1,12 +1,14 @@
 """What the checks of a tutor's turn accept and what they do not, adversarial turns included."""
 
+import unicodedata
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.tutoring import format_fault, giveaway_fault, guiding_fault, refusal_fault, refuses
+from evals import tutoring
+from evals.tutoring import format_fault, giveaway_fault, guiding_fault, markup_fault, refusal_fault, refuses
 
 OPENING = "I can only help with maths."
 PROBLEM = "A train has 7 cars with 8 seats each. How many seats are there?"
@@ -207,3 +209,45 @@ def test_refusals_are_recognised_in_other_words_too(turn: str) -> None:
 )
 def test_an_answer_is_no_refusal(turn: str) -> None:
     assert not refuses(turn, OPENING)
+
+
+PIECES = st.sampled_from(
+    [
+        "I can't",
+        "I CANNOT",
+        "i won’t",
+        "unable to",
+        "not able",
+        "sorry",
+        "afraid",
+        "help",
+        "must decline to",
+        "isn't appropriate",
+        "wont assist",
+        "1. ",
+        "2) ",
+        "(1) ",
+        "a. ",
+        "- ",
+        "* ",
+        "• ",
+        "\n",
+        "\t",
+        "é",
+        "K",
+        "ſ",
+        "İ",
+        "x",
+        "12",
+        "?",
+        "! ",
+    ]
+)
+
+
+@given(st.lists(PIECES | st.text(max_size=5), max_size=12).map(" ".join))
+def test_what_is_looked_at_first_for_speed_never_changes_what_is_found(text: str) -> None:
+    plain = unicodedata.normalize("NFKC", text).replace("’", "'").strip()
+    assert refuses(text, None) == bool(tutoring._REFUSALS.search(plain))
+    is_list = bool(tutoring._ITEM.search(plain) or tutoring._NUMBERED.search(plain))
+    assert (markup_fault(text) == "holds a list") == is_list

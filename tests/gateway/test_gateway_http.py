@@ -172,7 +172,8 @@ def test_a_handler_waits_for_a_client_that_does_not_read_but_not_for_ever(world:
         sending = http.stream({})
         try:
             while True:
-                await sending.write(b"x" * 100_000, 0.1)
+                sending.write(b"x" * 100_000)
+                await sending.room(0.1)
                 sent[0] += 100_000
         except TimeoutError:
             given_up.append(True)
@@ -204,7 +205,7 @@ def test_a_fault_of_the_gateways_own_code_is_told_and_logged(world: World, caplo
 
 def test_a_stream_that_its_handler_leaves_is_broken_off_so_that_nobody_takes_it_for_whole(world: World) -> None:
     async def leaves(http: Request) -> Response | None:
-        await http.stream({}).write(b"half", 5.0)
+        http.stream({}).write(b"half")
         return None
 
     with socket.create_connection(("127.0.0.1", serving(world, leaves)), timeout=10) as connection:

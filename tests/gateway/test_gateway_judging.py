@@ -98,8 +98,9 @@ def _detector(line: str) -> str:
 def test_a_long_answer_is_kept_up_to_the_bound_and_known_to_be_longer() -> None:
     said = Said()
     for _ in range(30):
-        said.add(chunk({"content": "x" * 1000}), streamed=True)
+        said.add("x" * 1000)
     assert (len(said.text), said.is_whole) == (JUDGED_CHARS, False)
     exact = Said()
-    exact.add(chunk({"content": "x" * JUDGED_CHARS}), streamed=True)
+    exact.add("x" * JUDGED_CHARS)
+    exact.add("")
     assert (len(exact.text), exact.is_whole) == (JUDGED_CHARS, True)
