@@ -211,38 +211,36 @@ def test_an_answer_is_no_refusal(turn: str) -> None:
     assert not refuses(turn, OPENING)
 
 
-PIECES = st.sampled_from(
-    [
-        "I can't",
-        "I CANNOT",
-        "i won’t",
-        "unable to",
-        "not able",
-        "sorry",
-        "afraid",
-        "help",
-        "must decline to",
-        "isn't appropriate",
-        "wont assist",
-        "1. ",
-        "2) ",
-        "(1) ",
-        "a. ",
-        "- ",
-        "* ",
-        "• ",
-        "\n",
-        "\t",
-        "é",
-        "K",
-        "ſ",
-        "İ",
-        "x",
-        "12",
-        "?",
-        "! ",
-    ]
-)
+REFUSING = [
+    "I can't",
+    "I CANNOT",
+    "i won’t",
+    "unable to",
+    "not able",
+    "sorry",
+    "help",
+    "must decline to",
+    "wont assist",
+]
+LISTING = [
+    "isn't appropriate",
+    "1. ",
+    "2) ",
+    "(1) ",
+    "a. ",
+    "- ",
+    "* ",
+    "• ",
+    "\n",
+    "\t",
+    "é",
+    "K",
+    "ſ",
+    "İ",
+    "x",
+    "? ",
+]
+PIECES = st.sampled_from(REFUSING + LISTING)
 
 
 @given(st.lists(PIECES | st.text(max_size=5), max_size=12).map(" ".join))
