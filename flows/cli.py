@@ -314,9 +314,9 @@ def export_ledger(project: Project = TUTOR, home: Home = STATE) -> None:
 
 @app.command()
 def demo(
-    home: Annotated[Path, typer.Option(help="The demo's own state; emptied first, but for the base model.")] = (
-        STATE / "demo"
-    ),
+    home: Annotated[
+        Path, typer.Option(help="The demo's own state, emptied first but for the base model; no other folder is.")
+    ] = (STATE / "demo"),
 ) -> None:
     """Run the product's story on the embedded default: builds, releases, a refusal, two rollbacks. Takes minutes."""
     from flows.demo import demo as story

@@ -1,21 +1,22 @@
 """The product's story on the embedded default: what `make demo` runs. Every figure comes from the run itself."""
 
 import re
-import shutil
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from configs.errors import SlipwayError, require_all
+from configs.errors import SlipwayError
 from configs.project import Project, load_project
 from delivery.bundle import adapter_name
 from delivery.clients import processes
-from flows import demo_summary
+from flows import demo_home, demo_summary
 from tasks import demo_stage, environment, serving
+from tasks.demo_stage import Seen
 from tasks.memory import PeakMemory
-from tasks.preflight import before_build, before_up
+from tasks.preflight import Check, before_build, before_up
 
 if TYPE_CHECKING:  # Prefect is imported after its server has started and its address is known
     from flows.build import BuildOutcome
@@ -36,6 +37,9 @@ class Story:
     started_at: float = field(default_factory=time.monotonic)
     builds: dict[str, "BuildOutcome"] = field(default_factory=dict)
     releases: list[demo_summary.ReleaseSummary] = field(default_factory=list)
+    rollback: demo_summary.RollbackSummary | None = None
+    prompt_tokens: dict[str, float | None] | None = None
+    title: str = ""  # of the chapter under way
     _told: tuple[str, float] = ("", 0.0)
 
     @property
@@ -55,6 +59,7 @@ class Story:
 
     def chapter(self, title: str) -> None:
         """A headline with the time so far."""
+        self.title = title
         print(f"\n== {self.elapsed_s:4.0f} s  {title}\n", flush=True)
 
     def tell(self, done: int, total: int, text: str) -> None:
@@ -65,32 +70,58 @@ class Story:
         self._told = (what, self.elapsed_s)
         print(f"   {self.elapsed_s:4.0f} s  {f'{done}/{total} ' if total else ''}{text}", flush=True)
 
+    def summary(self, peak_rss_gib: float, failure: BaseException | None = None) -> dict[str, Any]:
+        """All that is known by now; `failure` is what ended the story in its present chapter."""
+        found = demo_summary.summary(
+            wall_s=self.elapsed_s,
+            peak_rss_gib=peak_rss_gib,
+            prompt_tokens=self.prompt_tokens,
+            builds=self.builds,
+            releases=self.releases,
+            rollback=self.rollback,
+        )
+        why = None if failure is None else str(failure) or type(failure).__name__
+        return found | {"failed": why and {"chapter": self.title, "why": why}}
+
 
 def demo(home: Path) -> str:
-    """Runs the story; the summary as text, which also lies in HOME/summary.json. Nothing that it started stays."""
+    """Runs the story; the summary as text, which also lies in HOME/summary.json. Nothing that it started stays.
+
+    A story that ends early leaves a summary too: of what there is, with the chapter and the reason under `failed`.
+    """
     story = Story(home, load_project(TUTOR))
-    _start_afresh(story)
+    demo_home.start_afresh(home, _checks(story), lambda: environment.stop(story.project, home))
+    story.folder.mkdir(parents=True, exist_ok=True)
     pids = lambda: [found.pid for name in PROCESSES if (found := processes.find(name, story.folder))]  # noqa: E731
-    with PeakMemory(pids) as memory, ExitStack() as stack:
+    memory = PeakMemory(pids)
+    try:
+        with memory:
+            _tell(story)
+    except BaseException as error:
+        print(f"\nwhat there is so far: {demo_summary.write(story.summary(memory.peak_gib, error), home)}", flush=True)
+        raise
+    found = story.summary(memory.peak_gib)
+    return f"{demo_summary.render(found)}\n\nall of it: {demo_summary.write(found, home)}"
+
+
+def _checks(story: Story) -> Iterator[Check]:
+    yield from before_up(story.project, story.home)
+    for folder in (TUTOR, GIVEAWAY, NEXT):
+        yield from before_build(load_project(folder), story.home)
+
+
+def _tell(story: Story) -> None:
+    with ExitStack() as stack:
         story.chapter("in production: the base model with a long Socratic prompt (vLLM, the gateway, Prefect start)")
         url = stack.enter_context(demo_stage.prefect_server(story.folder, story.tell))
         story.tell(0, 0, f"Prefect's UI: {url}")
-        stack.callback(environment.stop, story.project, home)
-        environment.start(story.project, home, story.tell, attached=True)
+        stack.callback(environment.stop, story.project, story.home)
+        environment.start(story.project, story.home, story.tell, attached=True)
         _good_release(story)
         _bad_build(story)
         _failing_release(story)
-        rollback_s = _manual_rollback(story)
-        tokens = demo_summary.prompt_tokens(demo_stage.all_records(story.project, story.token))
-    summary = demo_summary.summary(
-        wall_s=story.elapsed_s,
-        peak_rss_gib=memory.peak_gib,
-        prompt_tokens=tokens,
-        builds=story.builds,
-        releases=story.releases,
-        rollback_s=rollback_s,
-    )
-    return demo_summary.write(summary, home)
+        _manual_rollback(story)
+        story.prompt_tokens = demo_summary.prompt_tokens(demo_stage.all_records(story.project, story.token))
 
 
 def _good_release(story: Story) -> None:
@@ -119,12 +150,12 @@ def _failing_release(story: Story) -> None:
     _require(outcome.outcome == "rolled_back", f"the failing candidate was not taken back: {outcome.reason}")
 
 
-def _manual_rollback(story: Story) -> float:
+def _manual_rollback(story: Story) -> None:
     story.chapter("slipway rollback: the good release back to the prompt-engineered base")
     with demo_stage.traffic(story.project, story.folder, "rollback", rate=RATE, seed=3) as seen:
         took_s = demo_stage.rollback_by_command(story.project, story.home, story.token)
-    _require(seen.failures == 0, f"{seen.failures} users saw a failure during the rollback: {seen.errors}")
-    return took_s
+    story.rollback = demo_summary.taken_back(took_s, seen)
+    _require_no_failed_user(story, seen)
 
 
 def _build(story: Story, name: str, folder: Path) -> "BuildOutcome":
@@ -155,32 +186,17 @@ def _release(
         )
         outcome = result_of(state)
     print("\n" + render(outcome), flush=True)
-    story.tell(0, 0, f"users: {seen.requests} requests, {seen.failures} of them failed")
-    story.releases.append(demo_summary.released(outcome, seen.requests, seen.failures))
+    story.releases.append(demo_summary.released(outcome, seen))
+    _require_no_failed_user(story, seen)
     return outcome
+
+
+def _require_no_failed_user(story: Story, seen: Seen) -> None:
+    left_out = f"; {seen.skipped} more were not sent, so many were under way" if seen.skipped else ""
+    story.tell(0, 0, f"users: {seen.requests} requests, {seen.failures} of them failed{left_out}")
+    _require(seen.failures == 0, f"{seen.failures} of {seen.requests} users' requests failed: {seen.errors}")
 
 
 def _require(holds: bool, text: str) -> None:
     if not holds:
         raise SlipwayError(text, cure="this is a defect, or a machine that is much too slow: see the logs in .slipway")
-
-
-def _start_afresh(story: Story) -> None:
-    """Everything but the base model goes: a demo that found its adapters trained would show nothing."""
-    if story.home.exists():
-        environment.stop(story.project, story.home)
-        for part in story.home.iterdir():
-            if part.name != "models":
-                _remove(part)
-    builds = [check for folder in (TUTOR, GIVEAWAY, NEXT) for check in before_build(load_project(folder), story.home)]
-    require_all("the demo cannot start", [*before_up(story.project, story.home), *builds])
-    story.folder.mkdir(parents=True, exist_ok=True)
-
-
-def _remove(part: Path) -> None:
-    if part.is_dir() and not part.is_symlink():
-        for folder in (part, *(p for p in part.rglob("*") if p.is_dir())):
-            folder.chmod(0o755)  # versions and adapters are read-only
-        shutil.rmtree(part)
-    else:
-        part.unlink()

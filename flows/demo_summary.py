@@ -10,6 +10,7 @@ from configs.canonical import short
 from configs.strict import Strict
 from delivery.records import Record
 from evals.report import EvalReport
+from tasks.demo_stage import Seen
 
 if TYPE_CHECKING:
     from flows.build import BuildOutcome
@@ -39,10 +40,30 @@ class ReleaseSummary(Strict):
     decision_to_stable_s: float | None = None
     user_requests: int = 0
     failed_user_requests: int = 0
+    skipped_user_requests: int = 0  # not sent, because too many were under way
 
 
-def released(outcome: "ReleaseOutcome", requests: int, failures: int) -> ReleaseSummary:
-    """A release that took place; `requests` and `failures` are what its users counted."""
+class RollbackSummary(Strict):
+    """`slipway rollback`, and what its users counted."""
+
+    command_to_stable_s: float
+    user_requests: int
+    failed_user_requests: int
+    skipped_user_requests: int
+
+
+def taken_back(command_to_stable_s: float, seen: Seen) -> RollbackSummary:
+    """A rollback by hand; `seen` is what its users counted."""
+    return RollbackSummary(
+        command_to_stable_s=round(command_to_stable_s, 2),
+        user_requests=seen.requests,
+        failed_user_requests=seen.failures,
+        skipped_user_requests=seen.skipped,
+    )
+
+
+def released(outcome: "ReleaseOutcome", seen: Seen) -> ReleaseSummary:
+    """A release that took place; `seen` is what its users counted."""
     return ReleaseSummary(
         bundle=outcome.bundle,
         outcome=outcome.outcome,
@@ -61,8 +82,9 @@ def released(outcome: "ReleaseOutcome", requests: int, failures: int) -> Release
         ),
         breach_to_stable_s=_rounded(outcome.breach_to_stable_s),
         decision_to_stable_s=_rounded(outcome.decision_to_stable_s),
-        user_requests=requests,
-        failed_user_requests=failures,
+        user_requests=seen.requests,
+        failed_user_requests=seen.failures,
+        skipped_user_requests=seen.skipped,
     )
 
 
@@ -93,18 +115,21 @@ def summary(
     *,
     wall_s: float,
     peak_rss_gib: float,
-    prompt_tokens: Mapping[str, float | None],
+    prompt_tokens: Mapping[str, float | None] | None,
     builds: "Mapping[str, BuildOutcome]",
     releases: Sequence[ReleaseSummary],
-    rollback_s: float,
+    rollback: RollbackSummary | None,
 ) -> dict[str, Any]:
-    """Everything as plain data. `evals` are those of the last build: base, what was live then, and its candidate."""
-    last = list(builds.values())[-1]
+    """Everything as plain data. `evals` are those of the last build: base, what was live then, and its candidate.
+
+    None, and nothing of a kind, for what there is not yet.
+    """
+    reports = list(builds.values())[-1].reports if builds else {}
     return {
         "wall_s": round(wall_s, 1),
         "peak_rss_gib": round(peak_rss_gib, 2),
-        "prompt_tokens_per_request": dict(prompt_tokens),
-        "evals": {name: _scores(report) for name, report in last.reports.items()},
+        "prompt_tokens_per_request": prompt_tokens and dict(prompt_tokens),
+        "evals": {name: _scores(report) for name, report in reports.items()},
         "builds": {
             name: {
                 "bundle": built.bundle,
@@ -117,19 +142,19 @@ def summary(
             for name, built in builds.items()
         },
         "releases": [release.model_dump(mode="json") for release in releases],
-        "manual_rollback": {"command_to_stable_s": round(rollback_s, 2)},
+        "manual_rollback": rollback and rollback.model_dump(mode="json"),
     }
 
 
-def write(found: dict[str, Any], home: Path) -> str:
-    """Writes summary.json and returns the text for the terminal."""
+def write(found: dict[str, Any], home: Path) -> Path:
+    """Writes summary.json; where it is."""
     path = home / "summary.json"
     path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    return f"{render(found)}\n\nall of it: {path}"
+    return path
 
 
 def render(found: dict[str, Any]) -> str:
-    """The summary for people."""
+    """The summary of a whole story for people."""
     lines = ["", "== summary", "", "eval scores with 95 % intervals (the last build's)", ""]
     lines += _table(found["evals"])
     for release in found["releases"]:

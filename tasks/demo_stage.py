@@ -54,6 +54,7 @@ class Seen:
 
     requests: int = 0
     failures: int = 0
+    skipped: int = 0  # not sent, because too many were under way
     errors: tuple[str, ...] = ()
 
 
@@ -73,7 +74,8 @@ def traffic(project: Project, folder: Path, name: str, *, rate: float, seed: int
     finally:
         processes.stop("traffic", folder)
     summary = json.loads(out.with_name(out.name + ".summary.json").read_text(encoding="utf-8"))
-    seen.requests, seen.failures, seen.errors = summary["requests"], summary["failures"], tuple(summary["errors"])
+    seen.requests, seen.failures, seen.skipped = summary["requests"], summary["failures"], summary["skipped"]
+    seen.errors = tuple(summary["errors"])
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from tasks.traffic_answers import Answer
 from tasks.traffic_prompts import Conversation, read_prompts, tutoring_conversation
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+DRAIN_S = 45.0  # for the answers under way at the end; a machine that is busy gives long ones
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,11 @@ def arrivals(profile: Profile) -> Iterator[Arrival]:
         yield Arrival(at_s, user, stream, messages)
 
 
-async def generate(profile: Profile, out: TextIO, stop: asyncio.Event, drain_s: float = 15.0) -> dict[str, Any]:
-    """Sends it all, one JSON line per request into `out`; returns the summary. `stop` ends it early and in order."""
+async def generate(profile: Profile, out: TextIO, stop: asyncio.Event, drain_s: float = DRAIN_S) -> dict[str, Any]:
+    """Sends it all, one JSON line per request into `out`; returns the summary. `stop` ends it early and in order.
+
+    What has no answer `drain_s` after `stop` is a failure like any other: its user got nothing.
+    """
     loop = asyncio.get_running_loop()
     began = loop.time()
     outcomes: list[Outcome] = []
@@ -100,7 +104,13 @@ async def generate(profile: Profile, out: TextIO, stop: asyncio.Event, drain_s: 
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(profile.timeout_s)) as session:
 
         async def one(arrival: Arrival) -> None:
-            outcome = await ask(session, profile, arrival)
+            outcome = Outcome(at=time.time(), user=arrival.user, stream=arrival.stream)
+            asked_at = loop.time()
+            try:
+                await ask(session, profile, arrival, outcome)
+            except asyncio.CancelledError:  # only below, when the time for the last answers is over
+                outcome.duration_s = round(loop.time() - asked_at, 4)
+                outcome.error = "no answer, and no more time for one after the traffic's end"
             outcomes.append(outcome)
             out.write(json.dumps(asdict(outcome)) + "\n")
             out.flush()
@@ -119,8 +129,8 @@ async def generate(profile: Profile, out: TextIO, stop: asyncio.Event, drain_s: 
             _, left = await asyncio.wait(running, timeout=drain_s if stop.is_set() else profile.timeout_s)
         for task in left:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-    return summary(outcomes, skipped=skipped, abandoned=len(left), wall_s=loop.time() - began)
+        await asyncio.gather(*left)
+    return summary(outcomes, skipped=skipped, wall_s=loop.time() - began)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> bool:
@@ -133,9 +143,8 @@ async def _wait(stop: asyncio.Event, seconds: float) -> bool:
     return stop.is_set()
 
 
-async def ask(session: aiohttp.ClientSession, profile: Profile, arrival: Arrival) -> Outcome:
-    """One request, and whether its answer is what a user may expect."""
-    outcome = Outcome(at=time.time(), user=arrival.user, stream=arrival.stream)
+async def ask(session: aiohttp.ClientSession, profile: Profile, arrival: Arrival, outcome: Outcome) -> None:
+    """One request; fills in whether its answer is what a user may expect."""
     began = time.monotonic()
     body: dict[str, Any] = {"model": profile.route, "messages": arrival.messages, "user": arrival.user}
     if arrival.stream:
@@ -164,16 +173,14 @@ async def ask(session: aiohttp.ClientSession, profile: Profile, arrival: Arrival
     outcome.ok = not outcome.error
     outcome.tokens = answer.tokens
     outcome.sha = hashlib.sha256(answer.text.encode()).hexdigest()[:16]
-    return outcome
 
 
-def summary(outcomes: Sequence[Outcome], *, skipped: int, abandoned: int, wall_s: float) -> dict[str, Any]:
+def summary(outcomes: Sequence[Outcome], *, skipped: int, wall_s: float) -> dict[str, Any]:
     """Counts and latencies, for all requests and by variant ("" is an answer without the gateway's header)."""
     by_variant = {name: _figures([o for o in outcomes if o.variant == name]) for name in {o.variant for o in outcomes}}
     return {
         **_figures(outcomes),
         "skipped": skipped,
-        "abandoned": abandoned,
         "wall_s": round(wall_s, 2),
         "users": len({o.user for o in outcomes}),
         "errors": sorted({o.error for o in outcomes if o.error})[:10],

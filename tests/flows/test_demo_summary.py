@@ -3,11 +3,15 @@
 import json
 from pathlib import Path
 
+from configs.errors import SlipwayError
+from configs.project import load_project
 from delivery.gate import Finding, GateDecision
 from delivery.records import Record
 from evals.report import EvalReport, SuiteResult
 from flows import demo_summary
+from flows.demo import Story
 from flows.demo_summary import ReleaseSummary, StageSummary
+from tasks.demo_stage import Seen
 
 
 class Build:
@@ -71,10 +75,28 @@ def test_the_summary_on_disk_is_the_one_that_was_made_and_the_text_shows_its_fig
         prompt_tokens={"before": 250.0, "after": 50.0},
         builds={"good": Build(passed=True)},
         releases=[gone],
-        rollback_s=0.731,
+        rollback=demo_summary.taken_back(0.731, Seen(requests=12, failures=0, skipped=3)),
     )
-    text = demo_summary.write(found, tmp_path)
-    assert json.loads((tmp_path / "summary.json").read_text()) == found
+    assert json.loads(demo_summary.write(found, tmp_path).read_text()) == found
+    text = demo_summary.render(found)
+    assert found["manual_rollback"]["skipped_user_requests"] == 3
     assert found["evals"]["candidate"]["s"] == {"score": 0.5, "interval": [0.4, 0.6], "n": 40}
     for figure in ("321.0 s", "5.68 GiB", "200 saved", "0.73 s", "1.50 s", "7 of 7 failed", "0.50 [0.40, 0.60] n=40"):
         assert figure in text, figure
+
+
+def test_a_story_that_ended_early_has_a_summary_of_what_there_is_and_says_where_and_why() -> None:
+    story = Story(Path("home"), load_project(Path("configs/tutor")))
+    story.chapter("release: shadow, canary, full, watch")
+    nothing = story.summary(1.0, KeyboardInterrupt())
+    assert nothing["failed"] == {"chapter": "release: shadow, canary, full, watch", "why": "KeyboardInterrupt"}
+    assert (nothing["evals"], nothing["releases"], nothing["manual_rollback"]) == ({}, [], None)
+    story.builds["good"] = Build(passed=True)  # type: ignore[assignment]
+    some = story.summary(1.0, SlipwayError("3 of 90 users' requests failed"))
+    assert some["failed"]["why"] == "3 of 90 users' requests failed"
+    assert some["builds"]["good"]["passed"]
+    assert json.loads(json.dumps(some)) == some
+
+
+def test_a_story_that_came_to_its_end_did_not_fail() -> None:
+    assert Story(Path("home"), load_project(Path("configs/tutor"))).summary(1.0)["failed"] is None

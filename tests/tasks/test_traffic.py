@@ -152,14 +152,19 @@ def test_a_slow_server_is_not_buried_and_what_was_skipped_is_counted() -> None:
     assert result["skipped"] > result["requests"]
 
 
-def test_stopping_ends_in_order_and_what_never_answered_is_abandoned_not_failed() -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_stopping_ends_in_order_and_a_user_who_never_got_an_answer_saw_a_failure(stream: bool) -> None:
     async def hangs(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"x-slipway-variant": "lora"})
+        await answer.prepare(request)
+        await answer.write(b'data: {"choices": [{"delta": {"content": "What"}}]}\n\n')
         await asyncio.sleep(60)
         raise AssertionError
 
-    result, lines = run(hangs, stop_after=5, duration_s=0)
-    assert result["abandoned"] >= 5
-    assert (result["requests"], result["failures"], lines) == (0, 0, [])
+    result, lines = run(hangs, stop_after=5, duration_s=0, stream_share=float(stream))
+    assert result["requests"] == result["failures"] == len(lines) >= 5
+    assert all("no answer" in line["error"] and line["duration_s"] >= 0.2 for line in lines[:5])
+    assert "no answer" in result["errors"][0]
 
 
 @given(seed=st.integers(0, 2**32))
