@@ -5,10 +5,10 @@ The gateway judges complete answers by it, for stable and candidate alike; a rel
 JUDGED_CHARS characters after the user has the answer: whoever writes one answers for its running time.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import jsonschema
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from configs.patterns import Regex
 from configs.strict import Strict
@@ -53,16 +53,24 @@ class Json(Strict):
     """Broken by an answer that is not JSON, or not JSON of this schema."""
 
     kind: Literal["json"]
-    json_schema: dict[str, Any] = Field(default_factory=dict, description="{}: any JSON")
+    json_schema: dict[str, JsonValue] = Field(default_factory=dict, description="{}: any JSON")
 
     @field_validator("json_schema")
     @classmethod
-    def _is_a_schema(cls, schema: dict[str, Any]) -> dict[str, Any]:
+    def _is_a_schema(cls, schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
         try:
             jsonschema.validators.validator_for(schema).check_schema(schema)
         except jsonschema.SchemaError as error:
             place = ".".join(map(str, error.absolute_path)) or "its root"
             raise ValueError(f"not a JSON Schema, at {place}: {error.message}") from None
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:  # not all are caught there
+            raise ValueError(f"not a JSON Schema: {error}") from None
         return schema
 
 

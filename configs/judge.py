@@ -4,9 +4,9 @@ Requests and answers of users go to this endpoint, as far as the gateway's redac
 bounded per tick and per release. Its key comes from the environment, never from a file.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, JsonValue, field_validator
 
 from configs.routing import FULL_BP
 from configs.strict import Strict
@@ -51,14 +51,14 @@ class Judge(Strict):
     concurrent_questions: int = Field(4, ge=1, le=64)
     timeout_s: float = Field(30.0, gt=0, le=600, description="of one question")
     max_tokens: int = Field(64, ge=1, le=100_000, description="of its reply; a model that thinks first needs more")
-    parameters: dict[str, Any] = Field(
+    parameters: dict[str, JsonValue] = Field(
         default_factory=dict,
         description="also sent with each question, e.g. response_format; null takes one away, e.g. temperature: null",
     )
 
     @field_validator("parameters")
     @classmethod
-    def _leaves_ours(cls, given: dict[str, Any]) -> dict[str, Any]:
+    def _leaves_ours(cls, given: dict[str, JsonValue]) -> dict[str, JsonValue]:
         if taken := sorted(OURS & given.keys()):
             raise ValueError(f"{', '.join(taken)} cannot be set here -> leave it out")
         return given

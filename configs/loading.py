@@ -4,10 +4,10 @@ import difflib
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from configs.errors import ConfigError, Problem
+from configs.yaml_text import read_mapping
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -22,7 +22,13 @@ def load(path: Path, model: type[M]) -> M:
 
 def check(path: Path, model: type[M]) -> tuple[M | None, list[Problem]]:
     """The model, or None and all that is wrong with the file."""
-    data, problem = _read(path)
+    text, problem = read_text(path)
+    return (None, [problem]) if problem is not None else check_text(text, path, model)
+
+
+def check_text(text: str, path: Path, model: type[M]) -> tuple[M | None, list[Problem]]:
+    """As `check`, for a file's text that was read, and perhaps filled in, already."""
+    data, problem = read_mapping(text, str(path))
     if problem is not None:
         return None, [problem]
     try:
@@ -42,41 +48,18 @@ def _causes(error: ValidationError) -> list[Any]:
     ]
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, but a key that is given twice is an error instead of a silent loss."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """As yaml's; raises ConstructorError at the second of two equal keys."""
-        seen = set()
-        for key, _ in node.value:
-            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
-            if isinstance(key.value, str):
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _read(path: Path) -> tuple[Any, Problem | None]:
+def read_text(path: Path) -> tuple[str, Problem | None]:
+    """A file's text, or "" and why it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8"), None
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         hint = f"the folder holds: {', '.join(near)}" if near else f"there is no folder {path.parent}"
-        return None, Problem(str(path), "the file does not exist", hint)
+        return "", Problem(str(path), "the file does not exist", hint)
     except UnicodeDecodeError as error:
-        return None, Problem(str(path), f"not UTF-8 at byte {error.start}", "save the file as UTF-8")
+        return "", Problem(str(path), f"not UTF-8 at byte {error.start}", "save the file as UTF-8")
     except OSError as error:
-        return None, Problem(str(path), f"cannot be read: {error.strerror}")
-    try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506  it is a SafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}: line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
-        return None, Problem(where, f"not valid YAML: {getattr(error, 'problem', None) or error}")
-    if not isinstance(data, dict):
-        found = {type(None): "nothing", list: "a list"}.get(type(data), repr(data))
-        return None, Problem(str(path), f"expected a mapping (key: value), found {found}")
-    return data, None
+        return "", Problem(str(path), f"cannot be read: {error.strerror}", "name a file that this user may read")
 
 
 def _explain(path: Path, model: type[BaseModel], item: Any) -> Problem:

@@ -1,5 +1,6 @@
 """One folder of YAML files that together say how a route's adapter is built and released."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class Project:
 
 def load_project(folder: Path) -> Project:
     """All files of a folder. Raises one ConfigError with the problems of all of them."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike is_dir, False for too long a name or a closed folder
         near = sorted(p.parent.name for p in Path("configs").glob("*/rollout.yaml"))
         raise ConfigError(f"there is no folder {folder}", cure=f"known here: {', '.join(near) or 'none'}")
     head, folders, problems = _chain(folder)
@@ -69,7 +70,7 @@ def load_project(folder: Path) -> Project:
     known = FILES | OPTIONAL
     files = {name: _file(folders, name) for name in known}
     absent = OPTIONAL if not problems else known  # which files stand in for missing ones is not known then
-    files = {name: path for name, path in files.items() if name not in absent or path.exists()}
+    files = {name: path for name, path in files.items() if name not in absent or os.path.exists(path)}
     for name, path in files.items():
         parts[name], found = check(path, known[name])
         problems += found
@@ -84,11 +85,13 @@ def load_project(folder: Path) -> Project:
 
 def _head(folder: Path) -> tuple[ProjectFile, list[Problem]]:
     path = folder / "project.yaml"
-    if not path.exists():
+    if not os.path.exists(path):
         return ProjectFile(route=None, extends=None), []
     head, problems = check(path, ProjectFile)
-    if head is not None and head.extends is not None and not (folder / head.extends).is_dir():
-        problems.append(Problem(f"{path}: extends", f"there is no folder {folder / head.extends}"))
+    if head is not None and head.extends is not None and not os.path.isdir(folder / head.extends):
+        near = ", ".join(sorted(p.parent.name for p in folder.parent.glob("*/model.yaml")))
+        cure = f"folders beside this one: {near or 'none'}"
+        problems.append(Problem(f"{path}: extends", f"there is no folder {folder / head.extends}", cure))
     return head or ProjectFile(route=None, extends=None), problems
 
 
@@ -110,7 +113,7 @@ def _chain(folder: Path) -> tuple[ProjectFile, list[Path], list[Problem]]:
 def _file(folders: list[Path], name: str) -> Path:
     """The nearest folder that has it; the first, where none has."""
     paths = [folder / f"{name}.yaml" for folder in folders]
-    return next((path for path in paths if path.exists()), paths[0])
+    return next((path for path in paths if os.path.exists(path)), paths[0])
 
 
 def _disagreements(files: dict[str, Path], parts: dict[str, Any]) -> list[Problem]:

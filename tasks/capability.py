@@ -5,6 +5,7 @@ each task and model, and per-sample values are kept, because comparisons are pai
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
+from pydantic import BaseModel, Field
 
 from configs.canonical import digest_bytes, digest_of
 from configs.errors import ConfigError, Problem, SlipwayError
 from configs.evals import Capability
+from configs.loading import check_text, read_text
 from delivery.clients.fresh_folder import fresh_folder
 from delivery.progress import Progress
 from evals.report import SampleScore
 from tasks import child
 
 SHIPPED = Path(__file__).parent.parent / "evals" / "capability"
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 Answers = list[dict[str, Any]]  # one a question: {"id", "values": {metric: number}, "output"}
 
@@ -42,45 +46,59 @@ def task_version(entry: Capability, shipped: TaskFile | None) -> str:
     return digest_of({"task": entry.task, "limit": entry.limit, "content": content, "lm_eval": version("lm_eval")})
 
 
+class _DatasetKwargs(BaseModel):
+    data_files: dict[str, str] = Field(default_factory=dict)
+
+
+class _Task(BaseModel):
+    """Of a shipped task what is looked at here; lm-eval knows the rest."""
+
+    task: str
+    dataset_kwargs: _DatasetKwargs = _DatasetKwargs()
+
+
 def shipped_tasks(names: Sequence[str], environment: Mapping[str, str], folder: Path = SHIPPED) -> dict[str, TaskFile]:
-    """Those of the tasks that the project ships, by name; ConfigError when their data is not there."""
+    """Those of the tasks that the project ships, by name; ConfigError when one is wrong, or its data is not there."""
     found: dict[str, TaskFile] = {}
     problems: list[Problem] = []
     for path in sorted(folder.glob("*.yaml")):
         if path.stem in names:
-            text, missing = _filled_in(path, environment)
-            problems += missing
-            if not missing:
-                found[path.stem] = TaskFile(text, _content_version(path, text))
+            task, wrong = _shipped(path, environment)
+            problems += wrong
+            if task is not None:
+                found[path.stem] = task
     if problems:
         raise ConfigError(f"{len(problems)} problem(s) in the capability tasks", problems=problems)
     return found
 
 
+def _shipped(path: Path, environment: Mapping[str, str]) -> tuple[TaskFile | None, list[Problem]]:
+    text, problems = _filled_in(path, environment)
+    task, wrong = (None, []) if problems else check_text(text, path, _Task)
+    if task is None:
+        return None, problems + wrong
+    if task.task != path.stem:
+        cure = f"task: {path.stem}"
+        return None, [Problem(f"{path}: task", f"lm-eval would find {task.task!r}, not the file's name", cure)]
+    files = [Path(name) for name in task.dataset_kwargs.data_files.values()]
+    if missing := [file for file in files if not os.path.isfile(file)]:
+        cure = f"put the data there, or take {path.stem} out of evals.yaml"
+        return None, [Problem(str(path), f"the data file {file} does not exist", cure) for file in missing]
+    data = [digest_bytes(file.read_bytes()) for file in files]
+    return TaskFile(text, digest_of({"yaml": digest_bytes(path.read_bytes()), "data": data})), []
+
+
 def _filled_in(path: Path, environment: Mapping[str, str]) -> tuple[str, list[Problem]]:
     known = {**environment, "TASK_FOLDER": str(path.parent.resolve())}
-    text = path.read_text(encoding="utf-8")
-    missing = sorted({name for name in re.findall(r"\$\{(\w+)\}", text) if name not in known})
-    if missing:
-        cure = f"set {missing[0]} to the folder of the data, or take {path.stem} out of evals.yaml"
-        return "", [Problem(str(path), f"${{{name}}} is not set", cure) for name in missing]
-    text = re.sub(r"\$\{(\w+)\}", lambda match: known[match[1]], text)
-    files = [Path(name) for name in _data_files(text)]
-    return text, [
-        Problem(str(path), f"the data file {file} does not exist", "see where the data lies")
-        for file in files
-        if not file.is_file()
-    ]
-
-
-def _data_files(text: str) -> list[str]:
-    files: dict[str, str] = yaml.safe_load(text).get("dataset_kwargs", {}).get("data_files", {})
-    return list(files.values())
-
-
-def _content_version(path: Path, text: str) -> str:
-    data = [digest_bytes(Path(file).read_bytes()) for file in _data_files(text)]
-    return digest_of({"yaml": digest_bytes(path.read_bytes()), "data": data})
+    text, problem = read_text(path)
+    if problem is not None:
+        return "", [problem]
+    missing = sorted({name for name in _VARIABLE.findall(text) if name not in known})
+    cure = f"set {', '.join(missing)} to the folder of the data, or take {path.stem} out of evals.yaml"
+    return (
+        _VARIABLE.sub(lambda match: known.get(match[1], ""), text),
+        [Problem(str(path), f"${{{name}}} is not set", cure) for name in missing],
+    )
 
 
 def ask(

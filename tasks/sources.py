@@ -33,9 +33,9 @@ def locate(source: Source, folder: Path, index: int) -> Path:
                 cure=f"export {name}=<the folder that holds {text.partition('}/')[2] or 'the data'}>",
             )
     path = folder / _VARIABLE.sub(lambda match: os.environ[match[1]], text)
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        near = sorted(p.name for p in path.parent.iterdir() if p.is_file())[:10] if path.parent.is_dir() else []
+    if not os.path.isfile(path):  # unlike is_file, False for a name that is too long
+        what = "is a folder, not a file" if os.path.isdir(path) else "does not exist"
+        near = sorted(p.name for p in path.parent.iterdir() if p.is_file())[:10] if os.path.isdir(path.parent) else []
         holds = f"{path.parent} holds: {', '.join(near) or 'no files'}" if near else f"there is no folder {path.parent}"
         raise SlipwayError(f"the dataset file {path} {what}", where=where, cure=f"correct the path; {holds}")
     if path.suffix not in (".jsonl", ".parquet"):

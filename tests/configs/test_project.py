@@ -112,6 +112,7 @@ def test_folders_that_extend_each_other_are_told_so(folder, tmp_path):
     ("content", "message"),
     [
         ("extends: ../nowhere\n", r"project.yaml: extends: there is no folder"),
+        (f"extends: {'a' * 300}\n", r"there is no folder(?s:.)*beside this one: tutor"),
         ("extend: ../tutor\n", r"project.yaml: extend: unknown key(?s:.)*did you mean 'extends'"),
         ("route: My Route\nextends: ../tutor\n", r"project.yaml: route: "),
     ],

@@ -45,6 +45,33 @@ def test_missing_data_is_told_with_the_variable_and_the_cure(tmp_path: Path) -> 
         shipped_tasks(["local_piqa"], {"SLIPWAY_DATA": str(tmp_path)})
 
 
+@pytest.mark.parametrize(
+    ("content", "where", "what", "cure"),
+    [
+        (b"task: own\ndataset_kwargs:\n", "own.yaml: dataset_kwargs", "found None", ""),
+        (b"task: own\ndataset_kwargs: {data_files: [a]}\n", "own.yaml: dataset_kwargs.data_files", "found ['a']", ""),
+        (b"task: own\ndataset_kwargs: {data_files: {test: [a]}}\n", "own.yaml: dataset_kwargs.data_files.test", "", ""),
+        (b"task: own\ndoc_to_text: {{query}}\n", "own.yaml: line 2, column 15", "cannot be a key", "in quotes"),
+        (b"task: own\ndoc_to_text: !function own.text\n", "own.yaml: line 2, column 14", "!function", ""),
+        (b"task: [own\n", "own.yaml: line 2", "not valid YAML", "in quotes"),
+        (b"task: other\n", "own.yaml: task", "'other'", "task: own"),
+        (b"- own\n", "own.yaml", "found a list", "`key: value`"),
+        (b"task: \xff\n", "own.yaml", "not UTF-8 at byte 6", "save the file as UTF-8"),
+        (b"task: own\ndataset_path: ${NOWHERE}\n", "own.yaml", "${NOWHERE} is not set", "set NOWHERE to the folder"),
+    ],
+)
+def test_a_wrong_task_file_is_told_with_the_place_and_the_cure(
+    tmp_path: Path, content: bytes, where: str, what: str, cure: str
+) -> None:
+    (tmp_path / "own.yaml").write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        shipped_tasks(["own"], {}, tmp_path)
+    [problem] = caught.value.problems
+    assert problem.where.startswith(str(tmp_path / where))
+    assert what in problem.what
+    assert cure in problem.cure
+
+
 def test_a_version_follows_task_limit_and_data_but_not_the_datas_place(tmp_path: Path) -> None:
     def version(folder: Path, limit: int | None = None, extra: str = "") -> str:
         folder.mkdir(exist_ok=True)
