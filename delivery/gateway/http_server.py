@@ -27,6 +27,11 @@ LINGER_S = 2.0  # for what a client is still sending when it has got its answer
 CANCEL_S = 1.0  # for handlers to come to their end when the server closes
 CONNECTIONS_WAITING = 1024
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+USUAL_NAMES = """
+    Host User-Agent Accept Accept-Encoding Accept-Language Authorization Connection Content-Length Content-Type
+    Transfer-Encoding Expect X-Request-Id
+"""
+NAMES = {form.encode(): name.lower() for name in USUAL_NAMES.split() for form in (name, name.lower())}
 Handler = Callable[[Request], Awaitable[Response | None]]  # None: it has sent its answer itself
 
 
@@ -96,7 +101,8 @@ class _Connection(asyncio.Protocol):
         self._waiting: deque[Request] = deque()
         self._answering: Request | None = None
         self._closes = False  # the answer under way is the last one
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None  # one for all its requests: one for each costs too much
+        self._idle: asyncio.Future[None] | None = None  # what it waits for when there is nothing to answer
         self._quiet_since: float | None = None  # monotonic seconds; None while an answer is made
         self.must_wait: asyncio.Future[None] | None = None
 
@@ -170,7 +176,7 @@ class _Connection(asyncio.Protocol):
         self._head_bytes += len(name) + len(value)
         if self._reading is not None and self._head_bytes <= HEAD_LIMIT:
             text = value.decode("utf-8", "surrogateescape")
-            self._reading.headers.setdefault(name.decode("latin-1").lower(), text)
+            self._reading.headers.setdefault(NAMES.get(name) or name.decode("latin-1").lower(), text)
 
     def on_headers_complete(self) -> None:
         request = self._reading
@@ -215,54 +221,70 @@ class _Connection(asyncio.Protocol):
 
     def _enqueue(self, request: Request) -> None:
         self._waiting.append(request)
-        if self._answering is None:
-            self._next()
+        if self._answering is None and len(self._waiting) == 1:
+            self._wake()
         elif not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
+
+    def _wake(self) -> None:
+        self._quiet_since = None
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._answer_all())
+        elif self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     def _listen(self) -> None:
         if self._is_paused:
             self._is_paused = False
             self._transport.resume_reading()
 
-    def _next(self) -> None:
-        self._answering, self._quiet_since = self._waiting.popleft(), None
-        self._task = asyncio.get_running_loop().create_task(self._answer(self._answering))
-        if not self._waiting:
-            self._listen()
+    async def _answer_all(self) -> None:
+        while True:
+            request = self._answering = self._waiting.popleft()
+            if not self._waiting:
+                self._listen()
+            goes_on = await self._answer(request)
+            self._answering = None
+            if self._waiting and goes_on:
+                continue
+            self._quiet_since = time.monotonic()
+            if not goes_on:
+                return
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
 
-    async def _answer(self, request: Request) -> None:
+    async def _answer(self, request: Request) -> bool:
+        """Whether another request may follow."""
         try:
             response = request.refusal or await self._server.handle(request)
         except ConnectionResetError:
             self.abort()
-            return
+            return False
         except Exception:
             log.exception("a request broke the gateway's own code", extra={"path": request.path})
             response = ApiError(500, "The gateway failed.", code="internal_error", kind="server_error").response()
-        self._task = None
         sending = request.sending
         if sending is None and response is not None:
             head = self.begin(response.status, response.headers, len(response.body))
             self._transport.write(head if request.method == "HEAD" else head + response.body)
         elif sending is None or not sending.is_ended:
             self.abort()
-            return
-        self._go_on(request)
+            return False
+        if self._closes:
+            self._end(is_read=request.is_whole)
+        return not self._closes
 
-    def _go_on(self, request: Request) -> None:
-        self._answering, self._quiet_since = None, time.monotonic()
-        if self._closes and request.is_whole:
+    def _end(self, *, is_read: bool) -> None:
+        """No other answer follows. Closed with data unread, the connection would be reset, and the answer lost."""
+        if is_read:
             self._transport.close()
-        elif self._closes:  # closed with data unread, the connection would be reset, and the answer lost
-            self._is_deaf = True
-            self._listen()
-            if self._transport.can_write_eof():
-                self._transport.write_eof()
-            asyncio.get_running_loop().call_later(LINGER_S, self.abort)
-        elif self._waiting:
-            self._next()
+            return
+        self._is_deaf = True
+        self._listen()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_S, self.abort)
 
     # What answers need
 
@@ -300,10 +322,10 @@ class _Connection(asyncio.Protocol):
 
     def leave(self) -> "asyncio.Task[None] | None":
         """Ends it in an orderly way; an answer that is under way is cancelled, and its task returned."""
-        task = self._task
-        if task is None:
+        if self._answering is None:
             self._transport.close()
         else:
-            task.cancel()
             self._transport.abort()
-        return task
+        if self._task is not None:
+            self._task.cancel()
+        return self._task

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 
@@ -15,6 +14,7 @@ from delivery.gateway.chat import Call, check_policy, named_user, parse, user_ke
 from delivery.gateway.endpoints import Endpoint
 from delivery.gateway.http_messages import BodyBrokenError, BodyTooLargeError, Request, Response
 from delivery.gateway.http_server import Handler
+from delivery.gateway.ids import Ids
 from delivery.gateway.keys import Client, Keys
 from delivery.gateway.metrics import Metrics
 from delivery.gateway.mirror import Mirror
@@ -48,6 +48,7 @@ class Proxy:
     body_timeout_s: float = 30.0
     write_timeout_s: float = 60.0
     is_draining: bool = False
+    ids: Ids = field(default_factory=Ids)
 
     def at(self, endpoint: Endpoint) -> Handler:
         """The handler of this endpoint."""
@@ -59,7 +60,7 @@ class Proxy:
 
     async def _handle(self, http: Request, endpoint: Endpoint) -> Response | None:
         """Answers, or says in OpenAI's shape why not."""
-        request_id = secrets.token_hex(12)
+        request_id = self.ids.next()
         client = None
         try:
             if len(self.attempts.in_flight) >= self.max_in_flight:

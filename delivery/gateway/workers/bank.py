@@ -56,7 +56,7 @@ class Bank:
             now = self._monotonic()
             wait_s = budget.wait_s(1, now)
             if not wait_s:
-                requests = max(1, int(budget.level) // self._lots)
+                requests = max(1, budget.whole(now) // self._lots)
                 budget.spend(requests, now)
         if slot:
             most, lent = client.key.concurrent_requests, self._slots[name]
