@@ -67,6 +67,19 @@ class DatasetVersion(Strict):
     folder: Path
     manifest: Manifest
 
+    def render(self) -> str:
+        """For the terminal: what became of the rows, and where those lie that were not kept."""
+        found = self.manifest
+        rejected = sum(found.rejected.values())
+        reasons = ", ".join(f"{rows} {reason}" for reason, rows in found.rejected.items())
+        text = (
+            f"dataset {found.name} {short(self.digest)}: {found.read} rows read, {found.kept} kept "
+            f"({found.parts['train'].rows} for training, {found.parts['holdout'].rows} held out), "
+            f"{found.duplicates} duplicates, {rejected} rejected{f' ({reasons})' if reasons else ''}"
+        )
+        lost = rejected + found.duplicates
+        return f"{text}\n  these {lost} with their reasons: {self.folder / 'rejected.jsonl'}" if lost else text
+
 
 @dataclass(frozen=True)
 class RawRow:

@@ -16,7 +16,7 @@ from delivery.dataset import DatasetVersion
 from delivery.gate import GateDecision, judge
 from evals.report import EvalReport
 from evals.tables import compare, failures
-from flows.reporting import follow, picture, show_markdown, show_table
+from flows.reporting import follow, log, picture, show_markdown, show_table
 from tasks import bundle as bundles
 from tasks import dataset as datasets
 from tasks import evals, model, training
@@ -29,7 +29,7 @@ class BuildOutcome(Strict):
     """What a build came to. A bundle that the gate refused is kept, and cannot be released."""
 
     bundle: str
-    dataset: str
+    dataset: DatasetVersion
     adapter: str
     trained: bool  # False: this very adapter had been trained before
     gate: GateDecision
@@ -42,10 +42,10 @@ class BuildOutcome(Strict):
         return self.gate.passed
 
     def render(self) -> str:
-        """For the terminal: scores, the gate's findings, and the digest to release."""
+        """For the terminal: what became of the rows, scores, the gate's findings, and the digest to release."""
         verdict = "may be released" if self.passed else "REFUSED by the eval gate"
         findings = "\n".join(f"  {f.verdict:5} {f.sentence} ({f.limit})" for f in self.gate.findings)
-        return f"{compare(self.reports)}\n{findings}\nbundle {self.bundle}: {verdict}"
+        return f"{self.dataset.render()}\n\n{compare(self.reports)}\n{findings}\nbundle {self.bundle}: {verdict}"
 
 
 @flow(name="build", flow_run_name="build-{project}")
@@ -74,7 +74,7 @@ def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> Buil
     bundle = package(settings, base, version, trained, reports["candidate"], decision, home)
     outcome = BuildOutcome(
         bundle=bundle.digest,
-        dataset=version.digest,
+        dataset=version,
         adapter=trained.adapter.digest,
         trained=not trained.skipped,
         gate=decision,
@@ -97,6 +97,7 @@ def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
     version = datasets.build_dataset(
         project.dataset, project.dataset_folder, base, project.prompts.adapter, home, follow("dataset")
     )
+    log(version.render())
     manifest = version.manifest
     counts = {"read": manifest.read, "kept": manifest.kept, "duplicates": manifest.duplicates, **manifest.rejected}
     parts = [{"what": name, "rows": count} for name, count in counts.items()]

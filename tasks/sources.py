@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from configs.errors import SlipwayError, require_all
 from delivery.dataset import RawRow
 
 _OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+SHOWN_CHARS = 80
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -69,55 +71,84 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
 
 
 def read_rows(path: Path, reader: str, name: str) -> list[RawRow]:
-    """All rows of one file. Rows that cannot be read carry their fault; a file without a readable row is refused."""
+    """All rows of one file. Rows that cannot be read carry their fault.
+
+    A file without a readable row is refused, and so is one that ends in the middle of a row: what else of it is missing
+    cannot be told.
+    """
     try:
-        start = path.open("rb").read(4)
-        rows = list(_parquet(path, reader, name) if path.suffix == ".parquet" else _jsonl(path, reader, name))
+        content = b"" if path.suffix == ".parquet" else path.read_bytes()
+        rows = list(_parquet(path, reader, name) if path.suffix == ".parquet" else _jsonl(content, reader, name))
     except OSError as error:
         raise SlipwayError(f"cannot read {path}: {error.strerror or error}", cure="check the file") from error
     if not rows:
         raise SlipwayError(
             f"{path} has no rows ({path.stat().st_size} bytes)", cure="write the data again, or drop this source"
         )
+    if path.suffix == ".jsonl":
+        _refuse_other_encoding(path, content, rows)
+        _refuse_half(path, content, rows)
+    return rows
+
+
+def _refuse_other_encoding(path: Path, content: bytes, rows: Sequence[RawRow]) -> None:
     first = rows[0]
     readable = [row for row in rows if row.fault is None or row.fault[0] != "not-utf8"]
-    if path.suffix == ".jsonl" and (not readable or start.startswith(_OTHER_ENCODINGS)):
+    if not readable or content.startswith(_OTHER_ENCODINGS):
         raise SlipwayError(
             f"{path} is not UTF-8: {len(rows) - len(readable)} of {len(rows)} lines cannot be decoded",
             where=f"{path}: row {first.number}: {first.fault[1] if first.fault else ''}",
             cure=f"convert it, e.g. iconv -f UTF-16 -t UTF-8 {path.name}; unpack it first if it is compressed",
         )
-    return rows
 
 
-def _jsonl(path: Path, reader: str, name: str) -> Iterator[RawRow]:
+def _refuse_half(path: Path, content: bytes, rows: Sequence[RawRow]) -> None:
+    """A last line that is only the beginning of a row. Where no row is JSON, the file is of another kind instead."""
+    last = content.rpartition(b"\n")[2]
+    if not _is_half(last) or (len(rows) > 1 and all(row.fault for row in rows)):
+        return
+    shown = last.decode("utf-8", "backslashreplace")
+    shown = shown if len(shown) <= SHOWN_CHARS else f"{shown[: SHOWN_CHARS // 2]} ... {shown[-SHOWN_CHARS // 2 :]}"
+    raise SlipwayError(
+        f"{path} is truncated: it ends in the middle of row {rows[-1].number}, after {len(rows) - 1} whole ones",
+        where=f"{path}: row {rows[-1].number}: {len(last)} bytes without a line end, which are no JSON: {shown}",
+        cure="fetch or write the file again: rows may be missing behind it; to do without them on purpose, remove the "
+        f"half line: sed -i '$d' {shlex.quote(str(path))}",
+    )
+
+
+def _is_half(line: bytes) -> bool:
+    try:
+        json.loads(line.decode("utf-8") or "0")
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
+    except json.JSONDecodeError:
+        return bool(line.strip())
+    except RecursionError:
+        return False
+    return False
+
+
+def _jsonl(content: bytes, reader: str, name: str) -> Iterator[RawRow]:
     """Line by line: the `datasets` library's own JSON reader gives a whole file up at its first bad line."""
-    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    lines = content.split(b"\n")
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if line.strip():
-            yield _parsed(line, RawRow(name, number, reader, None), unfinished=number == len(lines))
+            data, fault = _parsed(line)
+            yield RawRow(name, number, reader, data, fault)
 
 
-def _parsed(line: bytes, row: RawRow, *, unfinished: bool) -> RawRow:
-    fault = None
+def _parsed(line: bytes) -> tuple[Any, tuple[str, str] | None]:
     try:
         text = line.decode("utf-8").removesuffix("\r")
     except UnicodeDecodeError as error:
-        data: Any = line.decode("utf-8", "backslashreplace")
-        return RawRow(
-            row.source, row.number, row.reader, data, ("not-utf8", f"byte {error.start} is {line[error.start]:#04x}")
-        )
+        fault = ("not-utf8", f"byte {error.start} is {line[error.start]:#04x}")
+        return line.decode("utf-8", "backslashreplace"), fault
     try:
         data = json.loads(text)
         canonical_json(data)  # refuses NaN and halves of surrogate pairs, which could not be written again
     except (ValueError, RecursionError) as error:
-        data = text
-        if unfinished:
-            fault = ("truncated", f"the file ends in the middle of this row: {error}")
-        else:
-            fault = ("not-json", str(error))
-    return RawRow(row.source, row.number, row.reader, data, fault)
+        return text, ("not-json", str(error))
+    return data, None
 
 
 def _parquet(path: Path, reader: str, name: str) -> Iterator[RawRow]:

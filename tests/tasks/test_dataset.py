@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -82,6 +83,14 @@ def test_a_version_holds_both_parts_and_says_how_it_came_about(build, tmp_path):
     assert len({row["id"] for row in rows}) == 15
 
 
+def test_a_version_says_in_two_lines_what_became_of_the_rows_and_where_the_rejected_ones_lie(build):
+    first, second = build(lines(*ROWS, ROWS[3], chat("", "x"), b"{", chat("", "y"))).render().splitlines()
+    assert "24 rows read, 20 kept (15 for training, 5 held out), 1 duplicates, 3 rejected" in first
+    assert first.endswith("(2 empty-content, 1 not-json)")
+    assert Path(second.partition("reasons: ")[2]).read_text().count("\n") == 4
+    assert build(lines(*ROWS)).render().endswith("5 held out), 0 duplicates, 0 rejected")
+
+
 def test_rejected_rows_keep_their_number_source_reason_and_content(build):
     version = build(lines(*ROWS[:4], ROWS[0], b"{broken", b'{"messages": "\xff"}', *ROWS[4:], chat("q", "w " * 900)))
     assert [(r["row"], r["source"], r["reason"]) for r in rejected(version)] == [
@@ -96,9 +105,50 @@ def test_rejected_rows_keep_their_number_source_reason_and_content(build):
     assert "912 tokens" in rejected(version)[3]["detail"]
 
 
-def test_a_truncated_last_line_costs_one_row_and_says_so(build):
-    version = build(lines(*ROWS) + b'{"messages": [{"role": "us')
-    assert [(r["row"], r["reason"]) for r in rejected(version)] == [(21, "truncated")]
+@pytest.mark.parametrize(
+    ("half", "shown"),
+    [
+        (
+            b'{"messages": [{"role": "us',
+            r"26 bytes without a line end, which are no JSON: \{\"messages\": \[\{\"role\": \"us",
+        ),
+        (lines(chat("Cut?", "é" * 60))[:-1].replace(b"\\u00e9", "é".encode())[:-40], r"\.\.\. é+\n"),
+        ('{"messages": "é'.encode()[:-1], r"\\xc3"),
+        (b'"abc', r'no JSON: "abc'),
+    ],
+    ids=["short", "long", "in a character", "text"],
+)
+def test_a_file_that_ends_in_the_middle_of_a_row_is_truncated_however_many_rows_may_be_rejected(
+    build, tmp_path, half, shown
+):
+    with pytest.raises(SlipwayError, match=r"rows.jsonl is truncated(?s:.)*row 21, after 20 whole ones") as caught:
+        build(lines(*ROWS) + half, max_rejected_share=1)
+    assert re.search(shown, str(caught.value))
+    assert "sed -i '$d'" in caught.value.cure
+    assert left_behind(tmp_path) == []
+
+
+def test_a_file_with_one_row_may_be_truncated_too(build):
+    with pytest.raises(SlipwayError, match=r"is truncated: it ends in the middle of row 1, after 0 whole ones"):
+        build(lines(ROWS[0])[:40])
+
+
+def test_without_its_half_line_the_file_is_whole_again(build, tmp_path):
+    path = tmp_path / "data" / "rows.jsonl"
+    with pytest.raises(SlipwayError, match="truncated") as caught:
+        build(lines(*ROWS)[:-20])
+    subprocess.run(caught.value.cure.partition("half line: ")[2], shell=True, check=True)
+    assert build(path.read_bytes()).manifest.kept == 19
+
+
+def test_an_indented_array_is_not_called_truncated(build):
+    with pytest.raises(SlipwayError, match=r"rows of rows.jsonl are unusable(?s:.)*row 1: not-json"):
+        build(json.dumps(ROWS, indent=1).encode())
+
+
+def test_a_whole_last_line_that_is_bad_costs_one_row(build):
+    version = build(lines(*ROWS) + b'{"messages": \n')
+    assert [(r["row"], r["reason"]) for r in rejected(version)] == [(21, "not-json")]
 
 
 def test_a_last_line_without_newline_a_byte_order_mark_and_blank_lines_are_fine(build):
@@ -226,9 +276,15 @@ def test_a_file_of_another_kind_is_refused_by_its_suffix(build):
         build(b"a,b", name="rows.csv")
 
 
-def test_a_broken_parquet_file_is_named(build):
-    with pytest.raises(SlipwayError, match=r"rows.parquet cannot be read as parquet"):
-        build(b"hello", name="rows.parquet")
+@pytest.mark.parametrize("left", [0, 4, 5, 300, -200, -8, -4, -1])
+def test_a_parquet_file_that_is_cut_anywhere_is_refused(build, tmp_path, left):
+    import datasets
+
+    whole = tmp_path / "whole.parquet"
+    datasets.Dataset.from_list(ROWS).to_parquet(whole)
+    with pytest.raises(SlipwayError, match=r"rows.parquet cannot be read as parquet(?s:.)*it may be truncated"):
+        build(whole.read_bytes()[:left], name="rows.parquet")
+    build(whole.read_bytes(), name="rows.parquet")
 
 
 def test_a_path_may_come_from_the_environment(build, tmp_path, monkeypatch):
