@@ -1,8 +1,10 @@
 """What the gateway writes down of the requests that pass it: how many, with or without text, and for how long."""
 
+import re
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from configs.patterns import Regex
 from configs.strict import Strict
@@ -12,7 +14,16 @@ class Redaction(Strict):
     """What is put in a pattern's place before a text is written."""
 
     pattern: Regex = Field(description="a regular expression")
-    replacement: str = "[redacted]"
+    replacement: str = Field("[redacted]", description="a \\1 in it is the pattern's first group")
+
+    @model_validator(mode="after")
+    def _can_be_put_in(self) -> Self:
+        try:
+            re.compile(f"{self.pattern}\n|").sub(self.replacement, "")  # the empty text matches now
+        except (re.error, IndexError) as error:
+            what = f"replacement {self.replacement!r} cannot stand for pattern {self.pattern!r}: {error}"
+            raise ValueError(f"{what} -> name a group that the pattern has, and write a backslash as \\\\") from None
+        return self
 
 
 USUAL = (

@@ -30,19 +30,22 @@ TYPES = {
     "whole": pyarrow.int32(),
     "flag": pyarrow.bool_(),
 }
+TEXTS = ("prompt", "answer", "comment")
+MISFITS = (pyarrow.ArrowException, OverflowError, TypeError, ValueError)
 Row = dict[str, Any]  # by column; times are UNIX seconds
 
 
 class LogFiles:
-    """One writer's files in a folder. Raises OSError or pyarrow.ArrowException; the rows in hand are lost then."""
+    """One writer's files in a folder. Raises OSError or pyarrow.ArrowException: `abandon` what is unsaved then."""
 
     def __init__(self, folder: Path, limits: TrafficLog, name: str):
         self._folder = folder
         self._limits = limits
         self._name = name
-        self.unsaved = 0  # rows that no closed file holds
+        self.lost = 0  # rows that no file will ever hold
         self._count = 0
-        self._rows: list[Row] = []
+        self._rows: list[Row] = []  # in hand
+        self._in_file = 0  # rows that the open file holds
         self._text = 0
         self._detectors: frozenset[str] = frozenset()
         self._file: BinaryIO | None = None
@@ -59,14 +62,16 @@ class LogFiles:
                 part.unlink()
                 log.warning("removed what a killed gateway had not closed", extra={"file": str(part)})
 
-    def write(self, rows: Sequence[Row], now: float) -> None:
-        """Takes rows in; they are on disk under a final name when their file is closed. `now`: UNIX seconds."""
+    def write(self, rows: Iterable[Row], now: float) -> None:
+        """Takes rows in; they are on disk under a final name when their file is closed. `now`: UNIX seconds.
+
+        A row that does not fit its columns is lost alone.
+        """
         for row in rows:
             if self._file is None and not self._rows:
                 self._since = now
             self._rows.append(row)
-            self.unsaved += 1
-            self._text += sum(len(row.get(name) or "") for name in ("prompt", "answer", "comment"))
+            self._text += sum(len(row.get(name) or "") for name in TEXTS)
             if len(self._rows) >= ROWS_AT_ONCE or self._text >= TEXT_AT_ONCE:
                 self._write_group(now)
         self.rotate(now)
@@ -82,6 +87,9 @@ class LogFiles:
     def close(self, now: float) -> None:
         """Gives the open file its final name, and removes what is beyond the limits."""
         self._write_group(now)
+        self._close_file(now)
+
+    def _close_file(self, now: float) -> None:
         if self._file is None or self._writer is None:
             return
         self._writer.close()
@@ -90,12 +98,13 @@ class LogFiles:
         os.replace(self._part, self._part.with_name(self._part.name.removeprefix(".").removesuffix(".part")))
         self._file.close()
         self._file = self._writer = None
-        self.unsaved = 0
+        self._in_file = 0
         self._tidy(now)
 
     def abandon(self) -> None:
-        """Gives up the open file and the rows in hand."""
-        self._rows, self._text, self.unsaved = [], 0, 0
+        """Gives up the open file and the rows in hand, which are lost."""
+        self.lost += len(self._rows) + self._in_file
+        self._rows, self._text, self._in_file = [], 0, 0
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()
@@ -104,16 +113,29 @@ class LogFiles:
         self._file = self._writer = None
 
     def _write_group(self, now: float) -> None:
-        rows, self._rows, self._text = self._rows, [], 0
-        if not rows:
+        if not self._rows:
             return
-        found = {name for row in rows for name in row if name.startswith(CONTRACT)}
+        found = {name for row in self._rows for name in row if name.startswith(CONTRACT)}
         if not found <= self._detectors:  # a file has one schema
-            self.close(now)
+            self._close_file(now)
             self._detectors |= found
         if self._writer is None:
             self._open(now)
-        self._writer.write_table(_table(rows, self._writer.schema))
+        self._writer.write_table(self._table(self._writer.schema))
+        self._in_file += len(self._rows)
+        self._rows, self._text = [], 0
+
+    def _table(self, schema: Any) -> Any:
+        """The rows in hand, without those that fit no column (a count beyond all measure)."""
+        try:
+            return _table(self._rows, schema)
+        except MISFITS as error:
+            fitting = [row for row in self._rows if _fits(row, schema)]
+            lost = len(self._rows) - len(fitting)
+            log.error("rows that cannot be written are lost", extra={"rows": lost, "cause": str(error)})
+            self._rows = fitting
+            self.lost += lost
+            return _table(fitting, schema)
 
     def _open(self, now: float) -> None:
         began = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S")
@@ -153,6 +175,14 @@ def schema_with(detectors: Iterable[str]) -> Any:
     """The parquet schema: the fixed columns, then a flag for each detector."""
     fixed = [(column.name, TYPES[column.kind]) for column in COLUMNS]
     return pyarrow.schema([*fixed, *((name, TYPES["flag"]) for name in sorted(detectors))])
+
+
+def _fits(row: Row, schema: Any) -> bool:
+    try:
+        _table([row], schema)
+    except MISFITS:
+        return False
+    return True
 
 
 def _table(rows: Sequence[Row], schema: Any) -> Any:

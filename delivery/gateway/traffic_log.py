@@ -1,28 +1,29 @@
 """The traffic log beside the event loop: attempts become rows here, and a thread of its own redacts and writes them.
 
-The loop only puts a row into a bounded queue; when the writer cannot follow, rows are dropped and counted.
+The loop only puts a row into a queue that is bounded in rows and bytes; when the writer cannot follow, rows are
+dropped. Every row that is lost is counted, wherever that happens; one that cannot be written is lost alone.
 """
 
 import logging
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow
 
 from configs.routing import Route
 from configs.traffic_log import TrafficLog
 from delivery.gateway.attempts import Attempt, Given
-from delivery.gateway.log_files import LogFiles, Row
+from delivery.gateway.log_files import TEXTS, LogFiles, Row
 from delivery.gateway.redaction import Redactor
 from delivery.traffic_columns import CONTRACT
 
 log = logging.getLogger("slipway.gateway")
 WAITING_ROWS = 20_000
+WAITING_BYTES = 64 * 2**20  # of texts
 WAKES_S = 0.5
 PROMPT_CHARS = 32_000  # of a prompt's JSON are written
 
@@ -31,17 +32,23 @@ class TrafficWriter:
     """Observes attempts and feedback; `start` and `stop` begin and end its thread."""
 
     def __init__(self, settings: TrafficLog, folder: Path, name: str, wall: Callable[[], float] = time.time):
-        self.counts: Counter[str] = Counter()  # of rows: taken, lost
         self.keeps_text = settings.text
         self._share = settings.share
         self._redactor = Redactor(settings.redact)
         self.folder = settings.folder or folder
         self._files = LogFiles(self.folder, settings, name)
-        self._waiting: deque[Row] = deque()
+        self._waiting: deque[tuple[Row, int]] = deque()  # with the bytes of their texts
+        self._came = self._dropped = self._bytes_in = 0  # the event loop's counts
+        self._spoilt = self._bytes_out = 0  # the thread's: two that count in one place would lose some
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="traffic-log", daemon=True)
         self._wall = wall
-        self._is_failing = False
+        self._is_failing = self._has_told = False
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows `taken` in hand, and those of them that were `lost`."""
+        return {"taken": self._came, "lost": self._dropped + self._spoilt + self._files.lost}
 
     def start(self) -> None:
         """Raises OSError if the folder cannot be written."""
@@ -59,8 +66,16 @@ class TrafficWriter:
 
     def observe(self, attempt: Attempt) -> None:
         """One attempt has ended."""
-        if self.wants(attempt.request_id):
-            self._put(_row_of(attempt, with_text=self.keeps_text))
+        if not self.wants(attempt.request_id):
+            return
+        try:
+            row = _row_of(attempt, with_text=self.keeps_text)
+        except orjson.JSONEncodeError as error:  # a prompt nested deeper than anything that a model reads
+            self._came += 1
+            self._dropped += 1
+            self._tell(attempt.request_id, error)
+        else:
+            self._put(row)
 
     def told(self, given: Given) -> None:
         """A user has said something about an answer."""
@@ -68,10 +83,13 @@ class TrafficWriter:
             self._put(_row_of_feedback(given, with_text=self.keeps_text))
 
     def _put(self, row: Row) -> None:
-        if len(self._waiting) < WAITING_ROWS:
-            self._waiting.append(row)
+        size = sum(len(row.get(name) or "") for name in TEXTS)
+        self._came += 1
+        if len(self._waiting) < WAITING_ROWS and self._bytes_in - self._bytes_out + size <= WAITING_BYTES:
+            self._waiting.append((row, size))
+            self._bytes_in += size
         else:
-            self.counts["lost"] += 1
+            self._dropped += 1
 
     def _run(self) -> None:
         while not self._stopping.wait(WAKES_S):
@@ -79,27 +97,44 @@ class TrafficWriter:
         self._write(is_last=True)
 
     def _write(self, *, is_last: bool) -> None:
-        rows = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        at_stake = len(rows) + self._files.unsaved
+        rows = deque(self._waiting.popleft() for _ in range(len(self._waiting)))
         try:
-            for row in rows:
-                self._redact(row)
-            self._files.write(rows, self._wall())
+            self._files.write(self._redacted(rows), self._wall())
             if is_last:
                 self._files.close(self._wall())
-        except (OSError, pyarrow.ArrowException) as error:
-            self.counts["lost"] += at_stake
+        except Exception as error:  # a thread that died would lose every row from then on
             if not self._is_failing:
-                log.error("the traffic log cannot be written; requests go on", extra={"cause": str(error)})
+                log.exception("the traffic log cannot be written; requests go on", extra={"cause": str(error)})
             self._is_failing = True
             self._files.abandon()
-            return
-        self.counts["taken"] += len(rows)
-        self._is_failing = False
+            self._spoilt += len(rows)
+            self._bytes_out += sum(size for _, size in rows)
+        else:
+            self._is_failing = False
+
+    def _redacted(self, rows: deque[tuple[Row, int]]) -> Iterator[Row]:
+        """Takes the rows out one by one."""
+        while rows:
+            row, size = rows.popleft()
+            self._bytes_out += size
+            try:
+                self._redact(row)
+            except (TypeError, ValueError, RecursionError) as error:
+                self._spoilt += 1
+                self._tell(row["request_id"], error)
+            else:
+                yield row
+
+    def _tell(self, request_id: str, error: Exception) -> None:
+        """Once: who sends one such request may send a thousand."""
+        if not self._has_told:
+            said = {"request_id": request_id, "cause": str(error)}
+            log.error("a row cannot be written to the traffic log; others like it are counted only", extra=said)
+        self._has_told = True
 
     def _redact(self, row: Row) -> None:
         if row.get("prompt") is not None:
-            row["prompt"] = orjson.dumps(self._redactor.of(row["prompt"])).decode()[:PROMPT_CHARS]
+            row["prompt"] = orjson.dumps(self._redactor.of(orjson.loads(row["prompt"]))).decode()[:PROMPT_CHARS]
         for column in ("answer", "comment"):
             if row.get(column) is not None:
                 row[column] = self._redactor.of(row[column])
@@ -132,7 +167,7 @@ def _row_of(attempt: Attempt, *, with_text: bool) -> Row:
         row["arm"] = arm_of(route, attempt.variant)
         row["bundle"] = route.variants[attempt.variant].bundle
         if with_text:
-            row["prompt"] = _asked(attempt.call.body)
+            row["prompt"] = _asked(attempt.call.body)  # as parsed it may take thirty times the room
             row["answer"] = attempt.said.text if attempt.said is not None else None
     return row
 
@@ -167,5 +202,5 @@ def arm_of(route: Route, variant: str) -> str:
     return "holdback" if route.holdback is not None and variant == route.holdback.variant else "experiment"
 
 
-def _asked(body: dict[str, Any]) -> Any:
-    return body.get("messages") or body.get("prompt") or body.get("input")
+def _asked(body: dict[str, Any]) -> bytes:
+    return orjson.dumps(body.get("messages") or body.get("prompt") or body.get("input"))

@@ -9,16 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow.parquet as parquet
 import pytest
 from gateway_world import Running, World, all_to_new, eventually, table_for
+from pydantic import ValidationError
 from stub_upstream import refuses, says
 
 from configs.contract import JUDGED_CHARS
-from configs.traffic_log import TrafficLog
+from configs.traffic_log import Redaction, TrafficLog
 from delivery.clients.traffic_log import read_traffic
 from delivery.gateway.log_files import LogFiles
-from delivery.gateway.traffic_log import TrafficWriter
+from delivery.gateway.traffic_log import WAITING_BYTES, TrafficWriter
 from delivery.traffic_columns import COLUMNS, CONTRACT
 
 PAGE = Path(__file__).parents[2] / "delivery" / "TRAFFIC_LOG.md"
@@ -128,7 +130,7 @@ def test_writers_of_one_folder_start_and_tidy_beside_each_other_and_lose_nothing
 KILLED = """
 import sys, time
 from pathlib import Path
-from configs.traffic_log import TrafficLog
+from configs.traffic_log import Redaction, TrafficLog
 from delivery.gateway.log_files import LogFiles
 files = LogFiles(Path(sys.argv[1]), TrafficLog(max_file_mib=0.01), sys.argv[2])
 number = 0
@@ -171,6 +173,56 @@ def test_a_folder_that_cannot_be_written_costs_rows_that_are_counted_and_nothing
         writer._put(row(number))
     writer.stop()
     assert writer.counts["lost"] == 10
+
+
+def test_a_row_that_cannot_be_redacted_costs_itself_alone_and_is_reported_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = TrafficWriter(TrafficLog(text=True), tmp_path, "w")
+    writer.start()
+    for number in range(9):
+        writer._put(row(number, prompt=b"[" if number % 3 else b"[]"))
+    writer.stop()
+    assert [found["prompt"] for found in rows_in(tmp_path)] == ["[]"] * 3
+    assert writer.counts == {"taken": 9, "lost": 6}
+    assert caplog.text.count("cannot be written to the traffic log") == 1
+
+
+def test_a_count_that_no_column_can_hold_costs_its_row_alone(tmp_path: Path) -> None:
+    writer = TrafficWriter(TrafficLog(), tmp_path, "w")
+    writer.start()
+    for number, tokens in enumerate((3, 2**40, 2**70, None, 4)):
+        writer._put(row(number, prompt_tokens=tokens))
+    writer.stop()
+    assert [found["prompt_tokens"] for found in rows_in(tmp_path)] == [3, None, 4]
+    assert writer.counts == {"taken": 5, "lost": 2}
+
+
+def test_rows_in_hand_when_a_new_detector_closes_a_file_are_counted_when_the_disk_fails_next(tmp_path: Path) -> None:
+    files = LogFiles(tmp_path / "log", TrafficLog(), "w")
+    files.start()
+    files.write([row(n) for n in range(5000)], 100.0)
+    (tmp_path / "log").rename(tmp_path / "away")
+    with pytest.raises(OSError, match="No such file"):
+        files.write([row(n, **{CONTRACT + "format": True}) for n in range(7)] + [row(8)] * 4993, 100.0)
+    files.abandon()
+    assert files.lost == 10_000
+
+
+def test_texts_that_wait_for_a_slow_disk_are_bounded_in_bytes_too() -> None:
+    writer = TrafficWriter(TrafficLog(text=True), Path("x"), "w")  # its thread is not there: nothing is written
+    prompt = bytes(4 * 2**20)
+    for number in range(40):
+        writer._put(row(number, prompt=prompt))
+    assert len(writer._waiting) == WAITING_BYTES // len(prompt) == 16
+    assert writer.counts == {"taken": 40, "lost": 24}
+
+
+@pytest.mark.parametrize("replacement", [r"\1", r"\g<who>", "\\"])
+def test_a_replacement_that_cannot_be_put_in_is_refused_when_the_settings_are_read(replacement: str) -> None:
+    with pytest.raises(ValidationError, match="cannot stand for pattern"):
+        Redaction(pattern="[a-z]+@", replacement=replacement)
+    assert Redaction(pattern="(?x)([a-z]+)(?P<who>@)\\\\  # an address", replacement=r"\1 \g<who> \\")
 
 
 def test_a_request_is_in_the_sample_by_its_id_alone() -> None:
@@ -250,7 +302,8 @@ def test_texts_are_written_only_where_wanted_and_redacted(world: World, tmp_path
 )
 def test_the_usual_rules_find_what_must_not_be_written_wherever_it_stands(secret: str) -> None:
     writer = TrafficWriter(TrafficLog(text=True), Path("x"), "w")
-    one = row(prompt=[{"role": "user", "content": [{"text": f"Hi {secret} there"}], secret: 1}], answer=f"{secret}")
+    asked = [{"role": "user", "content": [{"text": f"Hi {secret} there"}], secret: 1}]
+    one = row(prompt=orjson.dumps(asked), answer=f"{secret}")
     writer._redact(one)
     assert not set(re.findall(r"\w{4,}", secret)) & set(re.findall(r"\w+", f"{one['prompt']} {one['answer']}"))
     assert "there" in one["prompt"]
@@ -268,8 +321,21 @@ def test_redacting_a_hostile_text_takes_no_time() -> None:
     writer = TrafficWriter(TrafficLog(text=True), Path("x"), "w")
     began = time.process_time()
     for text in ("a" * 10**6, "1" * 10**6, "1 " * 10**6, "a." * 10**6, "sk-" * 10**6, "a@" * 10**6):
-        writer._redact(row(prompt=[text], answer=text, comment=text))
+        writer._redact(row(prompt=orjson.dumps([text]), answer=text, comment=text))
     assert time.process_time() - began < 1.0
+
+
+def test_a_request_nested_beyond_all_measure_costs_its_row_and_none_of_the_others(world: World, tmp_path: Path) -> None:
+    rules = TrafficLog(folder=tmp_path, text=True)
+    running = world.gateway(table_for(world.upstream().url), traffic_log=rules)
+    nested: list[Any] = []
+    for _ in range(300):
+        nested = [nested]
+    assert running.ask(messages=[{"role": "user", "content": nested}]).status_code == 400
+    eventually(lambda: 'slipway_traffic_log_rows_total{fate="lost"} 1.0' in running.metrics())
+    running.ask(messages=CHAT)
+    (one,) = logged(running, world)
+    assert one["answer"] == "I am old-model"
 
 
 def test_the_metrics_say_how_much_was_written(world: World, tmp_path: Path) -> None:
