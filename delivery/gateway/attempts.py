@@ -1,7 +1,8 @@
 """What is going on and what went on: every attempt to answer, while it lasts and in a ring afterwards.
 
 An attempt's `ok` says that its variant did not fail: an answer that the client did not wait for (`client_closed`,
-`client_stalled`) or a request that the model declined as the client's own mistake (`declined`) is no failure.
+`client_stalled`), a request that the model declined as the client's own mistake (`declined`) or a fault of the
+gateway's own code (`internal_error`) is no failure of the variant's.
 `user_ok` is False where the gateway gave up on a user, at most once a request: a failed attempt that stable takes over
 keeps True.
 """

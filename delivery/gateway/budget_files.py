@@ -52,11 +52,14 @@ class BudgetFile:
             return
         self._keys.restore(spent, max(0.0, self._wall() - at))
 
-    async def run(self) -> None:
+    async def run(self, every_s: float = EVERY_S) -> None:
         """Writes until cancelled."""
         while True:
-            await asyncio.sleep(EVERY_S)
-            await self.write()
+            await asyncio.sleep(every_s)
+            try:
+                await self.write()
+            except Exception:
+                log.exception("what API keys have spent could not be kept")
 
     async def write(self) -> None:
         """Writes what is spent now. A disk that is full is reported, and requests go on."""

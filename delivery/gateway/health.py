@@ -1,6 +1,7 @@
 """Active health checks: every replica is asked for its models, every few seconds and after each new table."""
 
 import asyncio
+import logging
 
 import orjson
 
@@ -9,6 +10,7 @@ from delivery.gateway.http_upstream import BrokenOffError, UnreachableError
 from delivery.gateway.replicas import Replicas
 from delivery.gateway.upstreams import Upstreams
 
+log = logging.getLogger("slipway.gateway")
 CHECK_TIMEOUT_S = 2.0
 
 
@@ -44,6 +46,10 @@ class Health:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 status, raw = await self._upstreams.get(url, "/v1/models")
         except (UnreachableError, BrokenOffError, TimeoutError):
+            self._replicas.checked(url, False, None, generation)
+            return
+        except Exception:  # the other replicas' checks must go on
+            log.exception("a health check broke the gateway's own code", extra={"upstream": url})
             self._replicas.checked(url, False, None, generation)
             return
         models = _models_in(raw) if status == 200 else None

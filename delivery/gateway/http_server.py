@@ -16,7 +16,7 @@ from typing import cast
 
 import httptools
 
-from delivery.gateway.api_errors import ApiError
+from delivery.gateway.api_errors import ApiError, server_error
 from delivery.gateway.http_messages import BodyBrokenError, Request, Response
 from delivery.gateway.listeners import accept_waiting
 
@@ -36,10 +36,16 @@ Handler = Callable[[Request], Awaitable[Response | None]]  # None: it has sent i
 
 
 class HttpServer:
-    """A listener for users. `handle` answers each request; it is cancelled when its client goes."""
+    """A listener for users. `handle` answers each request; it is cancelled when its client goes.
 
-    def __init__(self, handle: Handler, max_body_bytes: int, idle_s: float):
+    `refused` is told of the errors with which the listener itself answers.
+    """
+
+    def __init__(
+        self, handle: Handler, max_body_bytes: int, idle_s: float, refused: Callable[[ApiError], None] = lambda _: None
+    ):
         self.handle = handle
+        self.refused = refused
         self.max_body_bytes = max_body_bytes
         self.connections: set[_Connection] = set()
         self.date = ""
@@ -216,8 +222,12 @@ class _Connection(asyncio.Protocol):
     def _refuse(self, status: int, message: str, code: str) -> None:
         self._is_deaf = True
         request = Request(self)
-        request.refusal = ApiError(status, message, code=code).response()
+        request.refusal = self._refusal(ApiError(status, message, code=code))
         self._enqueue(request)
+
+    def _refusal(self, error: ApiError) -> Response:
+        self._server.refused(error)
+        return error.response()
 
     def _enqueue(self, request: Request) -> None:
         self._waiting.append(request)
@@ -263,7 +273,7 @@ class _Connection(asyncio.Protocol):
             return False
         except Exception:
             log.exception("a request broke the gateway's own code", extra={"path": request.path})
-            response = ApiError(500, "The gateway failed.", code="internal_error", kind="server_error").response()
+            response = self._refusal(server_error(500, "The gateway failed.", "internal_error"))
         sending = request.sending
         if sending is None and response is not None:
             head = self.begin(response.status, response.headers, len(response.body))

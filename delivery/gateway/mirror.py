@@ -81,5 +81,8 @@ class Mirror:
         except asyncio.CancelledError:
             attempt.error = "shutdown"
             raise
+        except Exception:
+            attempt.error = "internal_error"
+            raise
         finally:
             self._attempts.end(attempt)

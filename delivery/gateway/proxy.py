@@ -175,6 +175,9 @@ class Proxy:
         except asyncio.CancelledError:
             attempt.error = "client_closed"
             raise
+        except Exception:  # the gateway's own failure, and no variant's
+            attempt.error, attempt.user_ok = "internal_error", False
+            raise
         finally:
             self.attempts.end(attempt)
 

@@ -133,26 +133,30 @@ class Gateway:
         if handler is None and path.startswith(MODEL_PATH):
             method, handler = "GET", self._model
         if handler is None:
-            return ApiError(404, "There is no such path here.", code="no_such_path").response()
+            return self._refused(ApiError(404, "There is no such path here.", code="no_such_path"))
         if http.method != method and (http.method, method) != ("HEAD", "GET"):
-            refusal = ApiError(405, f"This path takes {method} only.", code="method_not_allowed").response()
+            refusal = self._refused(ApiError(405, f"This path takes {method} only.", code="method_not_allowed"))
             return replace(refusal, headers={**refusal.headers, "Allow": method})
         return await handler(http)
+
+    def _refused(self, refusal: ApiError) -> Response:
+        self.metrics.refuse(refusal)
+        return refusal.response()
 
     async def _models(self, http: Request) -> Response:
         try:
             names = routes_for(self.keys.identify(http.headers), self.tables)
         except ApiError as refusal:
-            return refusal.response()
+            return self._refused(refusal)
         return _json({"object": "list", "data": [_model(name) for name in names]})
 
     async def _model(self, http: Request) -> Response:
         try:
             names = routes_for(self.keys.identify(http.headers), self.tables)
         except ApiError as refusal:
-            return refusal.response()
+            return self._refused(refusal)
         name = unquote(http.path.removeprefix(MODEL_PATH))
-        return _json(_model(name)) if name in names else unknown_route("", names).response()
+        return _json(_model(name)) if name in names else self._refused(unknown_route("", names))
 
     async def _alive(self, _: Request) -> Response:
         return _json({"status": "ok"})
@@ -206,7 +210,7 @@ async def serving(
             await _stand_alone(stack, gateway, settings, wall)
         else:
             await member.join(stack, gateway)
-        users = HttpServer(gateway.handle, settings.max_body_bytes, settings.idle_connection_s)
+        users = HttpServer(gateway.handle, settings.max_body_bytes, settings.idle_connection_s, gateway.metrics.refuse)
         stack.push_async_callback(users.close)
         with telling_why(settings.host, settings.port, "--port"):
             gateway.port = await users.start(settings.host, settings.port, is_shared=settings.reuse_port)

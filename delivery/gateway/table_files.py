@@ -59,7 +59,7 @@ def problems_with(table: RoutingTable, where: str = "") -> list[Problem]:
             for upstream in variant.upstreams:
                 if not _is_base_url(upstream):
                     place = f"{where}routes.{name}.variants.{label}.upstreams"
-                    found.append(Problem(place, f"{upstream!r} is no base URL", "e.g. http://127.0.0.1:8100"))
+                    found.append(Problem(place, f"{upstream!r} is no base URL", _cure_of(upstream)))
     return found
 
 
@@ -70,7 +70,26 @@ def _is_base_url(text: str) -> bool:
     except ValueError:
         return False
     plain = not (parts.query or parts.fragment or parts.username or re.search(r"[\s\x00-\x1f]", text))
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and plain
+    named = parts.scheme in ("http", "https") and bool(parts.hostname) and _in_ascii(parts.hostname) is not None
+    return named and port != 0 and plain and text.isascii()
+
+
+def _in_ascii(host: str) -> str | None:
+    """The name as DNS knows it (IDNA); None where it can have no such name."""
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError:
+        return None
+
+
+def _cure_of(upstream: str) -> str:
+    try:
+        host = urlsplit(upstream).hostname or ""
+    except ValueError:
+        host = ""
+    if host and not host.isascii() and (name := _in_ascii(host)) is not None:
+        return f"write the name as DNS knows it: {upstream.replace(host, name)}"
+    return "e.g. http://127.0.0.1:8100, in ASCII"
 
 
 class StateFile:

@@ -1,4 +1,7 @@
-"""A file that a person edits, served as it changes. A broken edit is reported, and the last good state stays."""
+"""A file that a person edits, served as it changes. A broken edit is reported, and the last good state stays.
+
+Whatever a file does to the code that reads it, it is watched on: the next edit may take a key away.
+"""
 
 import asyncio
 import logging
@@ -40,3 +43,7 @@ class Watch(Generic[T]):
                 self.look()
             except ConfigError as error:
                 log.error("all stays as it was", extra={"file": str(self._path), "cause": error.render()})
+            except Exception:
+                log.exception(
+                    "an edit broke the gateway's own code; all stays as it was", extra={"file": str(self._path)}
+                )

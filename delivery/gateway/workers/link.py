@@ -63,6 +63,8 @@ class Link:
                 self._take(orjson.loads(line))
         except (ConnectionError, orjson.JSONDecodeError) as error:  # half a line: it was killed while it wrote
             log.debug("the link broke off", extra={"cause": str(error)})
+        except Exception:
+            log.exception("the link between gateway processes cannot go on")
         finally:
             self.close()
 
@@ -85,23 +87,21 @@ class Link:
             return
         try:
             done = self._handlers[message["name"]](message["content"])
+            if not inspect.isawaitable(done):
+                self._send({"answer": message["call"], "content": done})
+                return
         except Exception as error:  # noqa: BLE001 - the caller is told
             self._failed(message, error)
             return
-        if inspect.isawaitable(done):
-            task = asyncio.ensure_future(self._finish(message, done))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        else:
-            self._send({"answer": message["call"], "content": done})
+        task = asyncio.ensure_future(self._finish(message, done))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _finish(self, message: dict[str, Any], work: Awaitable[Any]) -> None:
         try:
-            content = await work
+            self._send({"answer": message["call"], "content": await work})
         except Exception as error:  # noqa: BLE001 - the caller is told
             self._failed(message, error)
-        else:
-            self._send({"answer": message["call"], "content": content})
 
     def _failed(self, message: dict[str, Any], error: Exception) -> None:
         log.error("a call between gateway processes failed", extra={"call": message["name"]}, exc_info=error)

@@ -86,8 +86,10 @@ class Member:
         return self._link
 
     async def _follow(self, link: Link) -> None:
-        await link.run()
-        self.ended.set()
+        try:
+            await link.run()
+        finally:
+            self.ended.set()
 
     async def _borrow(self, client: str, request: bool, slot: bool) -> Loan:
         try:

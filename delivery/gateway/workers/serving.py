@@ -104,8 +104,11 @@ async def _spread(fleet: Fleet, changes: asyncio.Event) -> None:
     while True:
         await changes.wait()
         changes.clear()
-        if unconfirmed := await fleet.spread():
-            log.error(unconfirmed)
+        try:
+            if unconfirmed := await fleet.spread():
+                log.error(unconfirmed)
+        except Exception:
+            log.exception("what was edited could not be brought to the workers")
 
 
 async def admin_listener(
