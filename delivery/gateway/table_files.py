@@ -70,8 +70,8 @@ def _is_base_url(text: str) -> bool:
     except ValueError:
         return False
     plain = not (parts.query or parts.fragment or parts.username or re.search(r"[\s\x00-\x1f]", text))
-    named = parts.scheme in ("http", "https") and bool(parts.hostname) and _in_ascii(parts.hostname) is not None
-    return named and port != 0 and plain and text.isascii()
+    has_host = bool(parts.hostname and _in_ascii(parts.hostname))
+    return parts.scheme in ("http", "https") and has_host and port != 0 and plain and text.isascii()
 
 
 def _in_ascii(host: str) -> str | None:
