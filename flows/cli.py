@@ -1,4 +1,4 @@
-"""The command line. Exit status: 0 done, 1 Slipway judged against it (refused, rolled back), 2 bad input.
+"""The command line. Exit status: 0 done, 1 Slipway judged against it (refused, rolled back), 2 bad input, or not done.
 
 Imports are late: `slipway rollback` must wait neither for Prefect nor for torch.
 """
@@ -145,7 +145,10 @@ def rollback(
     ),
     by: By = None,
 ) -> None:
-    """Give the previous bundle (or the base) all traffic, at once, whatever state the release is in. Safe to repeat."""
+    """Give the previous bundle (or the base) all traffic, at once, whatever state the release is in. Safe to repeat.
+
+    Exit status 2 when something is left to do, which is said: a gateway that does not answer, a full disk.
+    """
     from tasks.rollback import rollback as roll_back
     from tasks.site import open_site_of
 
@@ -153,8 +156,8 @@ def rollback(
     with open_site_of(settings, home) as site:
         who = by or getpass.getuser()
         outcome = roll_back(site, settings.route, by=who, reason=reason, to=to.value, on_progress=_narrate)
-    took = "" if outcome.to_stable_s is None else f" after {outcome.to_stable_s:.2f} s"
-    typer.echo(f"{outcome.outcome}: {outcome.serves} serves route {outcome.route}{took} ({outcome.reason})")
+    typer.echo(outcome.render(), err=outcome.outcome == "under_way")
+    raise typer.Exit(2 if outcome.outcome == "under_way" else 0)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from prefect import flow
+from prefect.states import Failed
 
 from configs.project import load_project
 from flows.reporting import follow, show_markdown
@@ -22,6 +23,8 @@ def rollback(
 ) -> RollbackOutcome:
     """Give stable all traffic, and quarantine the bundle that is taken back. Safe to repeat.
 
+    The run fails when something is left to do, which it says.
+
     Args:
         by: Who decides; kept in the ledger.
         reason: Why; kept in the ledger.
@@ -32,5 +35,7 @@ def rollback(
     settings = load_project(Path(project))
     with open_site_of(settings, home) as site:
         outcome = roll_back(site, settings.route, by=by, reason=reason, to=to, on_progress=follow("rollback"))
-    show_markdown(f"rollback {settings.route}", f"**{outcome.outcome}**, serves `{outcome.serves}`: {outcome.reason}")
-    return outcome
+    show_markdown(f"rollback {settings.route}", outcome.render(), "a rollback by hand")
+    if outcome.outcome != "under_way":
+        return outcome
+    return Failed(name="UnderWay", message=outcome.problem, data=outcome)  # type: ignore[return-value] # as in release

@@ -1,5 +1,6 @@
 """Opens the ledger's database: migrated, and with the settings that several processes on several machines need."""
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from delivery.clients.ledger_errors import LedgerError, shown
 from delivery.clients.ledger_schema import HEAD
 
+UNWRITABLE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 MIGRATION_LOCK = 737  # of PostgreSQL's advisory locks: one process migrates, the others wait
 
 
@@ -24,7 +26,7 @@ def open_engine(url: str, busy_timeout_s: float) -> Engine:
         if parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         engine = sa.create_engine(parsed, connect_args={"timeout": busy_timeout_s})
-        sa.event.listen(engine, "connect", _configure_sqlite)
+        sa.event.listen(engine, "do_connect", _connect_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
     elif kind in ("postgresql", "postgres"):
         engine = _postgres(parsed, busy_timeout_s)
@@ -55,10 +57,26 @@ def _postgres(url: URL, busy_timeout_s: float) -> Engine:
     return sa.create_engine(url.set(drivername="postgresql+psycopg"), connect_args=arguments, pool_pre_ping=True)
 
 
-def _configure_sqlite(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # the driver's own implicit BEGIN would be a deferred one
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
+def _connect_sqlite(_: Any, record: Any, arguments: list[Any], parameters: dict[str, Any]) -> sqlite3.Connection:
+    """A connection; one that only reads where the disk is full or read-only, so that a rollback knows where to go.
+
+    SQLite cannot even read then, for want of room for the index of its log. Without a log nobody writes, and the file
+    alone is the whole truth.
+    """
+    connection: sqlite3.Connection = sqlite3.connect(*arguments, **parameters)
+    try:
+        connection.isolation_level = None  # the driver's own implicit BEGIN would be a deferred one
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        file, log = Path(arguments[0]), Path(f"{arguments[0]}-wal")
+        has_log = log.is_file() and log.stat().st_size > 0
+        if error.sqlite_errorcode & 0xFF not in UNWRITABLE or has_log or not file.is_file():
+            raise
+        connection = sqlite3.connect(f"{file.absolute().as_uri()}?immutable=1", uri=True, **parameters)
+        connection.isolation_level = None
+    return connection
 
 
 def _begin_sqlite(connection: Connection) -> None:
