@@ -1,14 +1,18 @@
 """The command line. Exit status: 0 done, 1 Slipway judged against it (refused, rolled back), 2 bad input, or not done.
 
+A signal that ends it (Ctrl-C, SIGTERM, a closed terminal) gives 128 + its number, once what it started has been ended.
+
 Imports are late: `slipway rollback` must wait neither for Prefect nor for torch.
 """
 
 import getpass
 import json
 import os
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -348,9 +352,21 @@ def _quiet_surroundings() -> None:
         os.environ.setdefault(name, value)
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _leave_tidily() -> None:
+    """Other signals end a command as Ctrl-C does: what it started is ended, its lease given back. Not after `nohup`."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _leave)
+
+
 def main() -> None:
     """The console script: users' errors come without a traceback, with exit status 2."""
     _quiet_surroundings()
+    _leave_tidily()
     try:
         app()
     except SlipwayError as error:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # Prefect is imported after its server has started and its ad
     from tasks.rollout import ReleaseOutcome
 
 TUTOR, GIVEAWAY, NEXT = (Path("configs") / name for name in ("tutor", "tutor-giveaway", "tutor-next"))
-PROCESSES = ("vllm", "gateway", environment.SUPERVISOR, "prefect", "faults", "traffic")
+PROCESSES = ("vllm", "gateway", serving.SUPERVISOR, "prefect", "faults", "traffic")
 TELL_EVERY_S = 10.0
 RATE = 4.0  # requests per second, as far as vLLM keeps up
 

@@ -8,6 +8,7 @@ from configs.errors import require_all
 from configs.project import Project
 from delivery.clients import processes
 from delivery.clients.gateway import GatewayError
+from delivery.clients.ledger import LeaseHeldError
 from delivery.clients.processes import Command
 from delivery.progress import Progress
 from delivery.release import ReleaseState
@@ -17,10 +18,8 @@ from tasks.bundle import base_bundle
 from tasks.left_behind import left_behind
 from tasks.model import model_revision, prepare_model
 from tasks.preflight import before_up
-from tasks.rollout import bootstrap
+from tasks.rollout import PATIENCE_S, bootstrap
 from tasks.site import Site, open_site_of
-
-SUPERVISOR = "supervisor"
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,12 @@ class EnvironmentStatus:
 def start(project: Project, home: Path, on_progress: Progress, *, attached: bool = False) -> serving.Serving:
     """vLLM, the gateway and their supervisor run, and the route serves what the ledger says is live.
 
-    `attached`: they end with this process, however it ends.
+    `attached`: they end with this process, however it ends. When it fails or is interrupted, nothing that this call
+    started is left, and what ran before runs on.
     """
     require_all("slipway up cannot start", before_up(project, home))
     base = prepare_model(project.model, home, on_progress)
-    where = serving.up(
+    with serving.up(
         project.environment,
         project.model.name,
         base,
@@ -53,12 +53,11 @@ def start(project: Project, home: Path, on_progress: Progress, *, attached: bool
         on_progress,
         max_context_tokens=project.model.max_context_tokens,
         attached=attached,
-    )
-    with open_site_of(project, home) as site:
-        serve_live(site, project, base, on_progress)
-    folder = serving.environment_folder(project.environment, home)
-    with processes.exclusive(folder):
-        if processes.find(SUPERVISOR, folder) is None:
+    ) as where:
+        with open_site_of(project, home) as site:
+            _serve_live_or_leave_it(site, project, base, on_progress)
+        folder = serving.environment_folder(project.environment, home)
+        if processes.find(serving.SUPERVISOR, folder) is None:
             processes.launch(_supervisor_command(project, home), folder, attached=attached)
     return where
 
@@ -67,14 +66,14 @@ def stop(project: Project, home: Path) -> tuple[str, ...]:
     """Ends the supervisor first, so that nothing comes back; the names of what ran."""
     folder = serving.environment_folder(project.environment, home)
     with processes.exclusive(folder):
-        ended = (SUPERVISOR,) if processes.stop(SUPERVISOR, folder) else ()
+        ended = (serving.SUPERVISOR,) if processes.stop(serving.SUPERVISOR, folder) else ()
     return ended + serving.down(project.environment, home)
 
 
 def status(project: Project, home: Path) -> EnvironmentStatus:
     """How the environment is; works whether or not anything runs."""
     environment = project.environment
-    supervisor = processes.find(SUPERVISOR, serving.environment_folder(environment, home))
+    supervisor = processes.find(serving.SUPERVISOR, serving.environment_folder(environment, home))
     with open_site_of(project, home) as site:
         revision = remaining = None
         served: dict[str, int] = {}
@@ -101,12 +100,26 @@ def status(project: Project, home: Path) -> EnvironmentStatus:
         )
 
 
-def serve_live(site: Site, project: Project, base: Path, on_progress: Progress) -> None:
-    """The gateway serves what the ledger says is live, its adapter loaded and probed before."""
+def serve_live(site: Site, project: Project, base: Path, on_progress: Progress, patience_s: float = 0.0) -> None:
+    """The gateway serves what the ledger says is live, its adapter loaded and probed before.
+
+    LeaseHeldError: somebody else controls the environment, and still did after `patience_s`.
+    """
     bundle = base_bundle(project, model_revision(base), site.home)
-    bootstrap(site, project.route, bundle, project.rollout.lease_s, on_progress)
+    bootstrap(site, project.route, bundle, project.rollout.lease_s, on_progress, patience_s)
+
+
+def _serve_live_or_leave_it(site: Site, project: Project, base: Path, on_progress: Progress) -> None:
+    """Leaves it to the controller of a release of this route, where one is at work: it loads again what is missing."""
+    try:
+        serve_live(site, project, base, on_progress, PATIENCE_S)
+    except LeaseHeldError:
+        under_way = site.ledger.unfinished(site.name, project.route)
+        if under_way is None:
+            raise
+        on_progress(1, 1, f"release {under_way.release_id} is under way: its controller sees to what is served")
 
 
 def _supervisor_command(project: Project, home: Path) -> Command:
     arguments = (str(project.folder.absolute()), str(home.absolute()))
-    return Command(name=SUPERVISOR, argv=(sys.executable, "-m", "tasks.supervisor", *arguments))
+    return Command(name=serving.SUPERVISOR, argv=(sys.executable, "-m", "tasks.supervisor", *arguments))

@@ -60,6 +60,7 @@ class Event:
 class _Watch:
     """What is known about one process; times are the caller's."""
 
+    process: processes.Process | None = None  # None: not looked at yet
     tries: int = 0
     next_try_at: float | None = None  # set: it is down
     starting_since: float | None = None
@@ -79,12 +80,15 @@ class KeepAlive:
 
     def check(self, now: float) -> tuple[Event, ...]:
         """Looks once, restarts what is due, returns at once. `now` is any clock that only goes forward, in seconds."""
-        return tuple(event for part in self.parts for event in self._check(part, self._watches[part.command.name], now))
+        return tuple(event for part in self.parts for event in self._check(part, now))
 
-    def _check(self, part: Supervised, watch: _Watch, now: float) -> list[Event]:
+    def _check(self, part: Supervised, now: float) -> list[Event]:
         process = processes.remembered(part.command.name, self.folder)
-        if process is None or watch.gave_up:
+        if process is None:
             return []
+        watch = self._watch_of(process, now)
+        if watch.gave_up:
+            return self._recovered(part, process)
         if watch.next_try_at is not None:
             return self._retry(part, watch, now) if now >= watch.next_try_at else []
         how = self._trouble(part, process, watch, now)
@@ -93,6 +97,22 @@ class KeepAlive:
         if how == "":
             return []
         return self._down(part, watch, now, str(processes.died(process, how)))
+
+    def _watch_of(self, process: processes.Process, now: float) -> _Watch:
+        """What is known about this very process: nothing about one that somebody else started meanwhile."""
+        watch = self._watches[process.name]
+        if watch.process is None:
+            watch.process = process
+        elif watch.process != process:
+            watch = self._watches[process.name] = _Watch(process, starting_since=now)
+        return watch
+
+    def _recovered(self, part: Supervised, process: processes.Process) -> list[Event]:
+        """One that was left alone may have needed more time only: it is looked after again once it serves."""
+        if not process.alive() or part.health() != "ok":
+            return []
+        self._watches[process.name] = _Watch(process)
+        return [Event(process.name, "back", f"{process.name} serves again by itself")]
 
     def _trouble(self, part: Supervised, process: processes.Process, watch: _Watch, now: float) -> str | None:
         """What is wrong: None nothing, "" nothing that cannot pass, else how it died."""
@@ -135,15 +155,15 @@ class KeepAlive:
     def _retry(self, part: Supervised, watch: _Watch, now: float) -> list[Event]:
         name = part.command.name
         with processes.exclusive(self.folder, wait=False) as mine:
-            if not mine:  # another command starts or ends processes here: look again later
-                return []
+            if not mine or processes.remembered(name, self.folder) != watch.process:
+                return []  # another command starts or ends processes here, or just did: look again later
             watch.tries += 1
             watch.next_try_at = None
             try:
                 processes.stop(name, self.folder, forget=False)
                 for port in part.ports:
                     require_free(port)
-                processes.launch(part.command, self.folder, attached=part.attached)
+                watch.process = processes.launch(part.command, self.folder, attached=part.attached)
             except (SlipwayError, OSError) as error:
                 return self._down(part, watch, now, str(error))
         watch.starting_since = now

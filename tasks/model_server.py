@@ -1,8 +1,10 @@
 """The vLLM that a build evaluates on: the environment's own when it runs, else one that ends with the build."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,18 +14,22 @@ from delivery.clients import processes
 from delivery.clients.ports import require_free
 from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress
-from tasks.serving import addresses, environment_folder, ports_of, vllm_health
+from tasks.keep_alive import RestartPolicy
+from tasks.serving import SUPERVISOR, addresses, environment_folder, ports_of, vllm_health
 from tasks.vllm_command import phase, require_vllm, vllm_command
 
 API_KEY = "SLIPWAY_VLLM_API_KEY"
+ENVIRONMENTS, OWN = "vllm", "build-vllm"  # under one name a build and a supervisor would end each other's process
+RESTART_PATIENCE_S = 2 * RestartPolicy().delay_s(RestartPolicy().tries - 1)  # by then a supervisor has tried again
 
 
 def require_place(project: Project, home: Path) -> None:
     """Raises SlipwayError when `model_server` could neither use a vLLM that runs nor start one."""
     environment = project.environment
     url = addresses(environment).vllm_url
-    if processes.find("vllm", environment_folder(environment, home)) is not None:
-        return  # it may be starting: whether it serves the model is seen when it is ready
+    folder = environment_folder(environment, home)
+    if _is_coming(folder) or processes.find(OWN, folder) is not None:
+        return  # it may be starting, or end before it is needed: what serves the model is seen then
     if vllm_health(url) == "ok":
         _require_model(url, project.model.name)
         return
@@ -33,32 +39,26 @@ def require_place(project: Project, home: Path) -> None:
 
 @contextmanager
 def model_server(project: Project, base: Path, home: Path, on_progress: Progress) -> Iterator[str]:
-    """The base URL of a vLLM that serves the project's base model. One that was started here ends here."""
-    environment = project.environment
-    url = addresses(environment).vllm_url
-    folder = environment_folder(environment, home)
-    running = processes.find("vllm", folder)
+    """The base URL of a vLLM that serves the project's base model.
 
-    def ready() -> bool:
-        return vllm_health(url) == "ok"
-
-    timeout_s = environment.vllm.start_timeout_s
-    if running is not None or ready():
-        if running is not None:
-            processes.wait_ready(running, folder, ready, timeout_s, on_progress, phase)
+    The environment's own is waited for and never ended, whatever happens here; one that was started here ends here.
+    Raises SlipwayError when there is none in time, and when another build's serves in its place: that ends with it.
+    """
+    url = addresses(project.environment).vllm_url
+    folder = environment_folder(project.environment, home)
+    timeout_s = project.environment.vllm.start_timeout_s
+    ready = lambda: vllm_health(url) == "ok"  # noqa: E731
+    process = _launch_unless_there(project, base, folder, ready)
+    if process is None:
+        _wait_for_environments(folder, ready, timeout_s, on_progress)
         _require_model(url, project.model.name)
         yield url
         return
-    command = vllm_command(environment.vllm, project.model.name, base, project.model.max_context_tokens)
-    with processes.exclusive(folder):
-        for port in ports_of(environment)["vllm"]:
-            require_free(port)
-        process = processes.launch(command, folder, attached=True)
     try:
-        processes.wait_ready(process, folder, ready, timeout_s, on_progress, phase)
+        processes.wait_ready(process, ready, timeout_s, on_progress, phase)
         yield url
     finally:
-        processes.stop("vllm", folder)
+        processes.end(process, folder)
 
 
 @contextmanager
@@ -73,6 +73,50 @@ def loaded_adapter(url: str, name: str, folder: Path) -> Iterator[None]:
         finally:
             if not was_there:
                 client.unload_adapter(name)
+
+
+def _launch_unless_there(
+    project: Project, base: Path, folder: Path, ready: Callable[[], bool]
+) -> processes.Process | None:
+    """A vLLM for this build alone; None where one serves already, or is about to."""
+    command = vllm_command(project.environment.vllm, project.model.name, base, project.model.max_context_tokens)
+    with processes.exclusive(folder):
+        others = processes.find(OWN, folder)
+        if others is not None:
+            raise SlipwayError(
+                "another build evaluates on a vLLM of its own, which ends with it",
+                where=f"process {others.pid}, {folder}",
+                cure="when it is over, the same command goes on; or start one for all builds: slipway up",
+            )
+        if _is_coming(folder) or ready():
+            return None
+        for port in ports_of(project.environment)["vllm"]:
+            require_free(port)
+        return processes.launch(replace(command, name=OWN), folder, attached=True)
+
+
+def _is_coming(folder: Path) -> bool:
+    """Whether the environment's vLLM runs, or died and has a supervisor that starts it again."""
+    process = processes.remembered(ENVIRONMENTS, folder)
+    return process is not None and (process.alive() or processes.find(SUPERVISOR, folder) is not None)
+
+
+def _wait_for_environments(folder: Path, ready: Callable[[], bool], timeout_s: float, on_progress: Progress) -> None:
+    """Waits for a vLLM that is starting, and for one that died while its supervisor still restarts it."""
+    began = alive_at = time.monotonic()
+    while not ready():
+        now, process = time.monotonic(), processes.remembered(ENVIRONMENTS, folder)
+        if process is not None and process.alive():
+            alive_at = now
+        if process is None or not _is_coming(folder) or now - alive_at > RESTART_PATIENCE_S:
+            raise SlipwayError(
+                "the environment's vLLM is down", where=str(folder / f"{ENVIRONMENTS}.log"), cure="slipway up"
+            )
+        if now - began > timeout_s:
+            raise processes.died(process, f"has not answered for {timeout_s:g} s")
+        done, total, text = phase(process.output())
+        on_progress(done, total, f"the environment's {text} ({now - began:.0f} s)")
+        time.sleep(0.1)
 
 
 def _require_model(url: str, name: str) -> None:

@@ -45,14 +45,20 @@ class ReleaseOutcome(Strict):
 
 
 def bootstrap(
-    site: Site, route: str, base: Bundle, lease_s: float = 15.0, on_progress: Progress = silent
+    site: Site,
+    route: str,
+    base: Bundle,
+    lease_s: float = 15.0,
+    on_progress: Progress = silent,
+    patience_s: float = 0.0,
 ) -> RoutingTable:
     """Has the gateways serve a route: the base at first, later whatever the ledger says is live.
 
     Loads and probes the live adapter before. Does nothing to a table that already gives the live bundle its traffic.
-    Raises SlipwayError when the gateway or vLLM does not answer.
+    Raises SlipwayError when the gateway or vLLM does not answer, LeaseHeldError when somebody else controls the
+    environment and still does after `patience_s`.
     """
-    site.take_lease()
+    site.take_lease(patience_s, on_progress)
     try:
         now = site.clock()
         site.ledger.set_base(site.name, route, served_as(base, site.upstreams, site.home), base, site.owner, now)

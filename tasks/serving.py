@@ -4,7 +4,8 @@ import hashlib
 import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from tasks.keep_alive import Health, KeepAlive, Supervised
 from tasks.vllm_command import phase, vllm_command
 
 ADMIN_TOKEN = "SLIPWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
+SUPERVISOR = "supervisor"  # the process that keeps the other two alive
 GATEWAY_START_TIMEOUT_S = 60.0
 
 
@@ -89,6 +91,7 @@ def admin_token(environment: Environment, home: Path) -> str:
     return file.read_text(encoding="utf-8").strip()
 
 
+@contextmanager
 def up(
     environment: Environment,
     model_name: str,
@@ -98,33 +101,33 @@ def up(
     *,
     max_context_tokens: int = 1024,
     attached: bool = False,
-) -> Serving:
-    """Both processes run and answer; what already does is used as it is.
+) -> Iterator[Serving]:
+    """Both processes run and answer; what already does is used as it is. No other command starts or ends any meanwhile.
 
     `attached`: they end with this process, even if that is killed; otherwise they live until `down`. Raises
     SlipwayError for a port in use, for a process that runs with other settings, and with the last lines of one that
-    dies. Then, and when interrupted, nothing that this call started is left.
+    dies. Then, when interrupted, and when the block fails, nothing that was started here is left.
     """
     folder = environment_folder(environment, home)
     parts = _parts(environment, model_name, model_folder, home, max_context_tokens, attached)
-    started: list[str] = []
+    launched: list[processes.Process] = []
     with processes.exclusive(folder):
+        missing = [part for part in parts if not _is_usable(part, folder)]
+        wanted_before = {part.command.name for part in missing if processes.remembered(part.command.name, folder)}
+        for part in missing:  # a server whose engine died still has the port
+            processes.stop(part.command.name, folder, forget=False)
+        ports = [port for part in missing for port in part.ports]
+        require_all("vLLM and the gateway cannot start", [partial(require_free, port) for port in ports])
         try:
-            for part in parts:
-                if not _is_usable(part, folder):
-                    started.append(part.command.name)
-            ports = [port for name in started for port in ports_of(environment)[name]]
-            require_all("vLLM and the gateway cannot start", [partial(require_free, port) for port in ports])
-            for part in parts:
-                if part.command.name in started:
-                    processes.launch(part.command, folder, attached=attached)
+            for part in missing:
+                launched.append(processes.launch(part.command, folder, attached=attached))
             for part in reversed(parts):  # the gateway is there in a second, vLLM is not
                 _wait(part, folder, on_progress)
+            yield addresses(environment)
         except BaseException:
-            for name in started:
-                processes.stop(name, folder)
+            for process in launched:  # forgotten, a supervisor would take what had died before for stopped on purpose
+                processes.end(process, folder, forget=process.name not in wanted_before)
             raise
-    return addresses(environment)
 
 
 def down(environment: Environment, home: Path) -> tuple[str, ...]:
@@ -274,7 +277,7 @@ def _wait(part: Supervised, folder: Path, on_progress: Progress) -> None:
     if process is None:
         raise SlipwayError(f"{part.command.name} was ended while it started", where=str(folder))
     ready = lambda: part.health() == "ok"  # noqa: E731
-    processes.wait_ready(process, folder, ready, part.start_timeout_s, on_progress, part.phase)
+    processes.wait_ready(process, ready, part.start_timeout_s, on_progress, part.phase)
 
 
 def _url(host: str, port: int) -> str:

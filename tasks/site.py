@@ -26,6 +26,7 @@ from delivery.clients.ledger import LeaseHeldError, Ledger, LedgerError
 from delivery.clients.oci import unpack_adapter
 from delivery.clients.safetensors_header import read_shapes
 from delivery.clients.vllm import VllmClient
+from delivery.progress import Progress, silent
 from delivery.release import Served
 from delivery.servable import problems_with
 from tasks.judge import Asker, Background, in_thread, open_judge
@@ -60,7 +61,7 @@ class Site:
         """Base URLs of the environment's vLLM replicas."""
         return (f"http://{self.environment.vllm.host}:{self.environment.vllm.port}",)
 
-    def take_lease(self, patience_s: float = 0.0) -> None:
+    def take_lease(self, patience_s: float = 0.0, on_progress: Progress = silent) -> None:
         """Takes the environment's lease. LeaseHeldError names another controller that lives.
 
         `patience_s` is for those who hold it for a moment: a supervisor that loads the live adapter again.
@@ -72,9 +73,11 @@ class Site:
                 self.ledger.release_lease(self.name, holder.owner, self.clock(), by=self.owner)
             try:
                 return self.ledger.acquire(self.name, self.owner, LEASE_TTL_S, self.clock())
-            except LeaseHeldError:
-                if self.clock() >= until:
+            except LeaseHeldError as held:
+                left_s = until - self.clock()
+                if left_s <= 0:
                     raise
+                on_progress(0, 0, f"waiting {left_s:.0f} s at most: {held}")
                 self.sleep(0.2)
 
     def drop_lease(self) -> None:

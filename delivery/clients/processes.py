@@ -116,13 +116,17 @@ def start(
     on_progress: Progress = silent,
     phase: Callable[[str], tuple[int, int, str]] | None = None,
 ) -> Process:
-    """`launch`, then `wait_ready`."""
-    return wait_ready(launch(command, folder, attached=attached), folder, ready, timeout_s, on_progress, phase)
+    """`launch`, then `wait_ready`. What does not become ready, or is not waited for (Ctrl-C), has been ended."""
+    process = launch(command, folder, attached=attached)
+    try:
+        return wait_ready(process, ready, timeout_s, on_progress, phase)
+    except BaseException:
+        end(process, folder)
+        raise
 
 
 def wait_ready(
     process: Process,
-    folder: Path,
     ready: Callable[[], bool],
     timeout_s: float,
     on_progress: Progress = silent,
@@ -130,23 +134,19 @@ def wait_ready(
 ) -> Process:
     """Returns when `ready` says so. `phase` reads (done, total, text) for the progress out of the output.
 
-    Raises SlipwayError with the output's last lines when the process dies or is not ready in time. Then, and when
-    anything else interrupts the waiting (Ctrl-C), the process has been ended.
+    Raises SlipwayError with the output's last lines when the process dies or is not ready in time. It is not ended
+    then: whoever launched it does that.
     """
     began = time.monotonic()
-    try:
-        while not ready():
-            waited = time.monotonic() - began
-            if not process.alive():
-                raise died(process, "died at start")
-            if waited > timeout_s:
-                raise died(process, f"was not ready within {timeout_s:g} s")
-            done, total, text = phase(process.output()) if phase else (0, 0, f"starting {process.name}")
-            on_progress(done, total, f"{text} ({waited:.0f} s)")
-            time.sleep(0.1)
-    except BaseException:
-        stop(process.name, folder)
-        raise
+    while not ready():
+        waited = time.monotonic() - began
+        if not process.alive():
+            raise died(process, "died at start")
+        if waited > timeout_s:
+            raise died(process, f"was not ready within {timeout_s:g} s")
+        done, total, text = phase(process.output()) if phase else (0, 0, f"starting {process.name}")
+        on_progress(done, total, f"{text} ({waited:.0f} s)")
+        time.sleep(0.1)
     return process
 
 
@@ -165,20 +165,23 @@ def remembered(name: str, folder: Path) -> Process | None:
 
 
 def stop(name: str, folder: Path, *, forget: bool = True) -> bool:
-    """Ends the process of that name with all that it started; whether there was anything to end. Safe to repeat.
-
-    `forget` removes the pid file: then nobody takes the process for one that died.
-    """
+    """Ends whatever runs under that name; whether there was anything to end. Safe to repeat. `forget`: see `end`."""
     process = remembered(name, folder)
-    if process is None:
-        return False
+    return process is not None and end(process, folder, forget=forget)
+
+
+def end(process: Process, folder: Path, *, forget: bool = True) -> bool:
+    """Ends this very process with all that it started, never one that has taken its name since; whether it was there.
+
+    `forget` removes its pid file: then nobody takes the process for one that died.
+    """
     was_there, stuck = process.session.end(process.grace_s + 2.0)
     if stuck:
         raise SlipwayError(
-            f"{name} does not end", where=f"processes {sorted(p.pid for p in stuck)}", cure="end them by hand"
+            f"{process.name} does not end", where=f"processes {sorted(p.pid for p in stuck)}", cure="end them by hand"
         )
-    if forget:
-        _pid_file(name, folder).unlink(missing_ok=True)
+    if forget and remembered(process.name, folder) == process:
+        _pid_file(process.name, folder).unlink(missing_ok=True)
     return was_there
 
 

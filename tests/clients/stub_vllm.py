@@ -7,6 +7,7 @@ copied from vLLM 0.32.
 import json
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -69,6 +70,9 @@ class StubVllm:
             answer(
                 http, 200 if known else 404, b"Success" if known else error(404, "The lora adapter cannot be found.")
             )
+        elif http.path == "/engine_dies":  # no such path in vLLM: its engine dies by itself, and the server lives on
+            self.health = 503
+            answer(http, 200, b"")
         elif self.completion:
             answer(http, *self.completion)
         elif body["model"] not in self.cards:
@@ -97,6 +101,7 @@ if __name__ == "__main__":
     if "--fail" in sys.argv:
         print("ValueError: this stub was told to fail")
         sys.exit(3)
+    time.sleep(float(arguments.get("--start-s", 0)))
     stub = StubVllm(int(arguments["--port"]), arguments["--served-model-name"], arguments["--model"])
     print("Starting vLLM server", flush=True)
     stub.server.serve_forever()

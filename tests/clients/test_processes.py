@@ -196,6 +196,28 @@ def test_ctrl_c_while_waiting_ends_it(folder: Path) -> None:
     assert not any(running(pid) for pid in pids(folder))
 
 
+def test_who_waits_for_a_process_that_somebody_else_launched_leaves_it_alone(folder: Path) -> None:
+    process = started(folder, tree(folder))
+
+    def interrupted() -> bool:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        processes.wait_ready(process, interrupted, timeout_s=20)
+    with pytest.raises(SlipwayError, match="was not ready"):
+        processes.wait_ready(process, ready=lambda: False, timeout_s=0.1)
+    assert processes.find("dummy", folder) == process
+
+
+def test_only_that_very_process_is_ended_and_forgotten_not_the_one_that_took_its_name(folder: Path) -> None:
+    mine = processes.launch(Command("dummy", ("sleep", "600")), folder, attached=True)
+    theirs = processes.launch(Command("dummy", ("sleep", "601")), folder, attached=True)
+    assert processes.end(mine, folder) is False
+    assert processes.find("dummy", folder) == theirs
+    assert processes.end(theirs, folder) is True
+    assert processes.remembered("dummy", folder) is None
+
+
 def test_progress_is_read_out_of_the_output(folder: Path) -> None:
     heard: list[tuple[int, int, str]] = []
     processes.start(

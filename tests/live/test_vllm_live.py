@@ -105,7 +105,9 @@ def test_the_whole_life_of_an_environment(
     """Up, the engine killed, noticed, restarted, adapters gone, down: nothing left."""
     said: list[str] = []
     events: list[Event] = []
-    where = serving.up(environment, "base", base_model, tmp_path, lambda *step: said.append(step[2]), attached=True)
+    tell = lambda *step: said.append(step[2])  # noqa: E731
+    with serving.up(environment, "base", base_model, tmp_path, tell, attached=True) as where:
+        pass
     keeper = serving.keep_alive(environment, "base", base_model, tmp_path, attached=True)
 
     def seen(kind: str) -> bool:

@@ -1,5 +1,7 @@
 """The restart policy, with a process that ends and health that is said: only the clock is made up."""
 
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +42,12 @@ class Scene:
 
     def kinds(self, now: float) -> list[str]:
         return [event.kind for event in self.keeper.check(now)]
+
+    def kill(self) -> None:
+        process = processes.find("dummy", self.folder)
+        assert process is not None
+        os.kill(process.pid, signal.SIGKILL)
+        until(lambda: not process.alive())
 
     def pid(self) -> int:
         process = processes.find("dummy", self.folder)
@@ -93,6 +101,43 @@ def test_after_the_last_try_it_gives_up_once_and_says_so(scene: Scene) -> None:
     assert seen == [["died"], ["restarting"], ["died"], ["restarting"], ["died", "gave_up"], [], []]
 
 
+def test_after_it_gave_up_one_that_somebody_else_started_is_kept_alive_again(scene: Scene) -> None:
+    scene.keeper = scene.keeping(DIES)
+    scene.launch(DIES)
+    for now in (0, 1, 2, 12, 13):
+        last = scene.kinds(now)
+        process = processes.remembered("dummy", scene.folder)
+        until(lambda process=process: process is None or not process.alive())
+    assert last == ["died", "gave_up"]
+    scene.launch()
+    assert scene.kinds(100) == ["back"]
+    scene.kill()
+    assert [scene.kinds(now) for now in (101, 102)] == [["died"], ["restarting"]]
+
+
+def test_after_it_gave_up_one_that_only_needed_more_time_is_kept_alive_again(scene: Scene) -> None:
+    scene.launch(DIES)
+    scene.health = "silent"
+    assert [scene.kinds(now) for now in (0, 1, 47, 57)] == [["died"], ["restarting"], ["died"], ["restarting"]]
+    assert [scene.kinds(now) for now in (103, 104)] == [["died", "gave_up"], []]
+    scene.health = "ok"
+    assert [scene.kinds(now) for now in (200, 201)] == [["back"], []]
+    scene.kill()
+    assert [scene.kinds(now) for now in (202, 203)] == [["died"], ["restarting"]]
+
+
+def test_one_that_somebody_else_started_meanwhile_is_not_restarted_and_may_take_its_time(scene: Scene) -> None:
+    scene.launch(DIES)
+    assert scene.kinds(0) == ["died"]
+    scene.launch()
+    pid = scene.pid()
+    scene.health = "silent"
+    assert [scene.kinds(now) for now in (1, 20, 40)] == [[], [], []]
+    scene.health = "ok"
+    assert scene.keeper.check(44) == (Event("dummy", "back", "dummy serves again after 43 s"),)
+    assert scene.pid() == pid
+
+
 def test_a_dead_engine_behind_a_living_server_is_a_death(scene: Scene) -> None:
     scene.launch()
     pid = scene.pid()
@@ -127,7 +172,7 @@ def test_tries_are_forgotten_after_a_long_good_time(scene: Scene) -> None:
     scene.launch(DIES)
     assert [scene.kinds(now) for now in (0, 1, 2)] == [["died"], ["restarting"], ["back"]]
     assert scene.kinds(303) == []
-    scene.launch(DIES)
+    scene.kill()
     assert scene.kinds(304) == ["died"]
     assert scene.kinds(305) == ["restarting"]  # after the first delay again, not the second
 

@@ -3,14 +3,13 @@
 import os
 import signal
 import socket
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+from stub_project import stub_python, until
 
 from configs.environment import Environment, GatewayConfig, VllmConfig
 from configs.errors import SlipwayError
@@ -19,15 +18,6 @@ from configs.traffic_log import TrafficLog
 from delivery.clients import processes
 from delivery.clients.ports import free_ports
 from tasks import serving
-
-STUB = Path(__file__).parent.parent / "clients" / "stub_vllm.py"
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 class Place:
@@ -38,9 +28,7 @@ class Place:
         self.model = home / "models" / "base"
         self.model.mkdir(parents=True)
         (self.model / "config.json").write_text("{}")
-        self.python = home / "python"
-        self.python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{STUB}" "$@"\n')
-        self.python.chmod(0o755)
+        self.python = stub_python(home)
         vllm, gateway, admin = free_ports(3)
         self.environment = Environment(
             name="test",
@@ -53,7 +41,8 @@ class Place:
         environment = self.environment
         if changes:
             environment = environment.model_copy(update={"vllm": environment.vllm.model_copy(update=changes)})
-        return serving.up(environment, "base", self.model, self.home, attached=True)
+        with serving.up(environment, "base", self.model, self.home, attached=True) as where:
+            return where
 
     def pids(self) -> dict[str, int | None]:
         return {part.name: part.pid for part in serving.state(self.environment, self.home)}
@@ -117,6 +106,45 @@ def test_when_vllm_dies_at_start_its_last_lines_are_shown_and_nothing_is_left(pl
     assert "vllm died at start (exit status 3)" in str(caught.value)
     assert "ValueError: this stub was told to fail" in str(caught.value)
     assert place.pids() == {"vllm": None, "gateway": None}
+
+
+def test_a_server_whose_engine_died_is_replaced_although_it_still_has_its_port(place: Place) -> None:
+    where = place.up()
+    before = place.pids()
+    assert httpx.post(f"{where.vllm_url}/engine_dies", json={}).status_code == 200
+    assert serving.vllm_health(where.vllm_url) == "dead"
+    place.up()
+    assert place.health() == {"vllm": UP, "gateway": UP}
+    assert place.pids()["vllm"] != before["vllm"]
+    assert place.pids()["gateway"] == before["gateway"]
+
+
+def test_what_died_and_cannot_be_started_either_is_still_wanted_and_the_rest_runs_on(place: Place) -> None:
+    place.up()
+    vllm, gateway = processes.find("vllm", place.folder), place.pids()["gateway"]
+    assert vllm is not None
+    os.kill(psutil.Process(vllm.pid).children()[0].pid, signal.SIGKILL)
+    until(lambda: not vllm.alive())
+    place.python.write_text("#!/bin/sh\nexit 5\n")
+    with pytest.raises(SlipwayError, match="exit status 5"):
+        place.up()
+    assert place.pids() == {"vllm": None, "gateway": gateway}
+    assert processes.remembered("vllm", place.folder) is not None  # forgotten means: stopped on purpose
+
+
+def test_when_what_follows_fails_only_what_was_started_for_it_ends(place: Place) -> None:
+    place.up()
+    vllm = place.pids()["vllm"]
+    processes.stop("gateway", place.folder)
+
+    def fail_once_both_are_up() -> None:
+        with serving.up(place.environment, "base", place.model, place.home, attached=True):
+            assert place.health() == {"vllm": UP, "gateway": UP}
+            raise RuntimeError("no ledger")
+
+    with pytest.raises(RuntimeError, match="no ledger"):
+        fail_once_both_are_up()
+    assert place.pids() == {"vllm": vllm, "gateway": None}
 
 
 def test_the_admin_token_is_random_private_kept_and_overridden_by_the_environment(place: Place, monkeypatch) -> None:

@@ -6,18 +6,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 from release_fakes import lora_bundle
+from stub_project import stub_project, until
 
-from configs.project import Project, load_project
+from configs.project import Project
 from delivery.bundle import Bundle
-from delivery.clients.ports import free_ports
 from delivery.gate import GateDecision
 from delivery.progress import silent
 from tasks import environment, serving
@@ -25,7 +24,6 @@ from tasks.rollout import run_release
 from tasks.site import open_site_of
 
 HERE = Path(__file__).parent
-STUB = HERE.parent / "clients" / "stub_vllm.py"
 PLAN = {
     "tick_s": 0.2,
     "lease_s": 3,
@@ -40,30 +38,7 @@ PLAN = {
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """The tutor on a model of no weights, under ports of its own."""
-    model, python = tmp_path / "model", tmp_path / "python"
-    model.mkdir()
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-        (model / name).write_text("{}")
-    for name in ("model.safetensors", "chat_template.jinja"):
-        (model / name).touch()
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{STUB}" "$@"\n')
-    python.chmod(0o755)
-    vllm, gateway, admin = free_ports(3)
-    files = {
-        "project": {"route": "tutor", "extends": str(Path("configs/tutor").absolute())},
-        "model": {"name": "base", "path": str(model)},
-        "rollout": PLAN,
-        "environment": {
-            "vllm": {"port": vllm, "python": str(python), "start_timeout_s": 30},
-            "gateway": {"port": gateway, "admin_port": admin},
-        },
-    }
-    folder = tmp_path / "project"
-    folder.mkdir()
-    for name, content in files.items():
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
-    return load_project(folder)
+    return stub_project(tmp_path, rollout=PLAN)
 
 
 @pytest.fixture
@@ -93,13 +68,6 @@ def users(project: Project) -> Iterator[list[int]]:
     finally:
         stop.set()
         thread.join()
-
-
-def until(condition: Callable[[], bool], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 def put_live(project: Project, home: Path) -> Bundle:
