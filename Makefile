@@ -79,4 +79,6 @@ lock: $(UV)
 	UV_FIND_LINKS= $(COMPILE) --group vllm-gpu --python-platform x86_64-manylinux_2_28 -o locks/vllm-cuda.txt
 
 clean:
+	@# without its pid files nobody would find again what runs
+	if [ -d .slipway ] && [ -x .venv/bin/slipway ]; then .venv/bin/slipway down --all --home .slipway; fi
 	rm -rf .venv .venv-vllm .venv-uv .slipway

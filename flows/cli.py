@@ -52,11 +52,17 @@ def up(project: Project = TUTOR, home: Home = STATE) -> None:
 
 
 @app.command()
-def down(project: Project = TUTOR, home: Home = STATE) -> None:
+def down(
+    project: Project = TUTOR,
+    home: Home = STATE,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Of every environment below the state folder, and what else runs there.")
+    ] = False,
+) -> None:
     """End what `up` started. Ledger, bundles and caches stay."""
-    from tasks.environment import stop
+    from tasks.environment import stop, stop_all
 
-    ended = stop(_project(project), home)
+    ended = stop_all(home) if everything else stop(_project(project), home)
     typer.echo(f"ended: {', '.join(ended)}" if ended else "nothing was running")
 
 

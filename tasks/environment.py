@@ -70,6 +70,19 @@ def stop(project: Project, home: Path) -> tuple[str, ...]:
     return ended + serving.down(project.environment, home)
 
 
+def stop_all(home: Path) -> tuple[str, ...]:
+    """Ends whatever a pid file below the state folder names; the pid files' names, below `home`, of what ran.
+
+    For a state folder that is to be removed: without its pid files nothing that runs on could be found again.
+    """
+    ended: list[str] = []
+    for folder in sorted({file.parent for file in home.rglob("*.pid")}):
+        with processes.exclusive(folder):
+            names = sorted((file.stem for file in folder.glob("*.pid")), key=lambda n: (n != serving.SUPERVISOR, n))
+            ended += [str(folder.relative_to(home) / name) for name in names if processes.stop(name, folder)]
+    return tuple(ended)
+
+
 def status(project: Project, home: Path) -> EnvironmentStatus:
     """How the environment is; works whether or not anything runs."""
     environment = project.environment

@@ -40,6 +40,16 @@ def require_source(config: ModelConfig) -> None:
         _require_usable(config, config.path.expanduser().absolute())
 
 
+def is_prepared(config: ModelConfig, home: Path) -> bool:
+    """Whether `prepare_model` would write nothing below `home`; False too when it would fail for want of the source."""
+    if config.package is None:
+        return True
+    try:
+        return _package_folder(config.package, home.absolute())[0].is_dir()
+    except SlipwayError:
+        return False
+
+
 def model_revision(folder: Path) -> str:
     """`sha256:...` over the names and contents of the files that loading reads. Raises SlipwayError without any."""
     if not (folder / "config.json").is_file():
@@ -111,11 +121,16 @@ def _gguf_of(package: str) -> importlib.metadata.PackagePath:
     return gguf
 
 
-def _from_package(package: str, home: Path, on_progress: Progress) -> Path:
+def _package_folder(package: str, home: Path) -> tuple[Path, importlib.metadata.PackagePath]:
+    """Where the package's model is kept once it is dequantised, and the file that it comes from."""
     gguf = _gguf_of(package)
     recorded = gguf.hash.value if gguf.hash else importlib.metadata.version(package)
     key = digest_of({"package": package, "file": gguf.name, "hash": recorded, "loader": LOADER})
-    folder = home / "models" / short(key)
+    return home / "models" / short(key), gguf
+
+
+def _from_package(package: str, home: Path, on_progress: Progress) -> Path:
+    folder, gguf = _package_folder(package, home)
     if not folder.is_dir():
         _dequantise(Path(str(gguf.locate())), folder, on_progress)
     return folder

@@ -19,13 +19,14 @@ from delivery.clients import processes
 from delivery.clients.ports import require_free
 from evals.suites import require_suites
 from tasks import capability, serving
-from tasks.model import require_source
+from tasks.model import is_prepared, require_source
 from tasks.model_server import require_place
 from tasks.site import Site, open_ledger, open_site_of
 from tasks.sources import locate_all
 from tasks.vllm_command import require_vllm
 
 ROOM_BYTES = 500_000_000  # the whole demo leaves 363 MB: the base model, three adapters, bundles, logs
+START_ROOM_BYTES = 5_000_000  # a start leaves logs, pid files, a routing table and rows in the ledger: less than 1 MB
 
 Check = Callable[[], object]  # raises SlipwayError
 
@@ -33,7 +34,9 @@ Check = Callable[[], object]  # raises SlipwayError
 def before_up(project: Project, home: Path) -> Iterator[Check]:
     """What `slipway up` needs: a place to write, vLLM, the base model, free ports, the file of API keys, the ledger."""
     environment = project.environment
-    yield from _everywhere(project, home)
+    # what has served already must come back on a disk that has filled up since
+    needed = START_ROOM_BYTES if is_prepared(project.model, home) else ROOM_BYTES
+    yield from _everywhere(project, home, needed)
     yield partial(require_vllm, environment.vllm)
     if environment.gateway.api_keys is not None:
         yield partial(load, environment.gateway.api_keys, ApiKeys)
@@ -60,13 +63,13 @@ def before_release(project: Project, home: Path, candidate_upstreams: Sequence[s
     yield partial(_require_answers, project, home, candidate_upstreams)
 
 
-def _everywhere(project: Project, home: Path) -> Iterator[Check]:
-    yield partial(require_room, home)
+def _everywhere(project: Project, home: Path, needed_bytes: int = ROOM_BYTES) -> Iterator[Check]:
+    yield partial(require_room, home, needed_bytes)
     yield partial(require_source, project.model)
     yield partial(_require_ledger, project.environment, home)
 
 
-def require_room(home: Path) -> None:
+def require_room(home: Path, needed_bytes: int = ROOM_BYTES) -> None:
     """Raises SlipwayError when the state folder cannot be written, or its disk is all but full."""
     place = home.absolute()
     while not place.exists():
@@ -77,9 +80,9 @@ def require_room(home: Path) -> None:
         cure = "give this user the right to write there, or name another state folder: --home FOLDER"
         raise SlipwayError(f"{place} cannot be written", where="--home", cure=cure)
     free = shutil.disk_usage(place).free
-    if free < ROOM_BYTES:
+    if free < needed_bytes:
         raise SlipwayError(
-            f"{place} has {free / 1e6:,.0f} MB left, {ROOM_BYTES / 1e6:,.0f} MB are needed",
+            f"{place} has {free / 1e6:,.0f} MB left, {needed_bytes / 1e6:,.0f} MB are needed",
             where="--home",
             cure="make room there, or name a state folder on another disk: --home FOLDER",
         )

@@ -16,6 +16,7 @@ from stub_project import Running, stub_project, until
 from configs.project import Project
 from delivery.clients import processes
 from delivery.clients.ledger import LeaseHeldError
+from delivery.clients.processes import Command
 from delivery.progress import silent
 from delivery.rollout import new_state
 from tasks import environment
@@ -57,6 +58,17 @@ def test_it_starts_stops_and_starts_again(running: Running) -> None:
     assert running.pids() == before
     assert set(environment.stop(running.project, running.home)) == ALL
     assert running.pids() == {}
+
+
+def test_everything_below_a_state_folder_can_be_ended_before_it_is_removed(running: Running) -> None:
+    environment.start(running.project, running.home, silent, attached=True)
+    demo = running.home / "demo" / "environments" / "local"
+    traffic = processes.launch(Command("traffic", ("sleep", "600")), demo, attached=True)
+    expected = [f"environments/local/{name}" for name in ("supervisor", "gateway", "vllm")]
+    assert environment.stop_all(running.home) == ("demo/environments/local/traffic", *expected)
+    assert running.pids() == {}
+    assert not traffic.alive()
+    assert environment.stop_all(running.home) == ()
 
 
 def test_when_somebody_else_controls_it_nothing_that_was_started_is_left(running: Running) -> None:

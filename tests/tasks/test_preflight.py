@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from release_fakes import World, lora_bundle, site_of
+from stub_project import stub_project
 
 from configs.dataset import Source
 from configs.environment import GatewayConfig, VllmConfig
@@ -19,7 +20,7 @@ from configs.project import Project, load_project
 from delivery.clients.ports import free_ports
 from delivery.rollout import new_state
 from tasks.environment import start
-from tasks.preflight import before_build, before_release, require_room
+from tasks.preflight import before_build, before_release, before_up, require_room
 from tasks.rollout import bootstrap
 from tasks.site import open_ledger, served_as
 
@@ -137,6 +138,18 @@ def test_a_release_that_is_under_way_needs_its_controller_whatever_is_down(busy:
     assert base.routes
     require_all("not now", before_release(busy, tmp_path))
     ledger.close()
+
+
+def test_what_has_served_comes_back_on_a_disk_that_is_nearly_full(tiny_disk: Path, tmp_path: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=20m", tiny_disk], check=True)
+    project = stub_project(tmp_path)  # its model lies elsewhere: nothing is to be prepared
+    require_all("not now", before_up(project, tiny_disk))
+    assert "500 MB are needed" in said_by(before_build(project, tiny_disk))
+    embedded = replace(project, model=load_project(Path("configs/tutor")).model)
+    assert "500 MB are needed" in said_by(before_up(embedded, tiny_disk))
+    file = tiny_disk / "filler"
+    file.write_bytes(bytes(17_000_000))
+    assert "5 MB are needed" in said_by(before_up(project, tiny_disk))
 
 
 def test_a_disk_that_is_all_but_full_and_a_file_in_the_folders_place_are_said(tmp_path: Path) -> None:
