@@ -31,6 +31,9 @@ Project = Annotated[Path, typer.Option("--project", "-p", help="The folder of YA
 Home = Annotated[Path, typer.Option(envvar="SLIPWAY_HOME", help="Where datasets, adapters, bundles, ledger are kept.")]
 By = Annotated[str | None, typer.Option(help="Who decides; kept in the ledger. By default your user name.")]
 Reason = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
+AcceptBlind = Annotated[
+    bool, typer.Option("--accept-blind-plan", help="Release although a stage of the plan can detect nothing.")
+]
 TUTOR = Path("configs/tutor")
 STATE = Path(".slipway")
 
@@ -100,9 +103,7 @@ def release(
     candidate_upstream: Annotated[
         list[str] | None, typer.Option(help="Serve the candidate from this vLLM instead of the environment's.")
     ] = None,
-    accept_blind_plan: Annotated[
-        bool, typer.Option("--accept-blind-plan", help="Release although a stage of the plan can detect nothing.")
-    ] = False,
+    accept_blind_plan: AcceptBlind = False,
     by: By = None,
 ) -> None:
     """Take a bundle through shadow, canary, full and watch. Exit status 1 when it is refused or rolled back."""
@@ -110,7 +111,8 @@ def release(
     from tasks.preflight import before_release
 
     read_bundle(home, bundle)  # a wrong digest is said at once
-    require_all("the release cannot start", before_release(_project(project), home, candidate_upstream))
+    checks = before_release(_project(project), home, candidate_upstream, accept_blind_plan=accept_blind_plan)
+    require_all("the release cannot start", checks)
     from flows.release import release as flow
     from flows.release import render
     from flows.reporting import result_of
@@ -130,17 +132,22 @@ def release(
 
 
 @app.command()
-def refresh(project: Project = TUTOR, home: Home = STATE, by: By = None) -> None:
+def refresh(
+    project: Project = TUTOR, home: Home = STATE, accept_blind_plan: AcceptBlind = False, by: By = None
+) -> None:
     """Build, then release what the gate lets through: what the weekly schedule runs."""
     from tasks.preflight import before_build, before_release
 
     settings = _project(project)
-    require_all("nothing can be built and released", [*before_build(settings, home), *before_release(settings, home)])
+    release_checks = before_release(settings, home, accept_blind_plan=accept_blind_plan)
+    require_all("nothing can be built and released", [*before_build(settings, home), *release_checks])
     from flows.refresh import refresh as flow
     from flows.release import render
     from flows.reporting import result_of
 
-    outcome = result_of(flow(project=str(project), home=home, by=by or getpass.getuser(), return_state=True))
+    who = by or getpass.getuser()
+    state = flow(project=str(project), home=home, by=who, accept_blind_plan=accept_blind_plan, return_state=True)
+    outcome = result_of(state)
     typer.echo(render(outcome))
     raise typer.Exit(0 if outcome.outcome == "live" else 1)
 

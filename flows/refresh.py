@@ -15,22 +15,37 @@ from tasks.rollout import ReleaseOutcome
 
 
 @flow(name="refresh", flow_run_name="refresh-{project}")
-def refresh(project: str = "configs/tutor", home: Path = Path(".slipway"), by: str = "schedule") -> ReleaseOutcome:
+def refresh(
+    project: str = "configs/tutor",
+    home: Path = Path(".slipway"),
+    by: str = "schedule",
+    accept_blind_plan: bool = False,
+) -> ReleaseOutcome:
     """Build a bundle from the newest data and release it if its evals pass.
 
     Args:
         project: The folder of YAML files that says what is built and released.
         home: Where datasets, adapters, bundles and the ledger are kept.
         by: Who asked for it; kept in the ledger.
+        accept_blind_plan: Release although a stage of the plan can detect nothing.
     """
     settings = load_project(Path(project))
-    require_all("nothing can be built and released", [*before_build(settings, home), *before_release(settings, home)])
+    release_checks = before_release(settings, home, accept_blind_plan=accept_blind_plan)
+    require_all("nothing can be built and released", [*before_build(settings, home), *release_checks])
     built = result_of(build(project=project, home=home, return_state=True))
     if not built.passed:
         text = f"bundle {built.bundle} was refused by the eval gate"
         refused = ReleaseOutcome(release_id="", route="", bundle=built.bundle, outcome="refused", reason=text)
         return Failed(name="Refused", message=text, data=refused)  # type: ignore[return-value] # as in release
-    outcome = result_of(release(bundle=built.bundle, project=project, home=home, by=by, return_state=True))
+    state = release(
+        bundle=built.bundle,
+        project=project,
+        home=home,
+        by=by,
+        accept_blind_plan=accept_blind_plan,
+        return_state=True,
+    )
+    outcome = result_of(state)
     if outcome.outcome == "live":
         return outcome
     return Failed(name="RolledBack", message=outcome.reason, data=outcome)  # type: ignore[return-value]

@@ -10,7 +10,6 @@ from configs.canonical import short
 from configs.errors import require_all
 from configs.project import Project, load_project
 from delivery.clients.oci import read_bundle
-from delivery.planning import refuse_blind
 from delivery.release import AwaitApproval, Decision
 from flows.background import Background
 from flows.reporting import follow, log, show_markdown, show_table
@@ -43,9 +42,8 @@ def release(
         accept_blind_plan: Release although a stage of the plan can detect nothing.
     """
     settings = load_project(Path(project))
-    require_all("the release cannot start", before_release(settings, home, candidate_upstreams))
-    if not accept_blind_plan:
-        refuse_blind(settings.rollout)
+    checks = before_release(settings, home, candidate_upstreams, accept_blind_plan=accept_blind_plan)
+    require_all("the release cannot start", checks)
     outcome = roll_out(settings, bundle, home, candidate_upstreams, by)
     show_release(outcome)
     if outcome.outcome == "live":

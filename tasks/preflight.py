@@ -1,7 +1,7 @@
 """What can be known to fail is said before anything is done, all of it at once.
 
-Everything here takes milliseconds, and would otherwise end a command after half a minute (a port in use, once the base
-model is dequantised) or an hour (no vLLM to evaluate on, once the adapter is trained).
+Everything here takes a second at most, and would otherwise end a command after half a minute (a port in use, once the
+base model is dequantised) or an hour (no vLLM to evaluate on, a plan that sees nothing).
 """
 
 import os
@@ -17,6 +17,7 @@ from configs.loading import load
 from configs.project import Project
 from delivery.clients import processes
 from delivery.clients.ports import require_free
+from delivery.planning import refuse_blind
 from evals.suites import require_suites
 from tasks import capability, serving
 from tasks.model import is_prepared, require_source
@@ -55,11 +56,19 @@ def before_build(project: Project, home: Path) -> Iterator[Check]:
     yield partial(capability.shipped_tasks, [task.task for task in project.evals.capability], os.environ)
 
 
-def before_release(project: Project, home: Path, candidate_upstreams: Sequence[str] | None = None) -> Iterator[Check]:
-    """What `slipway release` needs: a gateway and vLLM replicas that answer.
+def before_release(
+    project: Project,
+    home: Path,
+    candidate_upstreams: Sequence[str] | None = None,
+    *,
+    accept_blind_plan: bool = False,
+) -> Iterator[Check]:
+    """What `slipway release` needs: a plan that sees something, its judge's key, a gateway and replicas that answer.
 
-    A release that is under way goes on without: whoever restarts what died needs its controller.
+    A release that is under way goes on without key and answers: whoever restarts what died needs its controller.
     """
+    if not accept_blind_plan:
+        yield partial(refuse_blind, project.rollout)
     yield partial(_require_answers, project, home, candidate_upstreams)
 
 
@@ -95,7 +104,9 @@ def _require_ledger(environment: Environment, home: Path) -> None:
 def _require_answers(project: Project, home: Path, candidate_upstreams: Sequence[str] | None) -> None:
     with open_site_of(project, home) as site:
         if site.ledger.unfinished(site.name, project.route) is None:
-            require_all("the environment does not answer", _answers(site, candidate_upstreams))
+            judge = project.rollout.judge
+            needed = [partial(site.require_route, project.route), *([partial(site.judge, judge)] if judge else ())]
+            require_all("the environment does not answer", [*needed, *_answers(site, candidate_upstreams)])
 
 
 def _answers(site: Site, candidate_upstreams: Sequence[str] | None) -> Iterator[Check]:

@@ -124,11 +124,7 @@ def run_release(
         if taken_back is not None:
             on_progress(0, 0, f"the rollback of release {taken_back.release_id} was left behind and is finished first")
             _drive(site, reading_from_now(site, taken_back), on_progress, ignore)
-        pointers = site.ledger.route(site.name, project.route)
-        if pointers is None:
-            raise SlipwayError(
-                f"route {project.route} is not served in environment {site.name}", cure="start it first: slipway up"
-            )
+        pointers = site.require_route(project.route)
         if pointers.live.bundle == bundle.digest:
             made_live = site.ledger.release_that_made_live(site.name, project.route, bundle.digest)
             if made_live is None:

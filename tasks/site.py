@@ -23,6 +23,7 @@ from configs.routing import Variant
 from delivery.bundle import Bundle
 from delivery.clients.gateway import GatewayClient
 from delivery.clients.ledger import LeaseHeldError, Ledger, LedgerError
+from delivery.clients.ledger_reads import RouteRow
 from delivery.clients.oci import unpack_adapter
 from delivery.clients.safetensors_header import read_shapes
 from delivery.clients.vllm import VllmClient
@@ -30,7 +31,7 @@ from delivery.progress import Progress, silent
 from delivery.release import Served
 from delivery.servable import problems_with
 from tasks.judge import Asker, Background, in_thread, open_judge
-from tasks.serving import admin_token
+from tasks.serving import addresses, admin_token
 
 LEASE_TTL_S = 30.0  # of the environment's lease in the ledger; a dead owner on this machine is noticed at once
 
@@ -59,7 +60,16 @@ class Site:
     @property
     def upstreams(self) -> tuple[str, ...]:
         """Base URLs of the environment's vLLM replicas."""
-        return (f"http://{self.environment.vllm.host}:{self.environment.vllm.port}",)
+        return (addresses(self.environment).vllm_url,)
+
+    def require_route(self, route: str) -> RouteRow:
+        """What is live on a route, and before it. Raises SlipwayError for a route that nothing was ever served on."""
+        pointers = self.ledger.route(self.name, route)
+        if pointers is None:
+            raise SlipwayError(
+                f"route {route} is not served in environment {self.name}", cure="start it first: slipway up"
+            )
+        return pointers
 
     def take_lease(self, patience_s: float = 0.0, on_progress: Progress = silent) -> None:
         """Takes the environment's lease. LeaseHeldError names another controller that lives.
@@ -88,8 +98,7 @@ class Site:
 
 def open_site(environment: Environment, home: Path) -> Site:
     """The environment's ledger, its gateway and its vLLM. SLIPWAY_VLLM_API_KEY is for a vLLM that wants one."""
-    gateway = environment.gateway
-    admin_url = f"http://{gateway.admin_host}:{gateway.admin_port}"
+    admin_url = addresses(environment).admin_url
     token = admin_token(environment, home)
     key = os.environ.get("SLIPWAY_VLLM_API_KEY") or None
     return Site(

@@ -126,6 +126,39 @@ def test_a_release_into_an_environment_that_is_down_names_gateway_and_vllm(busy:
     assert text.count("slipway status") >= 2
 
 
+def test_a_release_says_that_its_plan_is_blind_and_its_judges_key_missing_before_it_or_a_build_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JUDGE_KEY", raising=False)
+    judged = load_project(Path("configs/tutor-judged"))
+    vllm, gateway, admin = free_ports(3)
+    down = {"vllm": VllmConfig(port=vllm), "gateway": GatewayConfig(port=gateway, admin_port=admin)}
+    judge = judged.rollout.judge
+    assert judge is not None
+    plan = {"requests_per_s": 0.0001, "judge": judge.model_copy(update={"api_key_env": "JUDGE_KEY"})}
+    project = replace(
+        judged,
+        rollout=judged.rollout.model_copy(update=plan),
+        environment=judged.environment.model_copy(update=down),
+    )
+    text = said_by(before_release(project, tmp_path))
+    for part in ("can detect nothing in 0-shadow", "environment variable JUDGE_KEY", f":{admin}", "slipway up"):
+        assert part in text, text
+    monkeypatch.setenv("JUDGE_KEY", "k")
+    text = said_by(before_release(project, tmp_path, accept_blind_plan=True))
+    assert "detect" not in text
+    assert "JUDGE_KEY" not in text
+
+
+def test_addresses_of_ipv6_are_asked_like_any_other(busy: Project, tmp_path: Path) -> None:
+    vllm, admin = free_ports(2)
+    parts = {"vllm": VllmConfig(host="::1", port=vllm), "gateway": GatewayConfig(admin_host="::1", admin_port=admin)}
+    project = replace(busy, environment=busy.environment.model_copy(update=parts))
+    text = said_by(before_release(project, tmp_path))
+    assert f"http://[::1]:{admin}" in text
+    assert f"http://[::1]:{vllm}" in text
+
+
 def test_a_release_that_is_under_way_needs_its_controller_whatever_is_down(busy: Project, tmp_path: Path) -> None:
     ledger = open_ledger(busy.environment, tmp_path)
     site = site_of(World(tmp_path / "world"), tmp_path, ledger)
