@@ -23,6 +23,9 @@ from delivery.gateway.listeners import accept_waiting
 log = logging.getLogger("slipway.gateway")
 HEAD_LIMIT = 16 * 1024  # bytes of a request's line and headers
 HEADERS_LIMIT = 128
+PIPELINE_LIMIT = 256  # requests that wait for the answer before theirs; nobody looks at what a client sends beyond that
+AHEAD_LIMIT = 64 * 1024  # bytes of them, about; then they wait in the kernel, and nobody sees their client leave
+WRITE_TIMEOUT_S = 60.0  # for a client that reads nothing at all of a plain answer
 LINGER_S = 2.0  # for what a client is still sending when it has got its answer
 CANCEL_S = 1.0  # for handlers to come to their end when the server closes
 CONNECTIONS_WAITING = 1024
@@ -42,13 +45,19 @@ class HttpServer:
     """
 
     def __init__(
-        self, handle: Handler, max_body_bytes: int, idle_s: float, refused: Callable[[ApiError], None] = lambda _: None
+        self,
+        handle: Handler,
+        max_body_bytes: int,
+        idle_s: float,
+        refused: Callable[[ApiError], None] = lambda _: None,
+        write_timeout_s: float = WRITE_TIMEOUT_S,
     ):
         self.handle = handle
         self.refused = refused
         self.max_body_bytes = max_body_bytes
         self.connections: set[_Connection] = set()
         self.date = ""
+        self.write_timeout_s = write_timeout_s
         self._idle_s = idle_s
         self._server: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
@@ -71,6 +80,10 @@ class HttpServer:
         for connected in [connection for one in waiting for connection in accept_waiting(one)]:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: _Connection(self), connected)
 
+    def is_busy(self) -> bool:
+        """Whether a client is still sending a request, waits for its answer or is still reading it."""
+        return any(connection.is_busy for connection in self.connections)
+
     async def close(self) -> None:
         """Ends every connection; answers that are under way are broken off."""
         await self.stop_accepting()
@@ -84,7 +97,7 @@ class HttpServer:
         """Closes connections on which nothing happens, and sets the date of all answers."""
         now = time.monotonic()
         self.date = f"Date: {formatdate(usegmt=True)}\r\nServer: slipway\r\n"
-        for connection in [one for one in self.connections if one.is_idle(now - self._idle_s)]:
+        for connection in [one for one in self.connections if one.is_idle(now, self._idle_s)]:
             connection.abort()
         self._sweep = asyncio.get_running_loop().call_later(min(0.5, self._idle_s / 2), self._look_around)
 
@@ -97,10 +110,11 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._parser = httptools.HttpRequestParser(self)
         self._reading: Request | None = None  # the last one that has begun to come
-        self._begun = 0  # messages in the data at hand
+        self._is_getting_on = False  # the data at hand completes a head, or has a part of a body
         self._in_head = True  # what comes next belongs to a head
         self._head_bytes = 0  # of its parts that are complete
-        self._fed_bytes = 0  # that have come without completing it
+        self._fed_bytes = 0  # that have come since without completing it, or stand behind a body
+        self._ahead_bytes = 0  # of requests that wait for the answer before theirs
         self._is_repeating = False  # another parser is told where the body ends
         self._is_deaf = False  # what comes is not looked at any more
         self._is_paused = False  # what comes waits in the kernel
@@ -110,6 +124,7 @@ class _Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None  # one for all its requests: one for each costs too much
         self._idle: asyncio.Future[None] | None = None  # what it waits for when there is nothing to answer
         self._quiet_since: float | None = None  # monotonic seconds; None while an answer is made
+        self._unread = 0  # bytes of answers, when this was last looked at
         self.must_wait: asyncio.Future[None] | None = None
 
     # What the event loop says
@@ -136,18 +151,26 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
-        begins, self._begun = self._reading is None, 0
+        self._is_getting_on = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._stay_with_http(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            self._misread()
             return
-        if self._in_head and self._reading is not None and self._begun == begins:  # nothing but a part of one head
+        except httptools.HttpParserError:
+            self._misread(400, "This is no valid HTTP request.", "invalid_http")
+            return
+        if self._is_getting_on:
+            self._fed_bytes = 0
+        elif self._reading is not None:  # nothing but a part of a head, or of what stands behind a body
             self._fed_bytes += len(data)
             if self._fed_bytes > HEAD_LIMIT:
-                self._refuse(431, "The request's head is too long.", "head_too_large")
+                self._misread(431, "The request's head is too long.", "head_too_large")
+        if self._waiting and self._answering is not None:
+            self._ahead_bytes += len(data)
+            if self._ahead_bytes > AHEAD_LIMIT and not self._is_paused:
+                self._is_paused = True
+                self._transport.pause_reading()
 
     def _stay_with_http(self, rest: bytes) -> None:
         """There is nothing to upgrade to. Java's client asks all the same, and llhttp then leaves the body unread."""
@@ -168,7 +191,6 @@ class _Connection(asyncio.Protocol):
         if self._is_repeating:
             return
         self._reading = Request(self)
-        self._begun += 1
         self._in_head, self._head_bytes, self._fed_bytes = True, 0, 0
 
     def on_url(self, url: bytes) -> None:
@@ -188,7 +210,10 @@ class _Connection(asyncio.Protocol):
         request = self._reading
         if request is None or self._is_deaf or self._is_repeating:
             return
-        self._in_head = False
+        self._in_head, self._is_getting_on = False, True
+        if len(self._waiting) >= PIPELINE_LIMIT:
+            self._is_deaf, self._waiting[-1].closes = True, True
+            return
         if self._head_bytes > HEAD_LIMIT or len(request.headers) > HEADERS_LIMIT:
             self._refuse(431, "The request's head is too long.", "head_too_large")
             return
@@ -199,6 +224,7 @@ class _Connection(asyncio.Protocol):
         self._enqueue(request)
 
     def on_body(self, data: bytes) -> None:
+        self._is_getting_on = True
         if self._reading is not None:
             self._reading.add(data, self._server.max_body_bytes)
 
@@ -212,12 +238,12 @@ class _Connection(asyncio.Protocol):
 
     # One request after the other
 
-    def _misread(self) -> None:
+    def _misread(self, status: int, message: str, code: str) -> None:
         if self._reading is not None and not self._in_head:  # it is being answered, or waits for that
             self._is_deaf = True
             self._reading.fail(BodyBrokenError)
         else:
-            self._refuse(400, "This is no valid HTTP request.", "invalid_http")
+            self._refuse(status, message, code)
 
     def _refuse(self, status: int, message: str, code: str) -> None:
         self._is_deaf = True
@@ -233,9 +259,6 @@ class _Connection(asyncio.Protocol):
         self._waiting.append(request)
         if self._answering is None and len(self._waiting) == 1:
             self._wake()
-        elif not self._is_paused:
-            self._is_paused = True
-            self._transport.pause_reading()
 
     def _wake(self) -> None:
         self._quiet_since = None
@@ -245,6 +268,7 @@ class _Connection(asyncio.Protocol):
             self._idle.set_result(None)
 
     def _listen(self) -> None:
+        self._ahead_bytes = 0
         if self._is_paused:
             self._is_paused = False
             self._transport.resume_reading()
@@ -278,12 +302,24 @@ class _Connection(asyncio.Protocol):
         if sending is None and response is not None:
             head = self.begin(response.status, response.headers, len(response.body))
             self._transport.write(head if request.method == "HEAD" else head + response.body)
+            if self.must_wait is not None and not await self._has_room():
+                self.abort()
+                return False
         elif sending is None or not sending.is_ended:
             self.abort()
             return False
         if self._closes:
-            self._end(is_read=request.is_whole)
+            self._end(is_read=request.is_whole and not self._is_deaf)
         return not self._closes
+
+    async def _has_room(self) -> bool:
+        """Waits while the client reads too slowly. False: for too long it has read nothing at all."""
+        while (room := self.must_wait) is not None:
+            unread = self._transport.get_write_buffer_size()
+            await asyncio.wait([room], timeout=self._server.write_timeout_s)
+            if not room.done() and self._transport.get_write_buffer_size() >= unread:
+                return False
+        return True
 
     def _end(self, *, is_read: bool) -> None:
         """No other answer follows. Closed with data unread, the connection would be reset, and the answer lost."""
@@ -294,7 +330,7 @@ class _Connection(asyncio.Protocol):
         self._listen()
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        asyncio.get_running_loop().call_later(LINGER_S, self.abort)
+        asyncio.get_running_loop().call_later(LINGER_S, self._transport.close)
 
     # What answers need
 
@@ -326,9 +362,22 @@ class _Connection(asyncio.Protocol):
         """Ends it at once."""
         self._transport.abort()
 
-    def is_idle(self, since: float) -> bool:
-        """Whether no whole head has come, and no answer was made, since then (monotonic seconds)."""
-        return self._quiet_since is not None and self._quiet_since < since
+    def is_idle(self, now: float, idle_s: float) -> bool:
+        """Whether for so long no whole head has come, no answer was made, and nothing was read of what was sent."""
+        if self._quiet_since is None or now - self._quiet_since < idle_s:
+            return False
+        unread = self._transport.get_write_buffer_size()
+        if unread in (0, self._unread):
+            return True
+        self._unread, self._quiet_since = unread, now
+        return False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is coming or waits for its answer, or an answer has not left yet."""
+        is_coming = self._reading is not None and not self._is_deaf
+        is_asked = self._answering is not None or bool(self._waiting)
+        return is_coming or is_asked or self._transport.get_write_buffer_size() > 0
 
     def leave(self) -> "asyncio.Task[None] | None":
         """Ends it in an orderly way; an answer that is under way is cancelled, and its task returned."""

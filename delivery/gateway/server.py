@@ -170,14 +170,14 @@ class Gateway:
         return Response(200, OPENAPI, JSON_HEADERS)
 
     async def drain(self, users: HttpServer, seconds: float) -> None:
-        """Waits for users' answers that are under way, not longer than this.
+        """Waits for users' requests that are coming and answers that are under way, not longer than this.
 
         Clients that keep their connection are told to close it, and get a moment to send what they have begun to send.
         """
         self.is_draining = self.proxy.is_draining = True
         until, quiet = time.monotonic() + seconds, Quiet(LAST_REQUESTS_S)
         while time.monotonic() < until:
-            busy = any(a.role != "mirror" for a in self.attempts.in_flight)
+            busy = users.is_busy()
             if not busy and not users.connections:
                 return
             if quiet.lasts(busy):
