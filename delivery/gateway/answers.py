@@ -7,7 +7,7 @@ import orjson
 from delivery.gateway.api_errors import ApiError
 
 CLIENTS_FAULT = frozenset((400, 413, 422))
-CONTENT = ("content", "tool_calls", "reasoning", "reasoning_content", "refusal", "function_call", "audio")
+CONTENT = ("tool_calls", "reasoning", "reasoning_content", "refusal", "function_call", "audio")
 FRAME_LIMIT = 16 * 1024 * 1024  # bytes of one server-sent event
 
 
@@ -86,7 +86,7 @@ def chat_gist(answer: dict[str, Any], streamed: bool) -> Gist:
             content = said.get("content")
             if isinstance(content, str) and choice.get("index", 0) == 0:
                 text += content
-            has_content = has_content or any(said.get(key) for key in CONTENT)
+            has_content = has_content or bool(content) or any(said.get(key) for key in CONTENT)
         if reason := choice.get("finish_reason"):
             is_finished = True
             has_content = has_content or reason == "length"

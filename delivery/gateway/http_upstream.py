@@ -5,7 +5,7 @@ A general client costs more time per request than all the rest of the gateway to
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 import httptools
@@ -42,27 +42,30 @@ class Answer:
         self._take: Callable[[bytes], bool] | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    async def head(self) -> None:
-        """Waits for the status. Raises UnreachableError or BrokenOffError."""
-        if not self.status:
-            await self._wait("head")
+    def head(self) -> Awaitable[None]:
+        """Waits for the status, if it is not there. Raises UnreachableError or BrokenOffError."""
+        return self._wait("head")
 
-    async def whole(self) -> None:
+    def whole(self) -> Awaitable[None]:
         """Waits for the end. Raises UnreachableError or BrokenOffError."""
         self._connection.flow()
-        if not self.is_whole:
-            await self._wait("end")
+        return self._wait("end")
 
     async def read(self) -> bytes:
         """Everything that has not been read yet, to the end. Raises BrokenOffError."""
         await self.whole()
-        return self._taken()
+        return self.content()
+
+    def content(self) -> bytes:
+        """What has come and has not been read yet."""
+        parts, self._parts, self._held = self._parts, [], 0
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def read_some(self) -> bytes:
         """What has come since; b"" at the end. Raises BrokenOffError once nothing good is left."""
         if not self._parts and not self.is_whole:
             await self._wait("body")
-        data = self._taken()
+        data = self.content()
         self._connection.flow()
         return data
 
@@ -72,7 +75,7 @@ class Answer:
         False: the answer has ended. Raises what `take` raises, and BrokenOffError. To wake a task for each part of a
         stream would cost as much as all else that happens to it.
         """
-        if self._parts and take(self._taken()):
+        if self._parts and take(self.content()):
             return True
         self._connection.flow()
         if self.is_whole:
@@ -100,12 +103,8 @@ class Answer:
             self._connection.abort()
             self.ended(BrokenOffError(self.status))
 
-    def _taken(self) -> bytes:
-        parts, self._parts, self._held = self._parts, [], 0
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
     async def _wait(self, wants: str) -> None:
-        if self.failure is None:
+        if self.failure is None and not self.is_whole and not (wants == "head" and self.status):
             self._wants = wants
             self._waiter = asyncio.get_running_loop().create_future()
             try:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 
 import orjson
 
@@ -52,13 +53,9 @@ class Proxy:
 
     def at(self, endpoint: Endpoint) -> Handler:
         """The handler of this endpoint."""
+        return partial(self._handle, endpoint)
 
-        async def handle(http: Request) -> Response | None:
-            return await self._handle(http, endpoint)
-
-        return handle
-
-    async def _handle(self, http: Request, endpoint: Endpoint) -> Response | None:
+    async def _handle(self, endpoint: Endpoint, http: Request) -> Response | None:
         """Answers, or says in OpenAI's shape why not."""
         request_id = self.ids.next()
         client = None

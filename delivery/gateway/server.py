@@ -5,7 +5,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,18 +126,18 @@ class Gateway:
         found["/openapi.json"] = ("GET", self._openapi)
         return found
 
-    async def handle(self, http: Request) -> Response | None:
+    def handle(self, http: Request) -> Awaitable[Response | None]:
         """Answers a user's request, whatever it is."""
         path = http.path
         method, handler = self._by_path.get(path, ("", None))
         if handler is None and path.startswith(MODEL_PATH):
             method, handler = "GET", self._model
         if handler is None:
-            return self._refused(ApiError(404, "There is no such path here.", code="no_such_path"))
+            return _at_once(self._refused(ApiError(404, "There is no such path here.", code="no_such_path")))
         if http.method != method and (http.method, method) != ("HEAD", "GET"):
             refusal = self._refused(ApiError(405, f"This path takes {method} only.", code="method_not_allowed"))
-            return replace(refusal, headers={**refusal.headers, "Allow": method})
-        return await handler(http)
+            return _at_once(replace(refusal, headers={**refusal.headers, "Allow": method}))
+        return handler(http)
 
     def _refused(self, refusal: ApiError) -> Response:
         self.metrics.refuse(refusal)
@@ -251,6 +251,10 @@ async def _stand_alone(stack: contextlib.AsyncExitStack, gateway: Gateway, setti
         )
         inside = Address(settings.admin_host, settings.admin_port, "--admin-port", settings.idle_connection_s)
         gateway.admin_port = await listen(stack, admin.app(), inside)
+
+
+async def _at_once(response: Response) -> Response:
+    return response
 
 
 def _traffic_writer(settings: Settings, wall: Clock) -> "TrafficWriter | None":

@@ -77,7 +77,7 @@ class Upstreams:
 
         async def one(upstream: str) -> dict[str, Any]:
             said = await self._post(upstream, call.endpoint.path, body, attempt, to_the_end=True)
-            return _accepted(said.status, await said.read(), variant, call)
+            return _accepted(said.status, said.content(), variant, call)
 
         answer = await self._at_some_replica(variant, attempt, self.timeouts.answer_s, one)
         answer["model"] = call.name
