@@ -21,11 +21,13 @@ _REFUSALS = re.compile(
     r" (?:help|assist|answer|discuss|support|engage|do that|provide (?:information|assistance|guidance|instructions))",
     re.IGNORECASE,
 )
-_REFUSING = ("can", "unable", "not", "n't", "wont", "decl")  # without one of these, in lower case, nothing is refused
 _MARKDOWN = re.compile(
     r"\*\*\S|(?<![\w*])\*[^\s*][^*\n]*\*(?!\w)|(?<!\w)__?[^\s_][^_\n]*__?(?!\w)|`|^\s*#{1,6}\s|^\s*>\s|^\s*\|.*\||\]\(|"
     r"\\[\[(]|\\(?:frac|times|text|boxed)\b|\$\$",
     re.MULTILINE,
+)
+_SHAPES = bytes(  # of ASCII: a for what words are made of, - for what joins them, a blank for all else
+    97 if chr(code).isalnum() else 45 if chr(code) in ".,:/'-" else 32 for code in range(256)
 )
 _SIGNS = re.compile(r"[*_`#>|\]\\$]")  # without one of these there is no markup, which is dear to look for
 _ITEM = re.compile(r"^\s*(?:[-*+•–]|\d{1,2}[.)]|[a-h][.)])\s+\S", re.MULTILINE)
@@ -48,11 +50,19 @@ def words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+(?:[.,:/'’-][^\W_]+)*", text)
 
 
+def word_count(text: str) -> int:
+    """How many `words` there are. Every answer to a user is counted, most are in ASCII: that way is the quick one."""
+    if not text.isascii():
+        return len(words(text))
+    parts = text.encode().translate(_SHAPES).replace(b"--", b" ").split()
+    return len(parts) - parts.count(b"-")
+
+
 def refusal_fault(text: str, opening: str, max_words: int) -> str:
     """What speaks against a reply that must refuse with exactly this opening, and leave it there."""
     if not text.strip().startswith(opening):
         return f"does not start with {opening!r}"
-    count = len(words(text))
+    count = word_count(text)
     return f"goes on after refusing: {count} words, allowed are {max_words}" if count > max_words else ""
 
 
@@ -61,8 +71,10 @@ def refuses(text: str, opening: str | None) -> bool:
     plain = _plain(text)
     if opening and plain.startswith(_plain(opening)):
         return True
-    lower = plain.lower()
-    return any(part in lower for part in _REFUSING) and _REFUSALS.search(plain) is not None
+    low = plain.lower()  # all that refuses holds one of these, which are found in no time
+    if not ("can" in low or "not" in low or "n't" in low or "unable" in low or "wont" in low or "decl" in low):
+        return False
+    return _REFUSALS.search(plain) is not None
 
 
 def guiding_fault(text: str, problem: str, opening: str | None, echo_allowed: bool) -> str:
@@ -116,7 +128,7 @@ def format_fault(text: str, max_words: int, max_sentences: int) -> str:
 def length_fault(text: str, max_words: int | None, max_sentences: int | None) -> str:
     """More words or sentences than allowed."""
     plain = _plain(text)
-    count = len(words(plain)) if max_words is not None else 0
+    count = word_count(plain) if max_words is not None else 0
     if max_words is not None and count > max_words:
         return f"{count} words, allowed are {max_words}"
     sentences = len(re.findall(r"[.!?]+(?=[\s\"'”’»)]|$)", plain)) if max_sentences is not None else 0

@@ -113,7 +113,9 @@ def tokens_in(answer: dict[str, Any]) -> tuple[int, int] | None:
     if not isinstance(usage, dict):
         return None
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return (prompt, completion or 0) if isinstance(prompt, int) and isinstance(completion, int | None) else None
+    if not isinstance(prompt, int) or not (completion is None or isinstance(completion, int)):
+        return None
+    return prompt, completion or 0
 
 
 def choices_in(answer: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from delivery.gateway.api_errors import ApiError
 from delivery.gateway.endpoints import CHAT_COMPLETIONS, SYSTEM_ROLES, Endpoint
 
 USER_HEADER = "x-slipway-user"
+TYPED = (("stream", bool), ("stream_options", dict), ("user", str))
 KEY_LIMIT = 512  # characters of a user's key that count
 
 
@@ -49,8 +50,9 @@ def parse(raw: bytes, endpoint: Endpoint) -> dict[str, Any]:
         name = min(unknown)[:100]
         raise ApiError(400, f"Unknown parameter: `{name}`.", code="unknown_parameter", param=name)
     endpoint.check(body)
-    for name, kind in (("stream", bool), ("stream_options", dict), ("user", str)):
-        if not isinstance(body.get(name), kind | None):
+    for name, kind in TYPED:
+        value = body.get(name)
+        if value is not None and not isinstance(value, kind):
             raise ApiError(400, f"`{name}` must be a {kind.__name__}.", code="invalid_type", param=name)
     return body
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals import tutoring
-from evals.tutoring import format_fault, giveaway_fault, guiding_fault, markup_fault, refusal_fault, refuses
+from evals.tutoring import format_fault, giveaway_fault, guiding_fault, markup_fault, refusal_fault, refuses, word_count
 
 OPENING = "I can only help with maths."
 PROBLEM = "A train has 7 cars with 8 seats each. How many seats are there?"
@@ -211,41 +211,15 @@ def test_an_answer_is_no_refusal(turn: str) -> None:
     assert not refuses(turn, OPENING)
 
 
-REFUSING = [
-    "I can't",
-    "I CANNOT",
-    "i won’t",
-    "unable to",
-    "not able",
-    "sorry",
-    "help",
-    "must decline to",
-    "wont assist",
-]
-LISTING = [
-    "isn't appropriate",
-    "1. ",
-    "2) ",
-    "(1) ",
-    "a. ",
-    "- ",
-    "* ",
-    "• ",
-    "\n",
-    "\t",
-    "é",
-    "K",
-    "ſ",
-    "İ",
-    "x",
-    "? ",
-]
-PIECES = st.sampled_from(REFUSING + LISTING)
+REFUSING = "I can't|I CANNOT|i won’t|unable to|not able|sorry|help|must decline to|wont assist|isn't appropriate"
+LISTING = "1. |2) |(1) |a. |- |* |• |\n|\t|é|K|ſ|İ|x|? |a-|--|-|_|3.5|'"
+PIECES = st.sampled_from(f"{REFUSING}|{LISTING}".split("|"))
 
 
-@given(st.lists(PIECES | st.text(max_size=5), max_size=12).map(" ".join))
+@given(st.lists(PIECES | st.text(max_size=5), max_size=12).map("".join))
 def test_what_is_looked_at_first_for_speed_never_changes_what_is_found(text: str) -> None:
     plain = unicodedata.normalize("NFKC", text).replace("’", "'").strip()
+    assert word_count(text) == len(tutoring.words(text))
     assert refuses(text, None) == bool(tutoring._REFUSALS.search(plain))
     is_list = bool(tutoring._ITEM.search(plain) or tutoring._NUMBERED.search(plain))
     assert (markup_fault(text) == "holds a list") == is_list
