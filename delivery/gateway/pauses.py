@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 
 FULL_COLLECTION_S = 60.0
-SWITCH_S = 0.0005
+SWITCH_S = 0.0001
 
 
 @contextlib.asynccontextmanager
