@@ -1,24 +1,22 @@
 """Approve: a named person's answer to the stage of a release that waits for one, from Prefect's UI."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from prefect import flow
-from pydantic import Field
 
 from configs.project import load_project
+from flows.parameters import Person, Reason
 from flows.reporting import show_markdown
 from tasks.rollout import approve as answer
 from tasks.site import open_site_of
-
-Named = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 @flow(name="approve", flow_run_name="approve-{project}")
 def approve(
     decision: Literal["approve", "reject"],
-    by: Named,
-    reason: Annotated[str, Field(min_length=1)],
+    by: Person,
+    reason: Reason,
     project: str = "configs/tutor",
     home: Path = Path(".slipway"),
 ) -> str:

@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 from configs.errors import SlipwayError, require_all
+from configs.watch import LARGEST_HOLDBACK_BP, LONGEST_S, SHORTEST_S
 
 app = typer.Typer(
     name="slipway",
@@ -36,6 +37,7 @@ AcceptBlind = Annotated[
 ]
 TUTOR = Path("configs/tutor")
 STATE = Path(".slipway")
+LONGEST_NAME = 200  # that the ledger keeps
 
 
 class RollbackTo(StrEnum):
@@ -123,7 +125,7 @@ def release(
         home=home,
         candidate_upstreams=candidate_upstream,
         accept_blind_plan=accept_blind_plan,
-        by=by or getpass.getuser(),
+        by=_who(by),
         return_state=True,
     )
     outcome = result_of(state)
@@ -145,7 +147,7 @@ def refresh(
     from flows.release import render
     from flows.reporting import result_of
 
-    who = by or getpass.getuser()
+    who = _who(by)
     state = flow(project=str(project), home=home, by=who, accept_blind_plan=accept_blind_plan, return_state=True)
     outcome = result_of(state)
     typer.echo(render(outcome))
@@ -171,10 +173,28 @@ def rollback(
 
     settings = _project(project)
     with open_site_of(settings, home) as site:
-        who = by or getpass.getuser()
-        outcome = roll_back(site, settings.route, by=who, reason=reason, to=to.value, on_progress=_narrate)
+        outcome = roll_back(site, settings.route, by=_who(by), reason=reason, to=to.value, on_progress=_narrate)
     typer.echo(outcome.render(), err=outcome.outcome == "under_way")
     raise typer.Exit(2 if outcome.outcome == "under_way" else 0)
+
+
+@app.command()
+def lift_quarantine(
+    bundle: Annotated[str, typer.Argument(help="The bundle's digest, or a unique beginning of it.")],
+    reason: Reason,
+    project: Project = TUTOR,
+    home: Home = STATE,
+    by: By = None,
+) -> None:
+    """Let a bundle be released again that a rollback put into quarantine; who and why are kept in the ledger."""
+    import time
+    from contextlib import closing
+
+    from tasks.quarantine import lift_quarantine as lift
+    from tasks.site import open_ledger
+
+    with closing(open_ledger(_project(project).environment, home)) as ledger:
+        typer.echo(lift(ledger, home, bundle, by=_who(by), reason=reason, now=time.time()))
 
 
 @app.command()
@@ -191,7 +211,7 @@ def approve(
 
     settings = _project(project)
     with open_site_of(settings, home) as site:
-        release_id = answer(site, settings.route, approved=not reject, by=by or getpass.getuser(), reason=reason)
+        release_id = answer(site, settings.route, approved=not reject, by=_who(by), reason=reason)
     typer.echo(f"{'rejected' if reject else 'approved'}: {release_id}")
 
 
@@ -199,8 +219,12 @@ def approve(
 def watch(
     project: Project = TUTOR,
     home: Home = STATE,
-    duration_s: Annotated[float, typer.Option(min=1, help="For how long, in seconds.")] = 3600.0,
-    holdback_bp: Annotated[int, typer.Option(min=0, max=5000, help="Users kept on the previous bundle.")] = 0,
+    duration_s: Annotated[
+        float, typer.Option(min=SHORTEST_S, max=LONGEST_S, help="For how long, in seconds.")
+    ] = 3600.0,
+    holdback_bp: Annotated[
+        int, typer.Option(min=0, max=LARGEST_HOLDBACK_BP, help="Users kept on the previous bundle, in basis points.")
+    ] = 0,
 ) -> None:
     """Go on judging what is live; exit status 1 when it is rolled back."""
     _project(project)
@@ -342,6 +366,13 @@ def demo(
     from flows.demo import demo as story
 
     typer.echo(story(home))
+
+
+def _who(by: str | None) -> str:
+    who = by or getpass.getuser()
+    if len(who) > LONGEST_NAME:
+        raise SlipwayError(f"a name has at most {LONGEST_NAME} characters, found {len(who)}", where="--by")
+    return who
 
 
 def _project(folder: Path):  # type: ignore[no-untyped-def] # the late import keeps `--help` quick

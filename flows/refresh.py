@@ -8,6 +8,7 @@ from prefect.states import Failed
 from configs.errors import require_all
 from configs.project import load_project
 from flows.build import build
+from flows.parameters import Person
 from flows.release import release
 from flows.reporting import result_of
 from tasks.preflight import before_build, before_release
@@ -18,7 +19,7 @@ from tasks.rollout import ReleaseOutcome
 def refresh(
     project: str = "configs/tutor",
     home: Path = Path(".slipway"),
-    by: str = "schedule",
+    by: Person = "schedule",
     accept_blind_plan: bool = False,
 ) -> ReleaseOutcome:
     """Build a bundle from the newest data and release it if its evals pass.

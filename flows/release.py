@@ -12,6 +12,7 @@ from configs.project import Project, load_project
 from delivery.clients.oci import read_bundle
 from delivery.release import AwaitApproval, Decision
 from flows.background import Background
+from flows.parameters import Person, Reference
 from flows.reporting import follow, log, show_markdown, show_table
 from tasks.controller import OnDecision
 from tasks.preflight import before_release
@@ -21,11 +22,11 @@ from tasks.site import open_site_of
 
 @flow(name="release", flow_run_name="release-{bundle}")
 def release(
-    bundle: str,
+    bundle: Reference,
     project: str = "configs/tutor",
     home: Path = Path(".slipway"),
     candidate_upstreams: list[str] | None = None,
-    by: str = "prefect",
+    by: Person = "prefect",
     accept_blind_plan: bool = False,
 ) -> ReleaseOutcome:
     """Release a bundle in gated steps. The run fails when the bundle is refused or rolled back.

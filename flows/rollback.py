@@ -7,6 +7,7 @@ from prefect import flow
 from prefect.states import Failed
 
 from configs.project import load_project
+from flows.parameters import Person, Reason
 from flows.reporting import follow, show_markdown
 from tasks.rollback import RollbackOutcome
 from tasks.rollback import rollback as roll_back
@@ -15,8 +16,8 @@ from tasks.site import open_site_of
 
 @flow(name="rollback", flow_run_name="rollback-{project}")
 def rollback(
-    by: str,
-    reason: str,
+    by: Person,
+    reason: Reason,
     project: str = "configs/tutor",
     home: Path = Path(".slipway"),
     to: Literal["previous", "base"] = "previous",

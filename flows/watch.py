@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.states import Failed
 
 from configs.project import load_project
+from flows.parameters import HoldbackBp, WatchSeconds
 from flows.release import log_decisions, show_release
 from flows.reporting import follow, log
 from tasks.rollout import ReleaseOutcome, watch_live
@@ -14,15 +15,19 @@ from tasks.site import open_site_of
 
 @flow(name="watch", flow_run_name="watch-{project}")
 def watch(
-    project: str = "configs/tutor", home: Path = Path(".slipway"), duration_s: float = 3600.0, holdback_bp: int = 0
+    project: str = "configs/tutor",
+    home: Path = Path(".slipway"),
+    duration_s: WatchSeconds = 3600.0,
+    holdback_bp: HoldbackBp = 0,
 ) -> ReleaseOutcome | None:
     """Judge the live bundle for a while; it is rolled back when a check fails.
 
     Args:
         project: The folder of YAML files of the route.
         home: Where bundles and the ledger are kept.
-        duration_s: For how long, in seconds.
-        holdback_bp: Users kept on the previous bundle for comparison, in basis points; 0 compares with limits only.
+        duration_s: For how long, in seconds; at most thirty days.
+        holdback_bp: Users kept on the previous bundle for comparison, in basis points, at most 5000 (half of them); 0
+            compares with limits only.
     """
     settings = load_project(Path(project))
     with open_site_of(settings, home) as site:

@@ -76,13 +76,13 @@ def rollback(
     unasked = _ask(site, state, target, by, reason) if is_new else ""
     on_progress(1, 3, f"routing all traffic of {route} to {stable.name}")
     why = f"rollback asked for by {by}: {reason}"
-    problem, unrecorded = _reroute(site, state, stable, by, why)
+    problem, unrecorded = _reroute(site, state, stable, by, why, not_now=unasked)
     to_stable_s = None if problem else site.clock() - started_at
     on_progress(2, 3, problem or f"all traffic of {route} is on {stable.name} after {to_stable_s:.2f} s")
     if unasked or unrecorded:  # users come first; now there is time to wait once more for whoever holds the ledger
         unasked = unasked and _ask(site, state, target, by, reason)
-        problem, unrecorded = _reroute(site, state, stable, by, why)
-    left = _left_to_do(site, state, stable, problem, unasked or unrecorded, on_progress)
+        problem, unrecorded = _reroute(site, state, stable, by, why, not_now=unasked)
+    left = _left_to_do(site, state, stable, problem, unrecorded, on_progress)
     text = f"release {state.release_id} of bundle {short(state.candidate.bundle)} taken back by {by}: {reason}"
     on_progress(3, 3, left or text)
     return RollbackOutcome(
@@ -126,15 +126,18 @@ def _left_to_do(
     )
 
 
-def _reroute(site: Site, state: ReleaseState, stable: Served, by: str, why: str) -> tuple[str, str]:
-    """Stable alone on every gateway, as the controller would do it; what went wrong with that, and with its record."""
+def _reroute(site: Site, state: ReleaseState, stable: Served, by: str, why: str, *, not_now: str) -> tuple[str, str]:
+    """Stable alone on every gateway, as the controller would do it; what went wrong with that, and with its record.
+
+    `not_now`: why nothing can be put on record, so that users need not wait until that is found out once more.
+    """
     wanted = alone(stable, state.release_id, f"{state.release_id}/rolled-back")
     if state.committed:  # stable's adapter was not used for a while: vLLM may have been restarted since
         try:
             make_servable(site, stable, probe=False)
         except VllmError as error:
-            return str(error), ""
-    problem = unrecorded = ""
+            return str(error), not_now
+    problem, unrecorded = "", not_now
     for _ in range(CLASHES):
         seen: dict[str, GatewaySeen | None] = {}
         for name, client in site.gateways.items():
@@ -147,8 +150,9 @@ def _reroute(site: Site, state: ReleaseState, stable: Served, by: str, why: str)
         lease_s = site.ledger.plan(state.release_id).lease_s
         table = table_with(state.route, wanted, observation, lease_s)
         try:
-            site.ledger.add_table(site.name, table, why, by, site.clock())
-            unrecorded = ""
+            if not not_now:
+                site.ledger.add_table(site.name, table, why, by, site.clock())
+                unrecorded = ""
         except RevisionTakenError as error:  # by a controller, in between
             problem = str(error)
             continue

@@ -9,6 +9,7 @@ from configs.errors import SlipwayError
 from configs.project import Project
 from configs.routing import RoutingTable
 from configs.strict import Strict
+from configs.watch import require_watch
 from delivery.bundle import Bundle
 from delivery.clients.vllm import VllmError
 from delivery.progress import Progress, silent
@@ -166,8 +167,9 @@ def watch_live(
     """Judges what is live for a while, beside its predecessor when some users are held back; may roll it back.
 
     Goes on with a watch, or with its way back, whose controller was killed. None when nothing was ever released: the
-    base has no predecessor. SlipwayError: another release is under way.
+    base has no predecessor. SlipwayError: another release is under way, or this is no watch (configs.watch).
     """
+    require_watch(duration_s, holdback_bp)
     site.take_lease(PATIENCE_S)
     try:
         state = site.ledger.unfinished(site.name, route)
@@ -260,7 +262,8 @@ def _unfit(site: Site, bundle: Bundle) -> str:
     """Why the ledger says that a bundle must not be released; empty when it may."""
     quarantined = site.ledger.quarantined(bundle.digest)
     if quarantined:
-        return f"bundle {short(bundle.digest)} is quarantined: {quarantined}"
+        cure = f"if that was not its fault: slipway lift-quarantine {short(bundle.digest)} --reason TEXT"
+        return f"bundle {short(bundle.digest)} is quarantined: {quarantined}; {cure}"
     return _gate_refusal(site, bundle)
 
 

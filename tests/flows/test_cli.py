@@ -24,7 +24,7 @@ def test_help_lists_every_command_without_importing_prefect_or_torch() -> None:
     assert done.returncode == 0
     for command in ("up", "down", "status", "build", "release", "refresh", "rollback", "approve", "watch", "demo"):
         assert f" {command} " in done.stdout
-    for command in ("plan", "explain", "replay"):
+    for command in ("plan", "explain", "replay", "lift-quarantine"):
         assert f" {command} " in done.stdout
 
 
@@ -54,7 +54,10 @@ def test_all_problems_of_all_files_are_listed_at_once(tmp_path: Path) -> None:
         assert text in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("words", [("rollback",), ("approve",), ("release",), ("nonsense",), ("build", "--nonsense")])
+@pytest.mark.parametrize(
+    "words",
+    [("rollback",), ("approve",), ("lift-quarantine", "3f9c"), ("release",), ("nonsense",), ("build", "--nonsense")],
+)
 def test_a_call_that_says_too_little_or_too_much_is_status_2(words: tuple[str, ...]) -> None:
     done = slipway(*words)
     assert done.returncode == 2

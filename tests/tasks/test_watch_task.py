@@ -29,3 +29,20 @@ def test_a_watch_takes_back_what_goes_bad(scene: Scene) -> None:
     assert outcome is not None
     assert outcome.outcome == "rolled_back"
     assert scene.serves() == {scene.base.variant_name}
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "holdback_bp", "where"),
+    [(60, 20_000, "holdback_bp"), (60, -1, "holdback_bp"), (0, 0, "duration_s"), (float("nan"), 0, "duration_s")],
+)
+def test_what_would_be_no_watch_is_refused_before_it_is_on_record(
+    scene: Scene, duration_s: float, holdback_bp: int, where: str
+) -> None:
+    scene.release()
+    with pytest.raises(SlipwayError) as error:
+        watch_live(scene.site, "tutor", duration_s, holdback_bp=holdback_bp)
+    assert error.value.where == where
+    assert scene.ledger.unfinished("local", "tutor") is None
+    outcome = watch_live(scene.site, "tutor", 5)
+    assert outcome is not None
+    assert outcome.outcome == "live"

@@ -1,0 +1,261 @@
+"""The flows that people start, against a real gateway and ledger, with stubs in vLLM's and Prefect's place."""
+
+import itertools
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+from stub_prefect import StubPrefect
+
+from benchmarks.tiny_bundle import tiny_bundle, write_tiny_lora
+from configs.project import Project, load_project
+from configs.routing import Route
+from delivery.bundle import Bundle
+from delivery.clients import processes
+from delivery.clients.adapter_store import describe
+from delivery.clients.oci import write_bundle
+from delivery.clients.ports import free_ports
+from delivery.clients.processes import Command
+from delivery.release import Commit, Decision, ReleaseState
+from delivery.rollout import new_state
+from delivery.tables import alone
+from flows.approve import approve
+from flows.reporting import result_of
+from flows.rollback import rollback
+from flows.watch import watch
+from tasks import serving
+from tasks.cursors import cursors
+from tasks.rollout import bootstrap
+from tasks.site import Site, open_site_of, served_as
+
+PLAN = {
+    "tick_s": 0.2,
+    "lease_s": 3,
+    "drain_s": 0.2,
+    "stages": [
+        {"kind": "canary", "share_bp": 5000, "min_requests": 5, "approval": True},
+        {"kind": "full", "share_bp": 10_000, "min_requests": 5},
+    ],
+    "checks": [{"metric": "error_rate", "max": 0.5}],
+}
+TOKEN = "a-token-for-tests"
+NUMBERS = itertools.count(1)  # of adapters: vLLM takes a name only once
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project whose gateway and stub of vLLM run."""
+    here = tmp_path_factory.mktemp("flows")
+    vllm, port, admin = free_ports(3)
+    files = {
+        "project": {"route": "tutor", "extends": str(Path("configs/tutor").absolute())},
+        "model": {"name": "base", "path": str(here)},
+        "rollout": PLAN,
+        "environment": {"vllm": {"port": vllm}, "gateway": {"port": port, "admin_port": admin}},
+    }
+    for name, content in files.items():
+        (here / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    where = serving.addresses(load_project(here).environment)
+    gateway = serving.gateway_command(load_project(here).environment, here, TOKEN)
+    stub = Command(name="vllm", argv=(sys.executable, "-m", "benchmarks.rollback.upstream", str(vllm)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLIPWAY_ADMIN_TOKEN", TOKEN)
+        ready = {
+            "vllm": lambda: serving.vllm_health(where.vllm_url) == "ok",
+            "gateway": lambda: serving.gateway_health(where.admin_url, TOKEN) == "ok",
+        }
+        for command in (stub, gateway):
+            processes.start(command, here, ready=ready[command.name], timeout_s=60, attached=True)
+        yield here
+        for name in ("gateway", "vllm"):
+            processes.stop(name, here)
+
+
+@dataclass
+class Place:
+    """A route with a release on record, as its controller left it."""
+
+    folder: Path
+    home: Path
+    prefect: StubPrefect
+
+    @property
+    def project(self) -> Project:
+        return load_project(self.folder)
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """Which flows and commands have in common."""
+        return {"project": str(self.folder), "home": self.home}
+
+    def route(self) -> Route:
+        with open_site_of(self.project, self.home) as site:
+            (gateway,) = site.gateways.values()
+            table = gateway.table()
+        assert table is not None
+        return table.routes["tutor"]
+
+    def released(self, **where: Any) -> ReleaseState:
+        """A bundle is live, or wherever its release is; users get it."""
+        base = tiny_bundle(f"a long prompt for {self.home}")
+        with open_site_of(self.project, self.home) as site:
+            bootstrap(site, "tutor", base, 3.0)
+            state = self._begun(site, base).model_copy(update={"phase": "live", "committed": True} | where)
+            actions = (Commit(live=state.candidate, previous=state.stable),) if state.committed else ()
+            decision = Decision(state=state, actions=actions, verdict="pass", reason="by hand")
+            site.ledger.record(decision, site.owner, 30, time.time())
+            (gateway,) = site.gateways.values()
+            table = gateway.table()
+            assert table is not None
+            route = alone(state.candidate, "salt", "released")
+            routes = {"tutor": route}
+            gateway.put_table(table.model_copy(update={"revision": table.revision + 1, "routes": routes}))
+            site.drop_lease()
+        return state
+
+    def _begun(self, site: Site, base: Bundle) -> ReleaseState:
+        made = self.home / "made"
+        write_tiny_lora(made, next(NUMBERS))
+        bundle = tiny_bundle("a short prompt", describe(made))
+        write_bundle(bundle, made, self.home)
+        stable, candidate = (served_as(one, site.upstreams, self.home) for one in (base, bundle))
+        site.vllm(site.upstreams[0]).load_adapter(candidate.variant.model, candidate.adapter_path or "")
+        site.take_lease()
+        now = time.time()
+        state = new_state("the-release", site.name, "tutor", candidate, stable, now, cursors(site))
+        site.ledger.begin(state, self.project.rollout, bundle, site.owner, 30, now, "ann")
+        return state
+
+    @contextmanager
+    def users(self) -> Iterator[None]:
+        """They ask all the while."""
+        url, stop = serving.addresses(self.project.environment).gateway_url, threading.Event()
+        body = {"model": "tutor", "messages": [{"role": "user", "content": "1 + 1?"}]}
+
+        def ask() -> None:
+            with httpx.Client(base_url=url) as http:
+                while not stop.wait(0.02):
+                    http.post("/v1/chat/completions", json=body)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    @contextmanager
+    def locked_ledger(self) -> Iterator[None]:
+        """Somebody else writes into it, without an end."""
+        file = self.home / "environments" / "local" / "ledger.sqlite"
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.execute("ROLLBACK")
+
+    def slipway(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """The command line, which asks the same stub of Prefect."""
+        own = {"PREFECT_API_URL": self.prefect.url, "PREFECT_HOME": str(self.home / "prefect")}
+        place = ("--project", str(self.folder), "--home", str(self.home))
+        argv = [sys.executable, "-m", "flows.cli", words[0], *place, *words[1:]]
+        return subprocess.run(argv, env=os.environ | own, capture_output=True, text=True, timeout=100, check=False)
+
+
+@pytest.fixture
+def place(folder: Path, tmp_path: Path) -> Iterator[Place]:
+    with (
+        StubPrefect() as prefect,
+        temporary_settings({PREFECT_API_URL: prefect.url, PREFECT_LOGGING_TO_API_ENABLED: False}),
+    ):
+        yield Place(folder, tmp_path, prefect)
+
+
+def test_rollback_takes_the_live_bundle_back_and_shows_a_page(place: Place) -> None:
+    state = place.released()
+    assert place.route().stable == state.candidate.name
+    done = result_of(rollback(by="ann", reason="complaints", **place.wanted, return_state=True))
+    assert (done.outcome, done.serves) == ("rolled_back", state.stable.name)
+    assert place.route().stable == state.stable.name
+    assert place.prefect.ends == ["Completed"]
+    assert "serves route tutor" in place.prefect.pages[-1]
+    assert "complaints" in place.prefect.pages[-1]
+
+
+def test_a_rollback_that_cannot_go_on_record_moves_users_and_its_run_fails(place: Place) -> None:
+    state = place.released()
+    with place.locked_ledger():
+        done = result_of(rollback(by="ann", reason="complaints", **place.wanted, return_state=True))
+    assert place.route().stable == state.stable.name
+    assert done.outcome == "under_way"
+    assert place.prefect.ends == ["UnderWay"]
+    assert "NOT on record" in place.prefect.pages[-1]
+
+
+def test_slipway_rollback_says_what_is_left_to_do_with_status_2_and_0_when_nothing_is(place: Place) -> None:
+    state = place.released()
+    with place.locked_ledger():
+        unfinished = place.slipway("rollback", "--reason", "complaints")
+    assert unfinished.returncode == 2, unfinished.stdout
+    assert "NOT on record" in unfinished.stderr
+    assert place.route().stable == state.stable.name
+    again = place.slipway("rollback", "--reason", "complaints")
+    assert again.returncode == 0, again.stderr
+    assert f"rolled_back: {state.stable.name} serves route tutor after" in again.stdout
+
+
+def test_watch_judges_what_is_live_and_leaves_it_so(place: Place) -> None:
+    state = place.released()
+    with place.users():
+        outcome = result_of(watch(**place.wanted, duration_s=1.0, return_state=True))
+    assert outcome is not None
+    assert outcome.outcome == "live"
+    assert place.route().stable == state.candidate.name
+    assert place.prefect.ends == ["Completed"]
+
+
+def test_slipway_watch_takes_back_what_breaks_with_status_1(place: Place) -> None:
+    state = place.released()
+    vllm = serving.addresses(place.project.environment).vllm_url
+    httpx.post(f"{vllm}/fail", json={"model": state.candidate.variant.model, "share": 1.0}).raise_for_status()
+    with place.users():
+        done = place.slipway("watch", "--duration-s", "60")
+    assert done.returncode == 1, done.stderr
+    assert "rolled_back: " in done.stdout
+    assert place.route().stable == state.stable.name
+    assert place.prefect.ends == ["RolledBack"]
+
+
+def test_there_is_nothing_to_watch_before_the_first_release(place: Place) -> None:
+    assert result_of(watch(**place.wanted, return_state=True)) is None
+    assert place.prefect.ends == ["Completed"]
+
+
+@pytest.mark.parametrize("wrong", [{"holdback_bp": 20_000}, {"holdback_bp": -1}, {"duration_s": 0.0}], ids=str)
+def test_prefects_form_of_a_watch_has_the_bounds_of_the_command_line(wrong: dict[str, float]) -> None:
+    with pytest.raises(Exception, match=next(iter(wrong))):
+        watch.validate_parameters(wrong)
+
+
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+def test_an_answer_to_the_stage_that_waits_is_on_record_with_who_and_why(place: Place, decision: str) -> None:
+    place.released(phase="stage", committed=False, awaiting_approval=True)
+    given = {"decision": decision, "by": "ann", "reason": "looked at twenty answers"}
+    assert result_of(approve(**given, **place.wanted, return_state=True)) == "the-release"
+    with open_site_of(place.project, place.home) as site:
+        found = site.ledger.approval("the-release", 0)
+    assert found is not None
+    assert (found.approved, found.by, found.reason) == (decision == "approve", "ann", "looked at twenty answers")
+    assert "looked at twenty answers" in place.prefect.pages[-1]
