@@ -14,6 +14,7 @@ import uvloop
 from configs.errors import SlipwayError
 from delivery.gateway.arguments import Place, parser, settings_of
 from delivery.gateway.pauses import short_pauses
+from delivery.gateway.places import allow_open_files
 from delivery.gateway.server import serving
 from delivery.gateway.settings import Settings
 from delivery.gateway.workers.member import Member
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         settings = settings_of(arguments, environ)
+        if settings.workers == 1 or arguments.worker is not None:
+            allow_open_files(settings.max_in_flight)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             if arguments.worker is not None:
                 runner.run(_serve_as_worker(settings, arguments.worker))

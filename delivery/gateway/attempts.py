@@ -3,6 +3,7 @@
 An attempt's `ok` says that its variant did not fail: an answer that the client did not wait for (`client_closed`,
 `client_stalled`), a request that the model declined as the client's own mistake (`declined`) or a fault of the
 gateway's own code (`internal_error`) is no failure of the variant's.
+So is `exhausted`: this process may open no more connections, and could not ask it.
 `user_ok` is False where the gateway gave up on a user, at most once a request: a failed attempt that stable takes over
 keeps True.
 """
@@ -19,6 +20,8 @@ from delivery.gateway.judging import Said, judge
 from delivery.gateway.tables import Clock
 from delivery.records import Role
 from delivery.routing import is_captured
+
+EXHAUSTED = "exhausted"
 
 
 @dataclass(slots=True, eq=False)
@@ -62,8 +65,8 @@ class Attempt:
             self.said = Said()
 
     def fail(self, kind: str) -> None:
-        """The variant failed."""
-        self.ok = False
+        """The variant failed, or could not be asked."""
+        self.ok = kind == EXHAUSTED
         self.error = kind
 
 

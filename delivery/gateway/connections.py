@@ -1,16 +1,19 @@
 """Connections to the replicas, kept from one request to the next."""
 
 import asyncio
+import errno
+import os
 import ssl
 import time
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from delivery.gateway.http_upstream import Answer, Connection, UnreachableError
+from delivery.gateway.http_upstream import Answer, Connection, ExhaustedError, UnreachableError
 
 KEPT_S = 3.0  # less than the 5 s after which vLLM closes an idle connection
 PORTS = {"http": 80, "https": 443}
+NO_MORE_FILES = frozenset((errno.EMFILE, errno.ENFILE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,12 @@ def origin_of(base_url: str) -> Origin:
 
 
 class Connections:
-    """Kept connections by origin."""
+    """Kept connections by base URL."""
 
     def __init__(self, connect_s: float, headers: str):
         self._connect_s = connect_s
         self._headers = headers
-        self._kept: dict[Origin, list[Connection]] = {}
+        self._kept: dict[str, list[Connection]] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._tls: ssl.SSLContext | None = None
 
@@ -60,7 +63,7 @@ class Connections:
         """An answer whose head is there, or all of it.
 
         `headers`: lines that end with CRLF. A kept connection may meet its end just now: then another one is tried.
-        Raises UnreachableError, BrokenOffError.
+        Raises UnreachableError, BrokenOffError, ExhaustedError.
         """
         origin = origin_of(base_url)
         head = (
@@ -69,8 +72,8 @@ class Connections:
         )
         request = head.encode("latin-1") + body
         for is_last_try in (False, True):
-            kept = None if is_last_try else self._idle(origin)
-            connection = kept or await self._connected(origin)
+            kept = None if is_last_try else self._idle(base_url)
+            connection = kept or await self._connected(base_url, origin)
             answer = connection.send(request)
             try:
                 await (answer.whole() if to_the_end else answer.head())
@@ -84,8 +87,8 @@ class Connections:
                 return answer
         raise AssertionError("the second try returns or raises")
 
-    def _idle(self, origin: Origin) -> Connection | None:
-        kept = self._kept.get(origin)
+    def _idle(self, base_url: str) -> Connection | None:
+        kept = self._kept.get(base_url)
         oldest = time.monotonic() - KEPT_S
         while kept:
             connection = kept.pop()
@@ -94,25 +97,43 @@ class Connections:
             connection.abort()
         return None
 
-    async def _connected(self, origin: Origin) -> Connection:
+    async def _connected(self, base_url: str, origin: Origin) -> Connection:
         if origin.is_tls and self._tls is None:
             self._tls = ssl.create_default_context()
-        kept = self._kept.setdefault(origin, [])
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(KEPT_S, self._close_old)
+
+        def put_by(connection: Connection) -> None:
+            self._kept.setdefault(base_url, []).append(connection)
+
         try:
             async with asyncio.timeout(self._connect_s):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(kept), origin.host, origin.port, ssl=self._tls if origin.is_tls else None
+                    lambda: Connection(put_by), origin.host, origin.port, ssl=self._tls if origin.is_tls else None
                 )
         except (OSError, TimeoutError) as error:
+            if _is_exhausted(error):
+                raise ExhaustedError(str(error)) from None
             raise UnreachableError(str(error) or f"no connection within {self._connect_s:g} s") from None
         return connection
 
     def _close_old(self) -> None:
         oldest = time.monotonic() - KEPT_S
-        for kept in self._kept.values():
+        for base_url, kept in list(self._kept.items()):
             for connection in [one for one in kept if one.since <= oldest or not one.is_open]:
                 kept.remove(connection)
                 connection.abort()
+            if not kept:  # it may be of a table that is served no more
+                del self._kept[base_url]
         self._sweep = asyncio.get_running_loop().call_later(KEPT_S, self._close_old)
+
+
+def _is_exhausted(error: OSError) -> bool:
+    """Whether this process, or the machine, has no descriptor left: looking up a name says then that there is none."""
+    if error.errno in NO_MORE_FILES:
+        return True
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as found:
+        return found.errno in NO_MORE_FILES
+    return False

@@ -16,6 +16,7 @@ from delivery.gateway.attempts import Attempts
 from delivery.gateway.http_messages import BodyBrokenError, BodyTooLargeError, Request, Response
 from delivery.gateway.keys import Keys
 from delivery.gateway.metrics import Metrics
+from delivery.gateway.places import Places
 
 PATH = "/v1/feedback"
 BODY_TIMEOUT_S = 10.0
@@ -40,14 +41,28 @@ class FeedbackDesk:
     `elsewhere` takes those about other processes' answers, or raises ApiError.
     """
 
-    def __init__(self, attempts: Attempts, metrics: Metrics, keys: Keys, elsewhere: Elsewhere | None = None):
+    def __init__(
+        self, attempts: Attempts, metrics: Metrics, keys: Keys, places: Places, elsewhere: Elsewhere | None = None
+    ):
         self._attempts = attempts
         self._metrics = metrics
         self._keys = keys
+        self._places = places
         self._elsewhere = elsewhere
 
     async def handle(self, http: Request) -> Response:
         """Answers, or says in OpenAI's shape why not."""
+        try:
+            self._places.take()
+        except ApiError as refusal:
+            self._metrics.refuse(refusal)
+            return refusal.response()
+        try:
+            return await self._answer(http)
+        finally:
+            self._places.taken -= 1
+
+    async def _answer(self, http: Request) -> Response:
         try:
             client = self._keys.identify(http.headers)
             async with asyncio.timeout(BODY_TIMEOUT_S):

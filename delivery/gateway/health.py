@@ -6,7 +6,7 @@ import logging
 import orjson
 
 from configs.routing import RoutingTable
-from delivery.gateway.http_upstream import BrokenOffError, UnreachableError
+from delivery.gateway.http_upstream import BrokenOffError, ExhaustedError, UnreachableError
 from delivery.gateway.replicas import Replicas
 from delivery.gateway.upstreams import Upstreams
 
@@ -47,6 +47,8 @@ class Health:
                 status, raw = await self._upstreams.get(url, "/v1/models")
         except (UnreachableError, BrokenOffError, TimeoutError):
             self._replicas.checked(url, False, None, generation)
+            return
+        except ExhaustedError:  # which says nothing about the replica
             return
         except Exception:  # the other replicas' checks must go on
             log.exception("a health check broke the gateway's own code", extra={"upstream": url})

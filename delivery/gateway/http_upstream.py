@@ -12,6 +12,7 @@ import httptools
 
 HEAD_LIMIT = 64 * 1024  # bytes before the body
 HELD_LIMIT = 256 * 1024  # bytes of a stream that its reader has not taken yet; then upstream waits
+ANSWER_LIMIT = 64 * 1024 * 1024  # bytes of an answer that is wanted whole
 
 
 class UnreachableError(Exception):
@@ -24,6 +25,14 @@ class BrokenOffError(Exception):
     def __init__(self, status: int):
         super().__init__(status)
         self.status = status
+
+
+class AnswerTooLargeError(BrokenOffError):
+    """The answer is beyond ANSWER_LIMIT, and was given up."""
+
+
+class ExhaustedError(Exception):
+    """No connection could be made because this process, or the machine, has no descriptor left: no replica's fault."""
 
 
 class Answer:
@@ -124,14 +133,21 @@ class Answer:
         self._wake("head")
 
     def add(self, data: bytes) -> bool:
-        """A part of the body has come. Whether that is more than should be held."""
+        """A part of the body has come. Whether that is more than should be held.
+
+        Raises AnswerTooLargeError where there is nothing to wait for: all of it is wanted at once.
+        """
         if self._take is not None:
             self._hand_over(self._take, data)
             return False
         self._parts.append(data)
         self._held += len(data)
         self._wake("body")
-        return self._held > HELD_LIMIT and self._wants != "end"
+        if self._held <= HELD_LIMIT:
+            return False
+        if self._held > ANSWER_LIMIT and self._wants == "end":
+            raise AnswerTooLargeError(self.status)
+        return self._wants != "end"
 
     def _hand_over(self, take: Callable[[bytes], bool], data: bytes) -> None:
         try:
@@ -151,10 +167,10 @@ class Answer:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: at most one answer under way. `kept` is where it waits between two."""
+    """One connection: at most one answer under way. `put_by` takes it where it waits between two."""
 
-    def __init__(self, kept: "list[Connection]"):
-        self._kept = kept
+    def __init__(self, put_by: "Callable[[Connection], None]"):
+        self._put_by = put_by
         self._transport: asyncio.Transport
         self._answer: Answer | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -225,7 +241,12 @@ class Connection(asyncio.Protocol):
             self._answer.begun(status)
 
     def on_body(self, data: bytes) -> None:
-        if self._answer is not None and self._answer.add(data) and not self._is_paused:
+        try:
+            is_full = self._answer is not None and self._answer.add(data)
+        except AnswerTooLargeError as error:
+            self._fail(error)
+            return
+        if is_full and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
 
@@ -237,7 +258,7 @@ class Connection(asyncio.Protocol):
         self.flow()
         if self._parser.should_keep_alive() and not self._transport.get_write_buffer_size() and self.is_open:
             self.is_used, self.since = True, time.monotonic()
-            self._kept.append(self)
+            self._put_by(self)
         else:
             self._transport.close()
         answer.ended()

@@ -10,7 +10,7 @@ import orjson
 from delivery.breaker import Breaker
 from delivery.gateway.answers import UpstreamError
 from delivery.gateway.api_errors import JSON_HEADERS, ApiError, error_body, server_error, unknown_route
-from delivery.gateway.attempts import Attempt, Attempts
+from delivery.gateway.attempts import EXHAUSTED, Attempt, Attempts
 from delivery.gateway.chat import Call, check_policy, named_user, parse, user_key
 from delivery.gateway.endpoints import Endpoint
 from delivery.gateway.http_messages import BodyBrokenError, BodyTooLargeError, Request, Response
@@ -19,6 +19,7 @@ from delivery.gateway.ids import Ids
 from delivery.gateway.keys import Client, Keys
 from delivery.gateway.metrics import Metrics
 from delivery.gateway.mirror import Mirror
+from delivery.gateway.places import Places, overloaded
 from delivery.gateway.streams import DONE, Stream
 from delivery.gateway.tables import Tables
 from delivery.gateway.upstreams import Upstreams
@@ -45,7 +46,7 @@ class Proxy:
     mirror: Mirror
     metrics: Metrics
     keys: Keys
-    max_in_flight: int = 4096
+    places: Places
     body_timeout_s: float = 30.0
     write_timeout_s: float = 60.0
     is_draining: bool = False
@@ -58,10 +59,13 @@ class Proxy:
     async def _handle(self, endpoint: Endpoint, http: Request) -> Response | None:
         """Answers, or says in OpenAI's shape why not."""
         request_id = self.ids.next()
-        client = None
+        client, places = None, self.places
         try:
-            if len(self.attempts.in_flight) >= self.max_in_flight:
-                raise ApiError(503, "Too many requests are under way here.", code="overloaded", retry_after_s=1)
+            places.take()
+        except ApiError as refusal:
+            self.metrics.refuse(refusal)
+            return refusal.response(request_id)
+        try:
             if known := self.keys.identify(http.headers):
                 await self.keys.begin(known)
                 client = known
@@ -71,6 +75,7 @@ class Proxy:
             self.metrics.refuse(refusal)
             return refusal.response(request_id)
         finally:
+            places.taken -= 1
             if client is not None:
                 self.keys.end(client)
 
@@ -140,6 +145,8 @@ class Proxy:
             log.error("a user got no answer", extra=_about(attempt, failure))
             if failure.status == 429:
                 raise server_error(429, "The model has too many requests.", "overloaded") from None
+            if failure.kind == EXHAUSTED:
+                raise overloaded() from None
             if failure.kind in TIMED_OUT:
                 raise server_error(504, "The model did not answer in time.", failure.kind) from None
             raise server_error(502, "The model could not be reached, or failed.", failure.kind) from None

@@ -11,6 +11,7 @@ from delivery.gateway.attempts import Attempt
 from delivery.gateway.tables import Clock
 
 SHUNNED_S = 2.0  # a replica that failed a request comes last for this long
+HUNG_S = 60.0  # and one that let its time pass, while it answered nobody else either
 LACKING_S = 5.0  # a 404 for a model is believed for this long
 DOWN_AFTER = 2  # health checks without an answer, in a row
 
@@ -23,6 +24,7 @@ class Replica:
     silent: int = 0  # health checks in a row
     models: frozenset[str] | None = None
     shunned_until: float = float("-inf")
+    answered_at: float = float("-inf")  # when an attempt that got an answer ended here last
     lacking: dict[str, float] = field(default_factory=dict)  # model -> until when a 404 counts
     failures: Counter[str] = field(default_factory=Counter)  # that another replica made good, by kind
 
@@ -83,6 +85,8 @@ class Replicas:
         """The attempt has ended, or leaves its replica."""
         if attempt.upstream and (replica := self._known.get(attempt.upstream)) is not None:
             replica.in_flight -= 1
+            if attempt.ttft_s is not None:
+                replica.answered_at = attempt.began + attempt.duration_s
         attempt.upstream = ""
 
     def failed(self, url: str, kind: str) -> None:
@@ -90,6 +94,16 @@ class Replicas:
         replica = self.of(url)
         replica.failures[kind] += 1
         replica.shunned_until = self._monotonic() + SHUNNED_S
+
+    def timed_out(self, attempt: Attempt) -> None:
+        """The attempt's time has passed without an answer.
+
+        A replica that has answered nobody since the attempt began hangs, whatever its health checks say; one that has
+        is only slow with this one.
+        """
+        replica = self._known.get(attempt.upstream)
+        if replica is not None and replica.answered_at < attempt.began:
+            replica.shunned_until = self._monotonic() + HUNG_S
 
     def lacks(self, url: str, model: str) -> None:
         """It answered 404 for this model."""

@@ -35,6 +35,7 @@ from delivery.gateway.listeners import Address, Quiet, listen, telling_why
 from delivery.gateway.metrics import Metrics
 from delivery.gateway.mirror import Mirror
 from delivery.gateway.pairs import Pairs
+from delivery.gateway.places import Places
 from delivery.gateway.proxy import Proxy, routes_for
 from delivery.gateway.redaction import Redactor
 from delivery.gateway.replicas import Replicas
@@ -99,6 +100,7 @@ class Gateway:
             wall=wall,
         )
         self.mirror = Mirror(settings.mirror_queue, self.tables, self.attempts, self.upstreams, self.metrics)
+        places = Places(settings.max_in_flight)
         self.proxy = Proxy(
             self.tables,
             self.attempts,
@@ -107,11 +109,11 @@ class Gateway:
             self.mirror,
             self.metrics,
             self.keys,
-            settings.max_in_flight,
+            places,
         )
         self.exposition = Exposition(self.metrics, self.attempts, self.tables, self.breaker, self.replicas, self.log)
         elsewhere = member.feedback if member is not None else None
-        self.feedback = FeedbackDesk(self.attempts, self.metrics, self.keys, elsewhere)
+        self.feedback = FeedbackDesk(self.attempts, self.metrics, self.keys, places, elsewhere)
         self._by_path = self._handlers()
         self.is_draining = False
         self.port = self.admin_port = 0

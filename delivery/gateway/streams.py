@@ -19,6 +19,7 @@ from delivery.gateway.attempts import Attempt
 from delivery.gateway.chat import Call
 from delivery.gateway.http_upstream import Answer, BrokenOffError
 
+PREAMBLE_LIMIT = 1024 * 1024  # bytes before the first content
 LAST_BYTES_S = 0.2  # between [DONE] and the end of the response
 DONE = b"data: [DONE]\n\n"
 
@@ -67,6 +68,8 @@ class Stream:
             if not data:
                 break
             self._held += self._shown(data)
+            if len(self._held) > PREAMBLE_LIMIT:
+                raise UpstreamError("malformed", 200)
         if not self._has_content:
             raise UpstreamError("empty", 200, self._held + DONE if self._finished else b"")
 

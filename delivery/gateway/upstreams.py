@@ -20,11 +20,11 @@ from delivery.gateway.answers import (
     error_in,
     parse_object,
 )
-from delivery.gateway.attempts import Attempt, Attempts
+from delivery.gateway.attempts import EXHAUSTED, Attempt, Attempts
 from delivery.gateway.chat import Call, for_variant
 from delivery.gateway.connections import Connections
 from delivery.gateway.deadlines import Deadline
-from delivery.gateway.http_upstream import Answer, BrokenOffError, UnreachableError
+from delivery.gateway.http_upstream import Answer, AnswerTooLargeError, BrokenOffError, ExhaustedError, UnreachableError
 from delivery.gateway.replicas import Replicas
 from delivery.gateway.streams import Stream, count_tokens, refused_in_band
 
@@ -130,6 +130,7 @@ class Upstreams:
                             self.replicas.failed(upstream, failure.kind)
                 return await self._at(upstreams[-1], attempt, once)
         except TimeoutError:
+            self.replicas.timed_out(attempt)
             raise UpstreamError("first_byte_timeout", attempt.status) from None
 
     async def _at(self, upstream: str, attempt: Attempt, once: Callable[[str], Awaitable[T]]) -> T:
@@ -138,10 +139,11 @@ class Upstreams:
             return await once(upstream)
         except BrokenOffError as broken:
             attempt.status = broken.status
-            raise UpstreamError("disconnected", attempt.status) from None
+            kind = "malformed" if isinstance(broken, AnswerTooLargeError) else "disconnected"
+            raise UpstreamError(kind, attempt.status) from None
 
     async def _post(self, upstream: str, path: str, body: bytes, attempt: Attempt, *, to_the_end: bool) -> Answer:
-        """An answer whose head is there, or all of it. Raises UpstreamError `connect`."""
+        """An answer whose head is there, or all of it. Raises UpstreamError `connect` or `exhausted`."""
         suffix = {"failover": "-f", "mirror": "-m"}.get(attempt.role, "")
         headers = f"X-Request-Id: {attempt.request_id}{suffix}\r\n"
         if self.is_traced:
@@ -151,6 +153,8 @@ class Upstreams:
             said = await self._connections.ask("POST", upstream, path, body, headers, to_the_end=to_the_end)
         except UnreachableError as error:
             raise UpstreamError("connect", cause=str(error)) from None
+        except ExhaustedError as error:
+            raise UpstreamError(EXHAUSTED, cause=str(error)) from None
         attempt.status = said.status
         return said
 

@@ -15,7 +15,7 @@ from stub_upstream import ROLE, Behaviour, chunk, frame, hangs, hangs_up, refuse
 from configs.routing import RoutingTable, Variant
 from delivery.gateway.attempts import Attempts
 from delivery.gateway.chat import Call
-from delivery.gateway.replicas import DOWN_AFTER, LACKING_S, SHUNNED_S, Replicas
+from delivery.gateway.replicas import DOWN_AFTER, HUNG_S, LACKING_S, SHUNNED_S, Replicas
 
 A, B, C = "http://a", "http://b", "http://c"
 
@@ -112,6 +112,32 @@ def test_a_replica_that_failed_comes_last_for_a_while() -> None:
     assert replicas.order(variant) == [A, B]
 
 
+def test_a_replica_that_let_a_request_wait_in_vain_and_answered_nobody_since_comes_last_for_a_minute() -> None:
+    replicas, variant, clock = replicas_of(A, B)
+    (waiting,) = busy(replicas, A)
+    waiting.began = clock.now
+    clock.now += 60
+    replicas.timed_out(waiting)
+    replicas.observe(waiting)
+    busy(replicas, B, 9)
+    assert replicas.order(variant) == [B, A]
+    clock.now += HUNG_S
+    assert replicas.order(variant) == [A, B]
+
+
+def test_a_replica_that_answered_others_meanwhile_is_slow_with_one_request_and_hangs_for_nobody() -> None:
+    replicas, variant, clock = replicas_of(A, B)
+    waiting, answered = busy(replicas, A, 2)
+    waiting.began = answered.began = clock.now
+    answered.ttft_s, answered.duration_s = 1.0, 30.0
+    clock.now += 60
+    replicas.observe(answered)
+    replicas.timed_out(waiting)
+    replicas.observe(waiting)
+    busy(replicas, B, 9)
+    assert replicas.order(variant) == [A, B]
+
+
 def test_a_draining_replica_gets_nothing_new_and_is_known_until_it_has_finished() -> None:
     replicas, variant, _ = replicas_of(A, B, C, draining=(A,))
     assert {url for _ in range(3) for url in replicas.order(variant)} == {B, C}
@@ -165,6 +191,16 @@ def test_a_variant_that_takes_its_time_is_not_asked_anew_elsewhere(world: World)
     running = world.gateway(table_for(one.url, other.url, **all_to_new()), timeouts=QUICK)
     assert running.said() == "I am old-model"
     assert len(one.asked("new-model")) + len(other.asked("new-model")) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_once_a_replica_has_hung_the_next_users_are_answered_by_another(world: World, stream: bool) -> None:
+    hung, sound = world.upstream(**{"old-model": hangs}), world.upstream()
+    hung.models = sound.models = ["old-model", "new-model", "former-model"]  # its health checks are answered
+    running = world.gateway(table_for(hung.url, sound.url), timeouts=QUICK)
+    asked = [running.ask(stream=stream).status_code for _ in range(10)]
+    assert asked.count(504) == len(hung.seen) == 1
+    assert asked.count(200) == 9
 
 
 def test_health_checks_find_what_is_loaded_and_what_is_dead(world: World) -> None:
