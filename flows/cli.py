@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import MutableMapping
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -35,6 +36,7 @@ Reason = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
 AcceptBlind = Annotated[
     bool, typer.Option("--accept-blind-plan", help="Release although a stage of the plan can detect nothing.")
 ]
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TUTOR = Path("configs/tutor")
 STATE = Path(".slipway")
 LONGEST_NAME = 200  # that the ledger keeps
@@ -385,15 +387,23 @@ def _narrate(done: int, total: int, text: str) -> None:
     typer.echo(f"  {f'{done}/{total} ' if total else ''}{text}", err=True)
 
 
-def _quiet_surroundings() -> None:
-    """Telemetry is off unless somebody turned it on, and Prefect's own server may take its time to start."""
+def quiet_surroundings(environment: MutableMapping[str, str]) -> None:
+    """Telemetry is off unless somebody turned it on, and Prefect's own server may take its time to start.
+
+    That server is on this machine, where no proxy of the environment leads.
+    """
     defaults = {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",  # 20 are too few for a busy machine
     }
     for name, value in defaults.items():
-        os.environ.setdefault(name, value)
+        environment.setdefault(name, value)
+    apart = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    hosts = [host.strip() for host in apart.split(",") if host.strip()]
+    if "*" not in hosts:
+        hosts += [host for host in LOOPBACK if host not in hosts]
+    environment["no_proxy"] = environment["NO_PROXY"] = ",".join(hosts)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -409,7 +419,7 @@ def _leave_tidily() -> None:
 
 def main() -> None:
     """The console script: users' errors come without a traceback, with exit status 2."""
-    _quiet_surroundings()
+    quiet_surroundings(os.environ)
     _leave_tidily()
     try:
         app()

@@ -130,7 +130,7 @@ def ask(
             "base_url": f"{vllm_url.rstrip('/')}/v1/completions",
             "tokenizer": str(tokenizer_folder),
             "concurrency": concurrency,
-            "max_length": _max_length(vllm_url, api_key),
+            "max_length": max_length(vllm_url, api_key),
             "result": str(result),
         }
         spec.write_text(json.dumps(order), encoding="utf-8")
@@ -146,11 +146,11 @@ def ask(
         return answers
 
 
-def _max_length(vllm_url: str, api_key: str | None) -> int:
+def max_length(vllm_url: str, api_key: str | None) -> int:
     """The longest context that this vLLM takes, in tokens; lm-eval cuts longer questions from the left."""
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
-        response = httpx.get(f"{vllm_url.rstrip('/')}/v1/models", headers=headers, timeout=30)
+        response = httpx.get(f"{vllm_url.rstrip('/')}/v1/models", headers=headers, timeout=30, trust_env=False)
         response.raise_for_status()
         found = [model.get("max_model_len") for model in response.json()["data"]]
     except (httpx.HTTPError, ValueError, KeyError) as error:

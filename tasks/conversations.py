@@ -83,7 +83,9 @@ async def _hold(
     transcripts = Transcripts()
     allowed = max(2, len(conversations) // 20)
     limits = httpx.Limits(max_connections=concurrency)
-    async with httpx.AsyncClient(base_url=vllm_url, headers=headers, timeout=timeout_s, limits=limits) as client:
+    async with httpx.AsyncClient(  # trust_env off: a proxy has no business between us and our own vLLM
+        base_url=vllm_url, headers=headers, timeout=timeout_s, limits=limits, trust_env=False
+    ) as client:
         asker = _Asker(client, subject, asyncio.Semaphore(concurrency), retry_delay_s, allowed, transcripts)
         tasks = [asyncio.create_task(asker.converse(conversation)) for conversation in conversations]
         try:

@@ -103,7 +103,8 @@ def _break_in_canary(project: Project, token: str, url: str, model: str, stop: t
         table = current_table(project, token)
         route = table.routes.get(project.route) if table else None
         if route and route.candidate and route.candidate.share_bp and not stop.wait(FAULTS_AFTER_S):
-            httpx.post(f"{url}/faults", json={**FAULTS, "models": [model]}, timeout=5.0).raise_for_status()
+            body = {**FAULTS, "models": [model]}
+            httpx.post(f"{url}/faults", json=body, timeout=5.0, trust_env=False).raise_for_status()
             print(f"   [the candidate's upstream goes wrong now: {FAULTS}]", flush=True)
             return
 
@@ -148,6 +149,6 @@ def all_records(project: Project, token: str) -> list[Record]:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2.0).is_success
+        return httpx.get(url, timeout=2.0, trust_env=False).is_success
     except httpx.HTTPError:
         return False

@@ -12,9 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from urllib.error import URLError
-from urllib.request import urlopen
 
+import httpx
 import psutil
 import yaml
 
@@ -89,9 +88,9 @@ def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
     until = time.monotonic() + START_S
     while time.monotonic() < until and process.poll() is None:
         try:
-            with urlopen(url, timeout=2):  # noqa: S310 - this machine's
-                return
-        except (URLError, OSError):
+            httpx.get(url, timeout=2, trust_env=False).raise_for_status()
+            return
+        except httpx.HTTPError:
             time.sleep(0.2)
     words = log.read_text(errors="replace").strip().splitlines()[-3:]
     raise SkippedError(f"it did not start: {' | '.join(words)}")

@@ -9,6 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from benchmarks.replay.made_up import Behaviour, made_up
+from flows.cli import quiet_surroundings
 
 
 def slipway(*words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -26,6 +27,20 @@ def test_help_lists_every_command_without_importing_prefect_or_torch() -> None:
         assert f" {command} " in done.stdout
     for command in ("plan", "explain", "replay", "lift-quarantine"):
         assert f" {command} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("found", "left"),
+    [
+        ({}, "127.0.0.1,localhost,::1"),
+        ({"NO_PROXY": "corp.example, ::1"}, "corp.example,::1,127.0.0.1,localhost"),
+        ({"NO_PROXY": "a", "no_proxy": "b"}, "b,127.0.0.1,localhost,::1"),
+        ({"no_proxy": "*"}, "*"),
+    ],
+)
+def test_what_runs_on_this_machine_is_asked_without_a_proxy(found: dict[str, str], left: str) -> None:
+    quiet_surroundings(found)
+    assert (found["no_proxy"], found["NO_PROXY"]) == (left, left)
 
 
 def test_rollback_imports_neither_prefect_nor_torch() -> None:

@@ -1,7 +1,9 @@
 """Capability tasks: which are shipped, when two results are comparable, and what becomes of lm-eval's answers."""
 
 import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from pydantic import ValidationError
 
 from configs.errors import ConfigError
 from configs.evals import Capability, EvalsConfig, Gate
-from tasks.capability import SHIPPED, scores, shipped_tasks, task_version
+from tasks.capability import SHIPPED, max_length, scores, shipped_tasks, task_version
 from tasks.capability_worker import answers_of
 
 OWN = ("slipway_physical", "slipway_science")
@@ -97,6 +99,23 @@ def test_the_shipped_questions_are_sound(name: str) -> None:
         assert 0 <= row["gold"] < len(row["choices"])
     places = [row["gold"] for row in rows]
     assert max(places.count(place) for place in set(places)) <= len(rows) / len(set(places)) + 1
+
+
+class Models(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"data": [{"id": "base", "max_model_len": 512}]}')
+
+    def log_message(self, *words: object) -> None: ...
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_the_models_length(dead_proxy: None) -> None:
+    with HTTPServer(("127.0.0.1", 0), Models) as vllm:
+        asked = Thread(target=vllm.handle_request)
+        asked.start()
+        assert max_length(f"http://127.0.0.1:{vllm.server_port}", None) == 512
+        asked.join()
 
 
 def sample(number: int, name: str = "none", **values: Any) -> dict[str, Any]:

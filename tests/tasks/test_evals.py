@@ -134,6 +134,12 @@ def test_each_sample_is_asked_as_it_is_served_and_scored(stub: Any, tmp_path: Pa
     }
 
 
+def test_a_proxy_of_the_environment_is_not_asked(stub: Any, tmp_path: Path, dead_proxy: None) -> None:
+    suite(tmp_path / "suites", "guides", problems(2), "asks-guiding-question")
+    report = run(stub(lambda body: GUIDE).url, tmp_path, "guides")
+    assert all(sample.score is not None for sample in report.suites["guides"].samples)
+
+
 def test_without_a_system_prompt_none_is_sent(stub: Any, tmp_path: Path) -> None:
     suite(tmp_path / "suites", "asks", problems(1), "asks-guiding-question")
     vllm = stub(lambda body: GUIDE)
