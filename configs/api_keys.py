@@ -16,7 +16,7 @@ class ApiKey(Strict):
     )
     routes: tuple[str, ...] | None = Field(None, min_length=1, description="by default all")
     requests_per_minute: int | None = Field(None, ge=1, description="a minute's worth may come at once")
-    tokens_per_minute: int | None = Field(None, ge=1, description="prompt and answer; the last answer may overdraw")
+    tokens_per_minute: int | None = Field(None, ge=1, description="prompt and answer; set aside when a request begins")
     tokens_per_day: int | None = Field(None, ge=1)
     concurrent_requests: int | None = Field(None, ge=1)
     expires_at: AwareDatetime | None = Field(None, description="e.g. 2027-01-31T00:00:00Z")

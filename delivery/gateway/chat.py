@@ -29,6 +29,7 @@ class Call:
     wants_usage: bool
     endpoint: Endpoint = CHAT_COMPLETIONS
     client: str = ""  # the API key's name, where keys are required
+    size: int = 0  # bytes of the body
     chosen: str | None = None  # the variant that the table names for this tester
 
 

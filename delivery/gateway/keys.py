@@ -1,9 +1,14 @@
 """API keys: who asks, what they may ask for, and what is left of their budgets.
 
 A key is 32 random bytes, so that one SHA-256 of it tells nothing about it and is found by a plain look-up.
+
+Tokens are known when an answer ends, too late for requests that run side by side: what a request may take is set aside
+when it begins, and settled by what the model counted.
 """
 
+import asyncio
 import hashlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +18,13 @@ from configs.loading import load
 from delivery.gateway.api_errors import ApiError
 from delivery.gateway.attempts import Attempt
 from delivery.gateway.budgets import Budget
+from delivery.gateway.chat import Call
 from delivery.gateway.tables import Clock
 
 MINUTE_S, DAY_S = 60.0, 86_400.0
 REQUESTS, TOKENS, TOKENS_A_DAY = "requests_per_minute", "tokens_per_minute", "tokens_per_day"
 Spent = dict[str, dict[str, float]]  # by client and limit: what is missing to the full budget
-BYTES_PER_TOKEN = 4  # where upstream counted nothing, since the client did not wait for the end
+BYTES_PER_TOKEN = 4  # by the thumb, where upstream has not counted (yet)
 
 
 def read_keys(path: Path) -> ApiKeys:
@@ -43,6 +49,10 @@ class Client:
     def may_ask(self, route: str) -> bool:
         """Whether the route is within the key's scope."""
         return self.key.routes is None or route in self.key.routes
+
+    def at_most(self, tokens: int) -> int:
+        """This many, or as many as the smallest of the full budgets."""
+        return min([tokens, *(int(budget.capacity) for budget in self.tokens.values())])
 
     def budgets(self) -> dict[str, Budget]:
         """All that refill, by limit."""
@@ -85,7 +95,7 @@ class Keys:
         most = client.key.concurrent_requests
         if most is not None and client.under_way >= most:
             raise too_many_at_once(most)
-        self._check_tokens(client, now)
+        self._must_have(client, 1, now)
         if client.requests is not None:
             if wait_s := client.requests.wait_s(1, now):
                 raise too_many_requests(client.requests, wait_s)
@@ -93,25 +103,33 @@ class Keys:
         client.under_way += 1
 
     @staticmethod
-    def _check_tokens(client: Client, now: float) -> None:
+    def _must_have(client: Client, tokens: int, now: float) -> None:
         for limit, budget in client.tokens.items():
-            if wait_s := budget.wait_s(1, now):
-                period = "day" if limit == TOKENS_A_DAY else "minute"
-                raise _too_much(f"{budget.capacity:.0f} tokens per {period}", wait_s, "tokens")
+            if wait_s := budget.wait_s(tokens, now):
+                raise too_many_tokens(client, limit, wait_s)
 
-    def end(self, client: Client) -> None:
-        """The request is over, however it went."""
+    async def hold(self, client: Client, tokens: int) -> int:
+        """Sets aside what a request of the client's may take, a full budget at most: how much that is.
+
+        Raises ApiError (429) with the seconds to wait.
+        """
+        tokens = client.at_most(tokens)
+        self._must_have(client, tokens, self._monotonic())
+        self._spend(client, tokens)
+        return tokens
+
+    def end(self, client: Client, held: int = 0) -> None:
+        """The request is over, however it went. `held`: what was set aside for it."""
         client.under_way -= 1
+        if held:  # its last attempt is on record in this turn of the event loop: it is spent before this is free
+            asyncio.get_running_loop().call_soon(self._spend, client, -held)
 
     def observe(self, attempt: Attempt) -> None:
         """An attempt has ended: its tokens are spent. Copies are the operator's affair."""
         client = self._by_name.get(attempt.client) if attempt.client else None
         if client is None or not client.tokens or attempt.role == "mirror":
             return
-        tokens = attempt.sent_bytes // BYTES_PER_TOKEN + attempt.chunks
-        if attempt.prompt_tokens is not None:
-            tokens = attempt.prompt_tokens + (attempt.completion_tokens or 0)
-        self._spend(client, tokens)
+        self._spend(client, tokens_taken(attempt))
 
     def _spend(self, client: Client, tokens: int) -> None:
         now = self._monotonic()
@@ -141,6 +159,32 @@ class Keys:
                     budget.spend(max(0.0, amount - age_s * budget.capacity / budget.refill_s), now)
 
 
+def tokens_at_most(call: Call) -> int:
+    """What an answer to this request may take: its prompt by the thumb, and as many as it may be answered with."""
+    stable = call.route.variants[call.route.stable]
+    prompt = (call.size + len(stable.system_prompt or "")) // BYTES_PER_TOKEN
+    if call.endpoint.name == "embeddings":
+        return prompt
+    asked = [_count(n) for name in ("max_tokens", "max_completion_tokens") if (n := call.body.get(name)) is not None]
+    limits = [limit for limit in (stable.max_tokens, call.route.policy.max_tokens) if limit is not None]
+    answer = max(asked) if asked else min(limits, default=0)
+    return prompt + max(0, answer) * max(1, _count(call.body.get("n") or 1))
+
+
+def _count(value: object) -> int:
+    """A client's number. Some models' servers take 1e3 and "1000" too: what is no whole number may be any."""
+    return value if isinstance(value, int) else sys.maxsize
+
+
+def tokens_taken(attempt: Attempt) -> int:
+    """What an attempt costs: what the model counted, or what was delivered by the thumb; a failure before, nothing."""
+    if attempt.ttft_s is None and (not attempt.ok or attempt.error == "declined"):
+        return 0
+    if attempt.prompt_tokens is not None:
+        return attempt.prompt_tokens + (attempt.completion_tokens or 0)
+    return attempt.sent_bytes // BYTES_PER_TOKEN + attempt.chunks
+
+
 def _client(key: ApiKey, former: Client | None, now: float) -> Client:
     """The entry's client: its former self, since requests are under way, with what it has spent."""
     client = former or Client(key, None, {})
@@ -162,6 +206,14 @@ def _budget(capacity: int | None, refill_s: float, former: Budget | None, now: f
 def too_many_requests(budget: Budget, wait_s: float) -> ApiError:
     """The client's requests per minute are used up."""
     return _too_much(f"{budget.capacity:.0f} requests per minute", wait_s, "requests")
+
+
+def too_many_tokens(client: Client, limit: str, wait_s: float) -> ApiError:
+    """The client's tokens per minute, or per day, are used up."""
+    budget = client.tokens.get(limit)
+    period = "day" if limit == TOKENS_A_DAY else "minute"
+    what = f"{budget.capacity:.0f} tokens per {period}" if budget is not None else "tokens"
+    return _too_much(what, wait_s, "tokens")
 
 
 def too_many_at_once(most: int) -> ApiError:

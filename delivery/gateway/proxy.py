@@ -16,7 +16,7 @@ from delivery.gateway.endpoints import Endpoint
 from delivery.gateway.http_messages import BodyBrokenError, BodyTooLargeError, Request, Response
 from delivery.gateway.http_server import Handler
 from delivery.gateway.ids import Ids
-from delivery.gateway.keys import Client, Keys
+from delivery.gateway.keys import Client, Keys, tokens_at_most
 from delivery.gateway.metrics import Metrics
 from delivery.gateway.mirror import Mirror
 from delivery.gateway.places import Places, overloaded
@@ -59,7 +59,7 @@ class Proxy:
     async def _handle(self, endpoint: Endpoint, http: Request) -> Response | None:
         """Answers, or says in OpenAI's shape why not."""
         request_id = self.ids.next()
-        client, places = None, self.places
+        client, held, places = None, 0, self.places
         try:
             places.take()
         except ApiError as refusal:
@@ -70,6 +70,8 @@ class Proxy:
                 await self.keys.begin(known)
                 client = known
             call = self._admit(request_id, http, await self._body(http), endpoint, client)
+            if client is not None and client.tokens:
+                held = await self.keys.hold(client, tokens_at_most(call))
             return await self._answer(http, call)
         except ApiError as refusal:
             self.metrics.refuse(refusal)
@@ -77,7 +79,7 @@ class Proxy:
         finally:
             places.taken -= 1
             if client is not None:
-                self.keys.end(client)
+                self.keys.end(client, held)
 
     async def _body(self, http: Request) -> bytes:
         if http.headers.get("content-encoding", "identity") != "identity":
@@ -114,6 +116,7 @@ class Proxy:
             wants_usage=(body.get("stream_options") or {}).get("include_usage") is True,
             endpoint=endpoint,
             client=asking,
+            size=len(raw),
             chosen=route.testers.get(named_user(http.headers, body)) if route.testers else None,
         )
 

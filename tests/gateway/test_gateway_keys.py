@@ -1,7 +1,9 @@
 """API keys: who is let in, to which routes, and how much of it."""
 
 import hashlib
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,18 @@ import yaml
 from gateway_world import CHAT, Clock, Running, World, all_to_new, eventually, table_for
 from hypothesis import given
 from hypothesis import strategies as st
-from stub_upstream import DONE, ROLE, Gate, chunk, frame, hangs, sends
+from stub_upstream import DONE, ROLE, Gate, Stub, chunk, frame, hangs, refuses, sends
 
 import delivery.gateway
 from configs.errors import ConfigError
 from delivery.gateway.__main__ import main
 from delivery.gateway.budgets import Budget
-from delivery.gateway.keys import BYTES_PER_TOKEN, read_keys
+from delivery.gateway.chat import Call
+from delivery.gateway.keys import BYTES_PER_TOKEN, read_keys, tokens_at_most
 from delivery.gateway.new_key import main as make_key
 
 ADA, BOB = "sk-ada-0123456789", "sk-bob-0123456789"
+STOP = chunk({}, "stop")
 README = Path(delivery.gateway.__file__).with_name("README.md").read_text()
 
 
@@ -113,20 +117,82 @@ def test_requests_beyond_the_rate_are_told_when_to_come_again(world: World, tmp_
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(("limit", "wait"), [("tokens_per_minute", 27), ("tokens_per_day", 38_880)])
+@pytest.mark.parametrize(("limit", "wait"), [("tokens_per_minute", (15, 14)), ("tokens_per_day", (21_600, 19_440))])
 def test_tokens_are_counted_as_upstream_counts_them(
-    world: World, tmp_path: Path, limit: str, wait: int, stream: bool
+    world: World, tmp_path: Path, limit: str, wait: tuple[int, int], stream: bool
 ) -> None:
     clock = Clock()
-    running = guarded(world, tmp_path, entry(ADA, **{limit: 20}), clock=clock)  # an answer takes 14
-    assert [ask(running, ADA, stream=stream).status_code for _ in range(2)] == [200, 200]  # the second one overdraws
-    refused = ask(running, ADA)
+    running = guarded(world, tmp_path, entry(ADA, **{limit: 40}), clock=clock)  # an answer takes 14
+    assert [ask(running, ADA, stream=stream).status_code for _ in range(2)] == [200, 200]
+    refused = ask(running, ADA, stream=stream)
     assert (refused.status_code, refused.json()["error"]["type"]) == (429, "tokens")
-    assert refused.headers["retry-after"] == str(wait)  # 9 of the 20, since 8 are owed
-    clock.now += wait - 1
-    assert ask(running, ADA).status_code == 429
-    clock.now += 1.001
+    assert refused.headers["retry-after"] == str(wait[stream])  # for what its bytes let expect; 12 of the 40 are left
+    clock.now += wait[stream] - 2
+    assert ask(running, ADA, stream=stream).status_code == 429
+    clock.now += 2
+    assert ask(running, ADA, stream=stream).status_code == 200
+
+
+def at_once(running: Running, stub: Stub, gate: Gate, loop: Any, count: int, **more: Any) -> list[int]:
+    """The statuses of requests that are under way together: the model answers when nobody is left to be refused."""
+    with ThreadPoolExecutor(count) as pool:
+        asked = [pool.submit(ask, running, ADA, stream=True, **more) for _ in range(count)]
+        eventually(lambda: len(stub.seen) + sum(one.done() for one in asked) == count)
+        gate.open(loop)
+        return sorted(one.result().status_code for one in asked)
+
+
+def test_requests_side_by_side_get_no_more_tokens_than_one_after_the_other(world: World, tmp_path: Path) -> None:
+    gate = Gate()
+    stub = world.upstream(**{"old-model": sends(ROLE, gate, frame(chunk({"content": "So "})), frame(STOP), DONE)})
+    running = world.gateway(keys=write(tmp_path / "keys.yaml", [entry(ADA, tokens_per_minute=1000)]))
+    running.admin.put_table(table_for(stub.url))
+    assert at_once(running, stub, gate, world.loop, 9, max_tokens=300) == [200] * 3 + [429] * 6
+    spent = running.gateway.keys.spent
+    eventually(lambda: spent()["ada"]["tokens_per_minute"] < 150)  # what was set aside and not taken is there again
+
+
+def test_a_request_that_asks_for_more_than_a_full_budget_gets_in_when_it_is_full(world: World, tmp_path: Path) -> None:
+    clock = Clock()
+    running = guarded(world, tmp_path, entry(ADA, tokens_per_minute=100), clock=clock)
+    assert ask(running, ADA, max_tokens=10**9).status_code == 200
+    assert ask(running, ADA, max_tokens=10**9).headers["retry-after"] == "9"  # the 14 that were taken
+    clock.now += 9
+    assert ask(running, ADA, max_tokens=10**9).status_code == 200
+
+
+ASKED = [
+    ({}, 60),
+    ({"max_tokens": 7}, 17),
+    ({"max_tokens": 7, "max_completion_tokens": 9}, 19),
+    ({"max_tokens": 7, "n": 3}, 31),
+    ({"max_tokens": -1}, 10),
+    ({"max_tokens": "7"}, 10 + sys.maxsize),
+    ({"max_tokens": 7, "n": 2.0}, 10 + 7 * sys.maxsize),
+]
+
+
+@pytest.mark.parametrize(("body", "tokens"), ASKED)
+def test_what_a_request_may_take_is_its_bytes_the_prompt_and_the_longest_answer(
+    body: dict[str, Any], tokens: int
+) -> None:
+    route = table_for("http://a", variants={"old": {"system_prompt": "x" * 20, "max_tokens": 50}}).routes["tutor"]
+    call = Call("1", "tutor", route, body, "u", "", stream=False, wants_usage=False, size=20)
+    assert tokens_at_most(call) == tokens
+
+
+def test_failures_of_the_gateways_own_cost_the_client_nothing(world: World, tmp_path: Path) -> None:
+    stub = world.upstream(**{"new-model": refuses(500)})
+    running = world.gateway(keys=write(tmp_path / "keys.yaml", [entry(ADA, tokens_per_day=1000)]))
+    running.admin.put_table(table_for(stub.url, **all_to_new()))
+    spent = running.gateway.keys.spent
     assert ask(running, ADA).status_code == 200
+    eventually(lambda: spent() == {"ada": {"tokens_per_day": pytest.approx(14)}})  # stable's answer alone
+    stub.behaviours["old-model"] = refuses(500)
+    assert ask(running, ADA).status_code == 502
+    stub.behaviours["old-model"] = stub.behaviours["new-model"] = refuses(400)
+    assert ask(running, ADA).status_code == 400
+    assert spent() == {"ada": {"tokens_per_day": pytest.approx(14)}}
 
 
 def test_a_client_that_hangs_up_before_the_count_comes_pays_for_what_it_got(world: World, tmp_path: Path) -> None:
@@ -145,11 +211,11 @@ def test_a_client_that_hangs_up_before_the_count_comes_pays_for_what_it_got(worl
 
 def test_the_copies_of_a_mirror_cost_the_client_nothing(world: World, tmp_path: Path) -> None:
     mirrored = {"candidate": {"variant": "new", "mirror_bp": 10_000}}
-    running = world.gateway(keys=write(tmp_path / "keys.yaml", [entry(ADA, tokens_per_day=20)]))
+    running = world.gateway(keys=write(tmp_path / "keys.yaml", [entry(ADA, tokens_per_day=1000)]))
     running.admin.put_table(table_for(world.upstream().url, **mirrored))
     assert ask(running, ADA).status_code == 200
     running.wait_for_records(2)
-    assert ask(running, ADA).status_code == 200
+    assert running.gateway.keys.spent() == {"ada": {"tokens_per_day": pytest.approx(14)}}
 
 
 def test_a_client_may_have_only_so_many_requests_under_way(world: World, tmp_path: Path) -> None:

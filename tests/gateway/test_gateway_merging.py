@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from gateway_world import Clock, table_for
 from hypothesis import given
 from hypothesis import strategies as st
@@ -247,10 +248,7 @@ def test_pairs_of_all_workers_have_numbers_of_their_own_and_go_with_the_table_th
 def bank_of(workers: int, clock: Clock, **limits: Any) -> tuple[Bank, Keys]:
     keys = Keys(True, clock, clock)
     keys.replace(ApiKeys.model_validate({"keys": [entry(ADA, **limits)]}))
-    bank = Bank(keys, workers, clock)
-    for source in range(workers):
-        bank.began(source)
-    return bank, keys
+    return Bank(keys, workers, clock), keys
 
 
 STEPS = st.lists(
@@ -277,10 +275,42 @@ def test_all_workers_together_never_use_more_than_the_budget_and_what_came_in(
         elif what == "die":
             held.pop(source, None)
             bank.ended(source)
-            bank.began(source)
         elif what == "wait":
             clock.now += seconds
         assert used + held.total() <= capacity * (1 + clock.now / 60) + 1e-6
+
+
+@given(capacity=st.integers(1, 100), steps=STEPS)
+def test_nor_more_tokens_but_for_debts_which_are_paid_off_first(
+    capacity: int, steps: list[tuple[str, int, float]]
+) -> None:
+    clock = Clock(0.0)
+    bank, _ = bank_of(3, clock, tokens_per_minute=capacity, tokens_per_day=1000)
+    held, used, owed = Counter[int](), 0, 0
+    for what, source, seconds in steps:
+        if what == "ask":
+            need = min(capacity, 1 + int(seconds))
+            loan = bank.lend_tokens("ada", need, 2 * need)
+            assert loan.tokens >= need or loan.wait_s > 0
+            held[source] += loan.tokens
+        elif what == "use" and held[source]:
+            used += held[source] + 3  # an answer was longer than was thought
+            owed += 3
+            held[source] = 0
+            bank.take_back(source, "ada", 0, 0, -3)
+        elif what == "return":
+            bank.take_back(source, "ada", 0, 0, held.pop(source, 0))
+        elif what == "wait":
+            clock.now += seconds
+        assert used + held.total() <= capacity * (1 + clock.now / 60) + owed + 1e-6
+
+
+def test_tokens_that_are_not_there_are_refused_with_the_limit_and_the_time() -> None:
+    bank, _ = bank_of(3, Clock(), tokens_per_minute=100, tokens_per_day=120)
+    assert bank.lend_tokens("ada", 60, 90).tokens == 90
+    loan = bank.lend_tokens("ada", 40, 40)
+    assert (loan.tokens, loan.limit, loan.wait_s) == (0, "tokens_per_minute", pytest.approx(18))
+    assert bank.lend_tokens("ada", 5, 90).tokens == 10
 
 
 @given(most=st.integers(1, 20), steps=STEPS)
@@ -299,7 +329,6 @@ def test_no_more_places_are_lent_than_there_are_and_the_dead_give_theirs_back(
         elif what == "die":
             held.pop(source, None)
             bank.ended(source)
-            bank.began(source)
         assert held.total() <= most
 
 
@@ -310,14 +339,3 @@ def test_whoever_lends_all_of_a_budget_lends_it_to_the_last_request() -> None:
         lots.append(loan)
     assert sum(lots) == 100
     assert (lots[0], lots[-1]) == (8, 1)
-
-
-def test_what_one_worker_spent_is_told_to_the_others_once() -> None:
-    bank, keys = bank_of(3, Clock(), tokens_per_minute=100)
-    bank.spent(0, {"ada": {"tokens_per_minute": 30}})
-    bank.spent(1, {"ada": {"tokens_per_minute": 5}})
-    assert bank.news(0) == {"ada": {"tokens_per_minute": 5}}
-    assert bank.news(2) == {"ada": {"tokens_per_minute": 35}}
-    assert bank.news(2) == {}
-    assert keys.spent() == {"ada": {"tokens_per_minute": 35}}
-    assert bank.began(7) == {"ada": {"tokens_per_minute": 35}}

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import httpx
 import pytest
 from fleet_world import RunningFleet, fleet_of
 from gateway_world import TOKEN, World, all_to_new, eventually, table_for
-from stub_upstream import DONE, ROLE, Gate, chunk, frame, refuses, sends
+from stub_upstream import DONE, ROLE, Gate, answers, chunk, frame, refuses, sends
 from test_gateway_keys import ADA, BOB, entry
 
 from configs.api_keys import ApiKeys
@@ -243,12 +244,42 @@ def test_a_worker_that_is_gone_gives_its_places_back(world: World) -> None:
 
 
 def test_tokens_that_one_worker_gave_out_are_gone_for_all(world: World) -> None:
-    fleet = fleet_of(world, 2, table_for(world.upstream().url), **keyed(entry(ADA, tokens_per_minute=20)))
+    fleet = fleet_of(world, 2, table_for(world.upstream().url), **keyed(entry(ADA, tokens_per_minute=40)))
     assert [fleet.ask(0, key=ADA).status_code for _ in range(2)] == [200, 200]  # 14 each
-    fleet.heard(2)
-    eventually(lambda: fleet.ask(1, key=ADA).status_code == 429)
+    assert fleet.ask(1, key=ADA).status_code == 429
     fleet.start(2)
     assert fleet.ask(2, key=ADA).status_code == 429
+    fleet.clock.now += 60
+    eventually(lambda: fleet.ask(2, key=ADA).status_code == 200)
+
+
+def test_tokens_that_were_set_aside_and_not_taken_are_there_for_the_other_workers(world: World) -> None:
+    fleet = fleet_of(world, 2, table_for(world.upstream().url), **keyed(entry(ADA, tokens_per_minute=1000)))
+    for number in islice(cycle(range(2)), 10):
+        assert fleet.ask(number, key=ADA, max_tokens=400).status_code == 200
+    spent = fleet.fleet.keys.spent
+    eventually(lambda: spent() == {"ada": {"tokens_per_minute": pytest.approx(10 * 14)}})
+
+
+def test_requests_side_by_side_in_all_workers_get_no_more_tokens_than_the_key_has(world: World) -> None:
+    gate = Gate()
+    stub = world.upstream(**{"old-model": sends(ROLE, gate, frame(chunk({"content": "So "}, "stop")), DONE)})
+    fleet = fleet_of(world, 3, table_for(stub.url), **keyed(entry(ADA, tokens_per_minute=1000)))
+    with ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(fleet.ask, number % 3, key=ADA, stream=True, max_tokens=300) for number in range(12)]
+        eventually(lambda: len(stub.seen) + sum(one.done() for one in asked) == 12)
+        gate.open(world.loop)
+        assert sorted(one.result().status_code for one in asked) == [200] * 3 + [429] * 9
+
+
+def test_an_answer_longer_than_was_thought_is_a_debt_that_all_workers_hear_of(world: World) -> None:
+    usage = {"prompt_tokens": 700, "completion_tokens": 500}
+    stub = world.upstream(**{"old-model": answers({"choices": [{"message": {"content": "Hi"}}], "usage": usage})})
+    fleet = fleet_of(world, 2, table_for(stub.url), **keyed(entry(ADA, tokens_per_minute=1000)))
+    assert fleet.ask(0, key=ADA).status_code == 200
+    spent = fleet.fleet.keys.spent
+    eventually(lambda: spent() == {"ada": {"tokens_per_minute": pytest.approx(1200)}})
+    assert fleet.ask(1, key=ADA).status_code == 429
 
 
 # -- workers that do not do as they are told ------------------------------------------------------------------------

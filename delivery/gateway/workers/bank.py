@@ -1,14 +1,14 @@
 """The budgets of API keys that several workers share: the fleet holds them and lends requests out in small lots.
 
-Requests that are lent are spent; a worker gives back what it does not use, and a worker that dies loses its lot. So all
-workers together never let in more than the budget. Tokens are known when an answer ends: each worker tells what it
-spent, and hears what the others did; until then (a tenth of a second) a key may overdraw its tokens by that much more.
+What is lent is spent; a worker gives back what it does not use, and a worker that dies loses its lot. So all workers
+together never let in more than the budget. Tokens that answers took beyond what was set aside for them are given back
+as a debt, within a tenth of a second.
 """
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from delivery.gateway.keys import REQUESTS, Keys, Spent
+from delivery.gateway.keys import Keys
 from delivery.gateway.tables import Clock
 
 LOTS = 4  # times the workers: how many lots a budget makes
@@ -23,6 +23,15 @@ class Loan:
     wait_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class TokenLoan:
+    """Tokens that a worker may set aside without asking again. Without any: how long, and because of which limit."""
+
+    tokens: int = 0
+    limit: str = ""
+    wait_s: float = 0.0
+
+
 class Bank:
     """Lends from the budgets of `keys`. A source is one worker process: its successor is another source."""
 
@@ -31,16 +40,9 @@ class Bank:
         self._lots = LOTS * workers
         self._monotonic = monotonic
         self._slots: defaultdict[str, Counter[int]] = defaultdict(Counter)  # lent, by client and source
-        self._news: dict[int, Spent] = {}  # what others spent since the source was told
-
-    def began(self, source: int) -> Spent:
-        """A worker process that knows nothing yet; what clients have spent until now."""
-        self._news[source] = {}
-        return self._keys.spent()
 
     def ended(self, source: int) -> None:
         """The process is no more, and with it what it had under way."""
-        self._news.pop(source, None)
         for lent in self._slots.values():
             lent.pop(source, None)
 
@@ -65,27 +67,27 @@ class Bank:
             lent[source] += slots
         return Loan(requests, slots, wait_s)
 
-    def take_back(self, source: int, name: str, requests: int, slots: int) -> None:
-        """The worker does not need these any more."""
-        client = self._keys.client(name)
-        if client is not None and client.requests is not None:
-            client.requests.put_back(requests, self._monotonic())
+    def lend_tokens(self, name: str, need: int, wish: int) -> TokenLoan:
+        """As many as are wished, if there are so many; none if there are fewer than are needed."""
+        client, now = self._keys.client(name), self._monotonic()
+        if client is None:
+            return TokenLoan(wait_s=1.0)
+        for limit, budget in client.tokens.items():
+            if wait_s := budget.wait_s(need, now):
+                return TokenLoan(limit=limit, wait_s=wait_s)
+        tokens = max(need, min([wish, *(budget.whole(now) for budget in client.tokens.values())]))
+        for budget in client.tokens.values():
+            budget.spend(tokens, now)
+        return TokenLoan(tokens)
+
+    def take_back(self, source: int, name: str, requests: int, slots: int, tokens: int = 0) -> None:
+        """The worker does not need these any more. `tokens` below 0 are its debts."""
+        client, now = self._keys.client(name), self._monotonic()
+        if client is not None:
+            if client.requests is not None:
+                client.requests.put_back(requests, now)
+            for budget in client.tokens.values():
+                budget.put_back(tokens, now)
         self._slots[name][source] -= slots
         if self._slots[name][source] <= 0:
             del self._slots[name][source]
-
-    def spent(self, source: int, spent: Spent) -> None:
-        """The worker's answers have taken these tokens."""
-        for name, amounts in spent.items():
-            client = self._keys.client(name)
-            for limit, amount in amounts.items():
-                if client is not None and limit != REQUESTS and (budget := client.tokens.get(limit)) is not None:
-                    budget.spend(amount, self._monotonic())
-                for other in self._news.keys() - {source}:
-                    told = self._news[other].setdefault(name, {})
-                    told[limit] = told.get(limit, 0.0) + amount
-
-    def news(self, source: int) -> Spent:
-        """What the others have spent since this was asked last."""
-        news, self._news[source] = self._news[source], {}
-        return news

@@ -90,6 +90,7 @@ class Fleet:
         handlers = {
             "ready": lambda _: on_ready(),
             "borrow": lambda content: self._borrow(worker, *content),
+            "borrow_tokens": lambda content: self._borrow_tokens(worker, *content),
             "feedback": lambda content: self._feedback(*content),
         }
         link = await linked(end, handlers)
@@ -97,10 +98,9 @@ class Fleet:
         self._sources += 1
         worker = Worker(index, self._sources, link)
         self.records.began(worker.source, self._wall())
-        spent = self.bank.began(worker.source)
         self.workers.append(worker)
         try:
-            await link.call("serve", self._served() | {"spent": spent}, STARTS_S)
+            await link.call("serve", self._served(), STARTS_S)
             worker.is_told = True
             while link.is_open:
                 await self._hear(worker)
@@ -214,7 +214,6 @@ class Fleet:
             "limit": PAGE_RECORDS,
             "tripped": self.breaker.places(),
             "healed": sorted(healed),
-            "spent": self.bank.news(source),
             "with_metrics": with_metrics,
         }
         try:
@@ -229,9 +228,8 @@ class Fleet:
             self.breaker.observe(record)
             if record.ok and not record.error:
                 self._heal(worker, (record.route, record.variant, record.epoch))
-        self.bank.spent(source, told["spent"])
-        for name, (requests, slots) in told["spare"].items():
-            self.bank.take_back(source, name, requests, slots)
+        for name, spare in told["spare"].items():
+            self.bank.take_back(source, name, *spare)
         if with_metrics:
             worker.figures_at = self._monotonic()
             worker.upstreams = told["upstreams"]
@@ -248,17 +246,28 @@ class Fleet:
         loan = self.bank.lend(worker.source, name, request=request, slot=slot)
         request, slot = request and not loan.requests, slot and not loan.slots
         if (request or slot) and len(self.workers) > 1:
-            others = [other for other in self.workers if other is not worker and other.is_told]
-            await self._of_all(self._recall(other, name) for other in others)
+            await self._recall_from_others(worker, name)
             if worker in self.workers:
                 more = self.bank.lend(worker.source, name, request=request, slot=slot)
                 loan = Loan(loan.requests + more.requests, loan.slots + more.slots, more.wait_s)
         return loan.requests, loan.slots, loan.wait_s
 
+    async def _borrow_tokens(self, worker: Worker, name: str, need: int, wish: int) -> tuple[int, str, float]:
+        loan = self.bank.lend_tokens(name, need, wish)
+        if not loan.tokens and len(self.workers) > 1:
+            await self._recall_from_others(worker, name)
+            if worker in self.workers:
+                loan = self.bank.lend_tokens(name, need, wish)
+        return loan.tokens, loan.limit, loan.wait_s
+
+    async def _recall_from_others(self, worker: Worker, name: str) -> None:
+        others = [other for other in self.workers if other is not worker and other.is_told]
+        await self._of_all(self._recall(other, name) for other in others)
+
     async def _recall(self, worker: Worker, name: str) -> None:
-        requests, slots = await worker.link.call("recall", name, HANGS_S)
+        spare = await worker.link.call("recall", name, HANGS_S)
         if worker in self.workers:
-            self.bank.take_back(worker.source, name, requests, slots)
+            self.bank.take_back(worker.source, name, *spare)
 
     async def _feedback(self, opinion: dict[str, Any], client: str | None) -> Any:
         """To the worker that answered the request; None: nobody remembers it."""

@@ -17,7 +17,7 @@ from delivery.gateway.exposition import STANDING
 from delivery.gateway.feedback import Answer, Opinion
 from delivery.gateway.keys import Keys
 from delivery.gateway.tables import Clock
-from delivery.gateway.workers.bank import Loan
+from delivery.gateway.workers.bank import Loan, TokenLoan
 from delivery.gateway.workers.link import Link, LinkError, linked
 from delivery.gateway.workers.merged_metrics import as_page
 from delivery.gateway.workers.shared_keys import SharedKeys
@@ -42,7 +42,7 @@ class Member:
 
     def keys(self, required: bool, monotonic: Clock, wall: Clock) -> Keys:
         """The API keys, with budgets that all workers share."""
-        self._keys = SharedKeys(required, monotonic, wall, self._borrow)
+        self._keys = SharedKeys(required, monotonic, wall, self._borrow, self._borrow_tokens)
         return self._keys
 
     async def join(self, stack: contextlib.AsyncExitStack, gateway: "Gateway") -> None:
@@ -50,7 +50,7 @@ class Member:
         handlers = {
             "serve": lambda content: self._serve(gateway, content),
             "sync": lambda content: self._sync(gateway, content),
-            "recall": lambda name: self._keys.recalled(name) if self._keys is not None else (0, 0),
+            "recall": lambda name: self._keys.recalled(name) if self._keys is not None else (0, 0, 0),
             "pairs": lambda content: gateway.pairs.read(*content),
             "feedback": lambda content: _take(gateway, content),
         }
@@ -97,28 +97,31 @@ class Member:
         except LinkError:
             return Loan(wait_s=1.0)
 
+    async def _borrow_tokens(self, client: str, need: int, wish: int) -> TokenLoan:
+        try:
+            return TokenLoan(*await self._fleet.call("borrow_tokens", [client, need, wish], BORROWS_S))
+        except LinkError:
+            return TokenLoan(wait_s=1.0)
+
     def _serve(self, gateway: "Gateway", content: dict[str, Any]) -> None:
         """What is served from now on; what is not named stays."""
         if (keys := content.get("keys")) is not None:
             gateway.keys.replace(ApiKeys.model_validate(keys))
-        if (spent := content.get("spent")) is not None:
-            gateway.keys.restore(spent, 0.0)
         if (table := content.get("table")) is not None:
             until = content["lease_until"]
             gateway.tables.adopt(RoutingTable.model_validate(table), float("inf") if until is None else until)
         self._told.set()
 
     def _sync(self, gateway: "Gateway", content: dict[str, Any]) -> dict[str, Any]:
-        """What the others saw and spent, for what happened here."""
+        """What the others saw, for what happened here."""
         gateway.breaker.impose(tuple(place) for place in content["tripped"])
         gateway.breaker.heal(tuple(place) for place in content["healed"])
-        gateway.keys.restore(content["spent"], 0.0)
         told: dict[str, Any] = {
             "page": gateway.attempts.page(content["after"], content["limit"]),
             "tripped": gateway.breaker.places(),
         }
         if self._keys is not None:
-            told |= {"spent": self._keys.spent_since(), "spare": self._keys.spare()}
+            told["spare"] = self._keys.spare()
         if content["with_metrics"]:
             families = [family for family in gateway.exposition.collect() if family.name not in STANDING]
             told |= {"metrics": as_page(families), "upstreams": gateway.replicas.page()}
