@@ -1,5 +1,5 @@
 # Two environments, because vLLM's pins and Prefect's exclude each other. Each comes from a lock file; a stamp makes
-# the second set-up instant. GPU=1 takes the CUDA builds.
+# the second set-up instant. GPU=1 takes the CUDA builds, PYTHON=python3.12 another Python.
 #
 #   make demo     set up, then run the product's story on the embedded default
 #   make test     set up, then lint, types, import rules, fast tests, live tests
@@ -7,11 +7,15 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 UV := .venv-uv/bin/uv
-BUILD := $(if $(GPU),cuda,cpu)
+CUDA := $(filter-out 0,$(strip $(GPU)))
+BUILD := $(if $(CUDA),cuda,cpu)
 
 # A folder of wheels that pip is told about holds for uv too. Without one, uv finds PyTorch's CPU builds by itself.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
-TORCH_BACKEND := $(if $(GPU),,$(if $(UV_FIND_LINKS),,--torch-backend cpu))
+TORCH_BACKEND := $(if $(CUDA),,$(if $(UV_FIND_LINKS),,--torch-backend cpu))
+# A folder may hold CPU builds only, and 2.13.0+cpu would do for torch==2.13.0.
+NO_CPU_TORCH := $(if $(CUDA),build/no-cpu-torch.txt)
+SYNC = $(UV) pip sync $(TORCH_BACKEND) $(addprefix --constraints ,$(NO_CPU_TORCH))
 
 # Nothing that runs here reports home, nor looks for models that were not asked for.
 export DO_NOT_TRACK := 1
@@ -47,23 +51,35 @@ test-fast:
 test-live:
 	.venv/bin/python -m pytest -v -m live --timeout 1500 --durations=0
 
+# As pyproject.toml says; asked before anything is set up.
+define CHECK_PYTHON
+@$(PYTHON) -c 'import sys; found = ".".join(map(str, sys.version_info[:3])); sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) \
+	else "Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is " + found + ". Name another one: make PYTHON=python3.12 ...")'
+endef
+
+build/no-cpu-torch.txt: locks/pipeline-cuda.txt locks/vllm-cuda.txt
+	@mkdir -p build
+	sed -n 's/^torch==\([0-9.]*\).*/torch!=\1+cpu/p' $^ | sort -u > $@
+
 $(UV):
 	@echo "set-up: a bootstrap environment for uv $(UV_VERSION)"
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version)'
+	$(CHECK_PYTHON)
 	$(PYTHON) -m venv .venv-uv
 	.venv-uv/bin/python -m pip install --quiet uv==$(UV_VERSION)
 
-.venv/.$(BUILD): locks/pipeline-$(BUILD).txt pyproject.toml | $(UV)
+.venv/.$(BUILD): locks/pipeline-$(BUILD).txt pyproject.toml | $(UV) $(NO_CPU_TORCH)
+	$(CHECK_PYTHON)
 	@echo "set-up: .venv, for the pipeline ($(BUILD))"
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	$(UV) pip sync --python .venv $(TORCH_BACKEND) $<
+	$(SYNC) --python .venv $<
 	$(UV) pip install --quiet --python .venv --no-deps --editable .
 	rm -f .venv/.cpu .venv/.cuda && touch $@
 
-.venv-vllm/.$(BUILD): locks/vllm-$(BUILD).txt | $(UV)
+.venv-vllm/.$(BUILD): locks/vllm-$(BUILD).txt | $(UV) $(NO_CPU_TORCH)
+	$(CHECK_PYTHON)
 	@echo "set-up: .venv-vllm, for vLLM ($(BUILD))"
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-vllm
-	$(UV) pip sync --python .venv-vllm $(TORCH_BACKEND) $<
+	$(SYNC) --python .venv-vllm $<
 	rm -f .venv-vllm/.cpu .venv-vllm/.cuda && touch $@
 
 # The lock files name versions and nothing about where they were found.

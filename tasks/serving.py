@@ -24,6 +24,8 @@ from tasks.vllm_command import phase, vllm_command
 
 ADMIN_TOKEN = "SLIPWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
 SUPERVISOR = "supervisor"  # the process that keeps the other two alive
+VLLM_KEY = "SLIPWAY_VLLM_API_KEY"  # for a vLLM that wants one
+UPSTREAM_KEY = "SLIPWAY_UPSTREAM_API_KEY"  # the gateway's own name for it
 GATEWAY_START_TIMEOUT_S = 60.0
 
 
@@ -214,7 +216,7 @@ def _parts(
 
 
 def gateway_command(environment: Environment, home: Path, token: str) -> Command:
-    """`python -m delivery.gateway` with the environment's settings; the token goes through the environment only."""
+    """`python -m delivery.gateway` with the environment's settings; the secrets go through the environment only."""
     config = environment.gateway
     arguments = {
         "--host": config.host,
@@ -234,16 +236,22 @@ def gateway_command(environment: Environment, home: Path, token: str) -> Command
         arguments["--keys"] = str(config.api_keys.absolute())
     if config.traffic_log is not None:
         arguments["--traffic-log"] = str(_keep_log_settings(config.traffic_log, environment_folder(environment, home)))
+    env, settings = {ADMIN_TOKEN: token}, {"admin token": _digest(token)}
+    upstream_key = os.environ.get(UPSTREAM_KEY, "").strip() or os.environ.get(VLLM_KEY, "").strip()
+    if upstream_key:  # otherwise the controller would be let in, and no user
+        env[UPSTREAM_KEY], settings["upstream key"] = upstream_key, _digest(upstream_key)
     return Command(
         name="gateway",
         argv=(sys.executable, "-m", "delivery.gateway", *(word for pair in arguments.items() for word in pair)),
-        env={ADMIN_TOKEN: token},
-        settings={
-            **{name.removeprefix("--"): value for name, value in arguments.items()},
-            "admin token": "digest " + hashlib.sha256(token.encode()).hexdigest()[:8],
-        },
+        env=env,
+        settings={**{name.removeprefix("--"): value for name, value in arguments.items()}, **settings},
         grace_s=20.0,  # it drains for 8 s
     )
+
+
+def _digest(secret: str) -> str:
+    """Shows that a secret is another one, and nothing else of it."""
+    return "digest " + hashlib.sha256(secret.encode()).hexdigest()[:8]
 
 
 def _keep_log_settings(settings: TrafficLog, folder: Path) -> Path:

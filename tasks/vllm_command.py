@@ -78,7 +78,7 @@ def vllm_environment(config: VllmConfig, on_cpu: bool, inherited: Mapping[str, s
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",
-        "VLLM_API_KEY": None,  # it listens on loopback only, and the gateway sends no key
+        "VLLM_API_KEY": None,  # it listens on loopback only
         "PYTHONPATH": str(PLUGIN_FOLDER),
         "PYTHONSAFEPATH": "1",  # the working directory's packages must not shadow vLLM's
         "PYTHONDONTWRITEBYTECODE": None,

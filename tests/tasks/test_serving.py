@@ -17,6 +17,7 @@ from configs.loading import load
 from configs.traffic_log import TrafficLog
 from delivery.clients import processes
 from delivery.clients.ports import free_ports
+from delivery.clients.processes import Command
 from tasks import serving
 
 
@@ -162,6 +163,22 @@ def test_the_admin_token_is_in_no_command_line_and_no_pid_file(place: Place) -> 
     command = serving.gateway_command(place.environment, place.home, token)
     assert command.env[serving.ADMIN_TOKEN] == token
     assert token not in " ".join(command.argv) + str(command.settings)
+
+
+def test_users_requests_go_to_a_vllm_with_its_key(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def command() -> Command:
+        return serving.gateway_command(place.environment, place.home, "token")
+
+    for name in (serving.VLLM_KEY, serving.UPSTREAM_KEY):
+        monkeypatch.delenv(name, raising=False)
+    without = command()
+    assert serving.UPSTREAM_KEY not in without.env
+    monkeypatch.setenv(serving.VLLM_KEY, "of-vllm")
+    assert command().env[serving.UPSTREAM_KEY] == "of-vllm"
+    assert command().settings != without.settings  # `slipway up` notices a gateway that runs without it
+    assert "of-vllm" not in " ".join(command().argv) + str(command().settings)
+    monkeypatch.setenv(serving.UPSTREAM_KEY, "of-the-gateway")
+    assert command().env[serving.UPSTREAM_KEY] == "of-the-gateway"
 
 
 def test_the_environments_file_of_api_keys_is_the_gateways(place: Place) -> None:
