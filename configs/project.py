@@ -1,6 +1,7 @@
 """One folder of YAML files that together say how a route's adapter is built and released."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,27 +61,47 @@ class Project:
     contract: Contract | None  # None: answers are not judged
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A folder as far as it can be read."""
+
+    folder: Path
+    route: str
+    dataset_folder: Path
+    parts: Mapping[str, Any]  # by the file's name, those without a problem
+    problems: tuple[Problem, ...]
+
+    def project(self) -> Project:
+        """The project. Raises one ConfigError with the problems of all files."""
+        if self.problems:
+            what = f"{self.folder} cannot be used: {len(self.problems)} problem(s)"
+            raise ConfigError(what, problems=self.problems)
+        parts = {**dict.fromkeys(OPTIONAL), **self.parts}
+        return Project(folder=self.folder, route=self.route, dataset_folder=self.dataset_folder, **parts)
+
+
 def load_project(folder: Path) -> Project:
     """All files of a folder. Raises one ConfigError with the problems of all of them."""
+    return read_project(folder).project()
+
+
+def read_project(folder: Path) -> Draft:
+    """All files of a folder, with what is wrong with them. Raises ConfigError when there is no folder."""
     if not os.path.isdir(folder):  # unlike is_dir, False for too long a name or a closed folder
         near = sorted(p.parent.name for p in Path("configs").glob("*/rollout.yaml"))
         raise ConfigError(f"there is no folder {folder}", cure=f"known here: {', '.join(near) or 'none'}")
     head, folders, problems = _chain(folder)
-    parts: dict[str, Any] = {}
     known = FILES | OPTIONAL
     files = {name: _file(folders, name) for name in known}
     absent = OPTIONAL if not problems else known  # which files stand in for missing ones is not known then
     files = {name: path for name, path in files.items() if name not in absent or os.path.exists(path)}
-    for name, path in files.items():
-        parts[name], found = check(path, known[name])
-        problems += found
+    read = {name: check(path, known[name]) for name, path in files.items()}
+    problems = [*problems, *(problem for _, found in read.values() for problem in found)]
+    parts = {name: part for name, (part, _) in read.items() if part is not None}
     if not problems:
         problems = _disagreements(files, parts)
-    if problems:
-        raise ConfigError(f"{folder} cannot be used: {len(problems)} problem(s)", problems=problems)
-    route = head.route or folder.resolve().name
-    parts.setdefault("contract", None)
-    return Project(folder=folder, route=route, dataset_folder=files["dataset"].parent, **parts)
+    route, data = head.route or folder.resolve().name, files.get("dataset", folder / "dataset.yaml")
+    return Draft(folder, route, data.parent, parts, tuple(problems))
 
 
 def _head(folder: Path) -> tuple[ProjectFile, list[Problem]]:
@@ -134,6 +155,15 @@ def _disagreements(files: dict[str, Path], parts: dict[str, Any]) -> list[Proble
             Problem(
                 f"{files['training']}: max_sequence_tokens",
                 f"{row} is above the model's max_context_tokens {context}",
+                "lower it, or raise max_context_tokens in model.yaml",
+            )
+        )
+    answer = parts["prompts"].sampling.max_tokens
+    if answer >= context:
+        found.append(
+            Problem(
+                f"{files['prompts']}: sampling.max_tokens",
+                f"{answer} leaves no room for a prompt in the model's max_context_tokens {context}",
                 "lower it, or raise max_context_tokens in model.yaml",
             )
         )

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from prefect import flow, task
 
-from configs.errors import require_all
-from configs.project import Project, load_project
+from configs.project import Project
 from configs.strict import Strict
 from delivery.bundle import Bundle, adapter_name
 from delivery.clients import oci
@@ -21,7 +20,8 @@ from tasks import bundle as bundles
 from tasks import dataset as datasets
 from tasks import evals, model, training
 from tasks.model_server import loaded_adapter, model_server
-from tasks.preflight import before_build
+from tasks.preflight import before_build, load_for
+from tasks.prompt_room import require_room
 from tasks.site import open_ledger
 
 
@@ -59,8 +59,7 @@ def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> Buil
         project: The folder of YAML files that says what is built.
         home: Where datasets, adapters, bundles and the ledger are kept.
     """
-    settings = load_project(Path(project))
-    require_all("the build cannot start", before_build(settings, home))
+    settings = load_for(Path(project), home, "the build cannot start", lambda found: before_build(found, home))
     base = prepare_model(settings, home)
     version = version_dataset(settings, base, home)
     trained = train_adapter(settings, version, base, home)
@@ -87,8 +86,10 @@ def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> Buil
 
 @task
 def prepare_model(project: Project, home: Path) -> Path:
-    """The base model's folder; fetched or dequantised once."""
-    return model.prepare_model(project.model, home, follow("base model"))
+    """The base model's folder; fetched or dequantised once. Its tokenizer says whether the prompts leave any room."""
+    folder = model.prepare_model(project.model, home, follow("base model"))
+    require_room(project.prompts, project.model, folder)
+    return folder
 
 
 @task

@@ -88,9 +88,9 @@ def status(
 @app.command()
 def build(project: Project = TUTOR, home: Home = STATE) -> None:
     """Version the data, train, evaluate, judge, package. Exit status 1 when the eval gate refuses the bundle."""
-    from tasks.preflight import before_build
+    from tasks.preflight import before_build, load_for
 
-    require_all("the build cannot start", before_build(_project(project), home))
+    load_for(project, home, "the build cannot start", lambda found: before_build(found, home))
     from flows.build import build as flow
     from flows.reporting import result_of
 
@@ -140,11 +140,10 @@ def refresh(
     project: Project = TUTOR, home: Home = STATE, accept_blind_plan: AcceptBlind = False, by: By = None
 ) -> None:
     """Build, then release what the gate lets through: what the weekly schedule runs."""
-    from tasks.preflight import before_build, before_release
+    from tasks.preflight import before_refresh, load_for
 
-    settings = _project(project)
-    release_checks = before_release(settings, home, accept_blind_plan=accept_blind_plan)
-    require_all("nothing can be built and released", [*before_build(settings, home), *release_checks])
+    what = "nothing can be built and released"
+    load_for(project, home, what, lambda found: before_refresh(found, home, accept_blind_plan))
     from flows.refresh import refresh as flow
     from flows.release import render
     from flows.reporting import result_of

@@ -5,13 +5,11 @@ from pathlib import Path
 from prefect import flow
 from prefect.states import Failed
 
-from configs.errors import require_all
-from configs.project import load_project
 from flows.build import build
 from flows.parameters import Person
 from flows.release import release
 from flows.reporting import result_of
-from tasks.preflight import before_build, before_release
+from tasks.preflight import before_refresh, load_for
 from tasks.rollout import ReleaseOutcome
 
 
@@ -30,9 +28,12 @@ def refresh(
         by: Who asked for it; kept in the ledger.
         accept_blind_plan: Release although a stage of the plan can detect nothing.
     """
-    settings = load_project(Path(project))
-    release_checks = before_release(settings, home, accept_blind_plan=accept_blind_plan)
-    require_all("nothing can be built and released", [*before_build(settings, home), *release_checks])
+    load_for(
+        Path(project),
+        home,
+        "nothing can be built and released",
+        lambda found: before_refresh(found, home, accept_blind_plan),
+    )
     built = result_of(build(project=project, home=home, return_state=True))
     if not built.passed:
         text = f"bundle {built.bundle} was refused by the eval gate"

@@ -33,7 +33,7 @@ from tasks.sources import distinct_names, file_digest, locate_all, read_rows
 
 SHOWN = 5  # rejected rows that an error names; all of them would bury the message
 
-__all__ = ["build_dataset", "code_digest", "read_version"]
+__all__ = ["build_dataset", "code_digest", "open_tokenizer", "read_version"]
 
 
 def build_dataset(
@@ -56,7 +56,7 @@ def build_dataset(
         sources.append(SourceFile(name=name, digest=file_digest(path), reader=source.reader))
         rows += read_rows(path, source.reader, name)
         on_progress(0, len(rows), f"reading {path.name}")
-    count_tokens, special_tokens, tokenizer = _tokenizer(tokenizer_folder, system_prompt)
+    count_tokens, special_tokens, tokenizer = open_tokenizer(tokenizer_folder, system_prompt)
     sifted = sift(_reported(rows, on_progress), recipe.filters, count_tokens, special_tokens)
     _refuse_bad_input(recipe, sources, len(rows), sifted)
     parts = divide(sifted.examples, recipe.split)
@@ -86,7 +86,7 @@ def code_digest() -> str:
     return digest_of({m.__name__: digest_bytes(Path(str(m.__file__)).read_bytes()) for m in modules})
 
 
-def _tokenizer(folder: Path, system_prompt: str) -> tuple[Callable[[Sequence[Message]], int], list[str], str]:
+def open_tokenizer(folder: Path, system_prompt: str) -> tuple[Callable[[Sequence[Message]], int], list[str], str]:
     """How to count a row's tokens, the tokens that no text may hold, and the tokenizer's digest."""
     from transformers import AutoTokenizer
 

@@ -6,15 +6,17 @@ base model is dequantised) or an hour (no vLLM to evaluate on, a plan that sees 
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from configs.api_keys import ApiKeys
+from configs.dataset import DatasetRecipe
 from configs.environment import Environment
 from configs.errors import SlipwayError, require_all
+from configs.evals import EvalsConfig
 from configs.loading import load
-from configs.project import Project
+from configs.project import Project, read_project
 from delivery.clients import processes
 from delivery.clients.ports import require_free
 from delivery.planning import refuse_blind
@@ -30,6 +32,21 @@ ROOM_BYTES = 500_000_000  # the whole demo leaves 363 MB: the base model, three 
 START_ROOM_BYTES = 5_000_000  # a start leaves logs, pid files, a routing table and rows in the ledger: less than 1 MB
 
 Check = Callable[[], object]  # raises SlipwayError
+
+
+def load_for(folder: Path, home: Path, what: str, checks: Callable[[Project], Iterable[Check]]) -> Project:
+    """The folder's project, once all of `checks` have passed.
+
+    Where its files are wrong, the one error tells also what can be told of data, suites and base model without them.
+    """
+    draft = read_project(folder)
+    if draft.problems:
+        model, dataset, evals = (draft.parts.get(name) for name in ("model", "dataset", "evals"))
+        source = [partial(require_source, model)] if model is not None else []
+        require_all(what, [draft.project, *source, *_inputs(dataset, draft.dataset_folder, evals)])
+    project = draft.project()
+    require_all(what, checks(project))
+    return project
 
 
 def before_up(project: Project, home: Path) -> Iterator[Check]:
@@ -51,9 +68,7 @@ def before_build(project: Project, home: Path) -> Iterator[Check]:
     """What `slipway build` needs: besides a place and vLLM the dataset's files, the suites and the tasks' data."""
     yield from _everywhere(project, home)
     yield partial(require_place, project, home)
-    yield partial(locate_all, project.dataset.sources, project.dataset_folder)
-    yield partial(require_suites, project.evals.behaviour)
-    yield partial(capability.shipped_tasks, [task.task for task in project.evals.capability], os.environ)
+    yield from _inputs(project.dataset, project.dataset_folder, project.evals)
 
 
 def before_release(
@@ -70,6 +85,20 @@ def before_release(
     if not accept_blind_plan:
         yield partial(refuse_blind, project.rollout)
     yield partial(_require_answers, project, home, candidate_upstreams)
+
+
+def before_refresh(project: Project, home: Path, accept_blind_plan: bool = False) -> Iterator[Check]:
+    """What `slipway refresh` needs: all that its build and its release need, before it trains."""
+    yield from before_build(project, home)
+    yield from before_release(project, home, accept_blind_plan=accept_blind_plan)
+
+
+def _inputs(dataset: DatasetRecipe | None, folder: Path, evals: EvalsConfig | None) -> Iterator[Check]:
+    if dataset is not None:
+        yield partial(locate_all, dataset.sources, folder)
+    if evals is not None:
+        yield partial(require_suites, evals.behaviour)
+        yield partial(capability.shipped_tasks, [task.task for task in evals.capability], os.environ)
 
 
 def _everywhere(project: Project, home: Path, needed_bytes: int = ROOM_BYTES) -> Iterator[Check]:

@@ -67,6 +67,7 @@ def test_the_problems_of_all_files_come_at_once(folder):
     [
         ("training", {"lora": {"rank": 64}}, r"lora.rank: rank 64 is above vLLM's max_lora_rank 16"),
         ("training", {"max_sequence_tokens": 4096}, r"max_sequence_tokens: 4096 is above the model's"),
+        ("prompts", {"sampling": {"max_tokens": 1024}}, r"max_tokens: 1024 leaves no room .* max_context_tokens 1024"),
         ("dataset", {"filters": {"max_row_tokens": 500}}, r"filters.max_row_tokens: 500 lets rows in"),
         ("environment", {"gateway": {"port": 8100}}, r"vllm.port 8100, gateway.port 8100.*\n.*give each its own"),
     ],

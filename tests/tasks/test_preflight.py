@@ -20,7 +20,7 @@ from configs.project import Project, load_project
 from delivery.clients.ports import free_ports
 from delivery.rollout import new_state
 from tasks.environment import start
-from tasks.preflight import before_build, before_release, before_up, require_room
+from tasks.preflight import before_build, before_release, before_up, load_for, require_room
 from tasks.rollout import bootstrap
 from tasks.site import open_ledger, served_as
 
@@ -87,6 +87,34 @@ def test_a_build_names_missing_data_variables_suites_and_the_taken_port_at_once(
     for part in ("SLIPWAY_DATA is not set", "b.jsonl does not exist", "asks-nicely", "vllm.port", "make setup"):
         assert part in text, text
     assert "gateway.port" not in text  # a build needs no gateway
+
+
+def test_wrong_settings_and_wrong_suites_are_told_in_one_round(tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    tutor = Path("configs/tutor").absolute()
+    (folder / "project.yaml").write_text(f"extends: {tutor}\n")
+    (folder / "training.yaml").write_text("epoch: 2\n")
+    (folder / "model.yaml").write_text("name: own\npath: nowhere\n")
+    (folder / "dataset.yaml").write_text(
+        "name: own\nsources: [{path: b.jsonl}]\nsplit: {holdout_share: 0.1}\nfilters: {max_row_tokens: 64}\n"
+    )
+    (folder / "evals.yaml").write_text("behaviour: [asks-nicely]\ngates: [{suite: asks-nicely, min_score: 0.5}]\n")
+    begun: list[Project] = []
+
+    def checks(project: Project) -> list[Callable[[], object]]:
+        begun.append(project)
+        return []
+
+    with pytest.raises(SlipwayError) as caught:
+        load_for(folder, tmp_path, "the build cannot start", checks)
+    text = caught.value.render()
+    for part in ("did you mean 'epochs'?", "asks-nicely", "b.jsonl does not exist", "nowhere"):
+        assert part in text, text
+    assert begun == []
+    (folder / "training.yaml").unlink()
+    assert load_for(folder, tmp_path, "the build cannot start", checks).model.name == "own"
+    assert len(begun) == 1
 
 
 def test_the_shipped_project_passes_where_its_ports_are_free(tmp_path: Path) -> None:
