@@ -162,10 +162,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--readme", type=Path, help="a page with two marks, between which the tables go")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="through all servers; medians count (%(default)s)")
-    parser.add_argument("--soak-s", type=float, default=0.0, help="with churn of candidates; 600 for the full run")
+    parser.add_argument("--soak-s", type=float, default=600.0, help="with churn of candidates; 0: none (%(default)s)")
     parser.add_argument("--peers", type=Path, default=Path("build/peers"), help="their environment (%(default)s)")
     parser.add_argument(
-        "--only", nargs="*", default=None, help="direct, ours, ours-plain, nginx, vllm-router, litellm, mirror"
+        "--only", nargs="*", default=None, help="direct, ours, ours-plain, nginx, vllm-router, litellm, mirror, soak"
     )
     chosen = parser.parse_args(arguments)
     cores = sorted(os.sched_getaffinity(0))
@@ -221,7 +221,7 @@ def _measure_all(run: Run, stub: Server, chosen: argparse.Namespace) -> None:
                 run.measure(name, start)
         if wanted("mirror"):
             run.keep("mirror", partial(run.mirrored, stub.port))
-    if chosen.soak_s:
+    if chosen.soak_s and wanted("soak"):
         run.keep("soak", partial(soak, stub.port, core, folder, chosen.soak_s))
 
 
