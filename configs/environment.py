@@ -17,6 +17,13 @@ class VllmConfig(Strict):
     python: Path = Field(Path(".venv-vllm/bin/python"), description="the interpreter that has vLLM")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     cpu_kv_cache_gib: int = Field(1, ge=1, description="CPU builds only")
+    gpu_memory_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="GPUs only: what vLLM reserves of the GPU's memory for weights and KV cache; the rest is for "
+        "training beside it. vLLM's own default, 0.92, is for a GPU on which nothing else runs",
+    )
     max_loras: int = Field(2, ge=2, description="adapters per batch: stable and candidate need 2")
     max_cpu_loras: int = Field(8, ge=2, description="adapters kept in memory")
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 16

@@ -38,18 +38,7 @@ def vllm_command(config: VllmConfig, model_name: str, model_folder: Path, max_co
             f"there is no model in {folder}: it has no config.json", where="model.yaml", cure="prepare the base model"
         )
     on_cpu = not uses_gpu(python)
-    arguments = {
-        "--model": str(folder),
-        "--served-model-name": model_name,
-        "--host": config.host,
-        "--port": str(config.port),
-        "--dtype": dtype(config, on_cpu),
-        "--max-model-len": str(max_context_tokens),
-        "--max-loras": str(config.max_loras),
-        "--max-cpu-loras": str(max(config.max_cpu_loras, config.max_loras)),
-        "--max-lora-rank": str(config.max_lora_rank),
-        "--max-num-seqs": str(config.max_concurrent_sequences),
-    }
+    arguments = vllm_arguments(config, model_name, folder, max_context_tokens, on_cpu)
     flags = ("--enable-lora", "--enable-prefix-caching", "--disable-uvicorn-access-log")
     return Command(
         name="vllm",
@@ -69,6 +58,25 @@ def vllm_command(config: VllmConfig, model_name: str, model_folder: Path, max_co
         },
         grace_s=20.0,
     )
+
+
+def vllm_arguments(
+    config: VllmConfig, model_name: str, model_folder: Path, max_context_tokens: int, on_cpu: bool
+) -> dict[str, str]:
+    """vLLM's options with a value. Its CPU build would take the GPU's share for one of main memory: it is not told."""
+    return {
+        "--model": str(model_folder),
+        "--served-model-name": model_name,
+        "--host": config.host,
+        "--port": str(config.port),
+        "--dtype": dtype(config, on_cpu),
+        "--max-model-len": str(max_context_tokens),
+        "--max-loras": str(config.max_loras),
+        "--max-cpu-loras": str(max(config.max_cpu_loras, config.max_loras)),
+        "--max-lora-rank": str(config.max_lora_rank),
+        "--max-num-seqs": str(config.max_concurrent_sequences),
+        **({} if on_cpu else {"--gpu-memory-utilization": str(config.gpu_memory_share)}),
+    }
 
 
 def vllm_environment(config: VllmConfig, on_cpu: bool, inherited: Mapping[str, str]) -> dict[str, str | None]:

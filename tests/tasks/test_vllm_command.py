@@ -5,7 +5,16 @@ import pytest
 
 from configs.environment import VllmConfig
 from configs.errors import ConfigError, SlipwayError
-from tasks.vllm_command import PHASES, dtype, phase, usable_cores, uses_gpu, vllm_command, vllm_environment
+from tasks.vllm_command import (
+    PHASES,
+    dtype,
+    phase,
+    usable_cores,
+    uses_gpu,
+    vllm_arguments,
+    vllm_command,
+    vllm_environment,
+)
 
 
 @pytest.fixture
@@ -74,6 +83,14 @@ def test_what_tunes_the_cpu_build_can_be_overridden() -> None:
 )
 def test_auto_is_float32_on_a_cpu_and_vllms_choice_on_a_gpu(asked, on_cpu, result) -> None:
     assert dtype(VllmConfig(dtype=asked), on_cpu) == result
+
+
+def test_on_a_gpu_vllm_leaves_memory_for_training_beside_it_and_the_cpu_build_is_told_nothing_of_it() -> None:
+    given = vllm_arguments(VllmConfig(), "base", Path("model"), 512, on_cpu=False)
+    assert given["--gpu-memory-utilization"] == "0.5"
+    alone = vllm_arguments(VllmConfig(gpu_memory_share=0.92), "base", Path("model"), 512, on_cpu=False)
+    assert alone["--gpu-memory-utilization"] == "0.92"
+    assert "--gpu-memory-utilization" not in vllm_arguments(VllmConfig(), "base", Path("model"), 512, on_cpu=True)
 
 
 def test_the_cpu_build_runs_on_the_cpu_even_beside_a_gpu(python: Path) -> None:
