@@ -91,6 +91,7 @@ def build(project: Project = TUTOR, home: Home = STATE) -> None:
     from tasks.preflight import before_build, load_for
 
     load_for(project, home, "the build cannot start", lambda found: before_build(found, home))
+    _require_prefect(home)
     from flows.build import build as flow
     from flows.reporting import result_of
 
@@ -117,6 +118,7 @@ def release(
     read_bundle(home, bundle)  # a wrong digest is said at once
     checks = before_release(_project(project), home, candidate_upstream, accept_blind_plan=accept_blind_plan)
     require_all("the release cannot start", checks)
+    _require_prefect(home)
     from flows.release import release as flow
     from flows.release import render
     from flows.reporting import result_of
@@ -144,6 +146,7 @@ def refresh(
 
     what = "nothing can be built and released"
     load_for(project, home, what, lambda found: before_refresh(found, home, accept_blind_plan))
+    _require_prefect(home)
     from flows.refresh import refresh as flow
     from flows.release import render
     from flows.reporting import result_of
@@ -229,6 +232,7 @@ def watch(
 ) -> None:
     """Go on judging what is live; exit status 1 when it is rolled back."""
     _project(project)
+    _require_prefect(home)
     from flows.release import render
     from flows.reporting import result_of
     from flows.watch import watch as flow
@@ -382,19 +386,24 @@ def _project(folder: Path):  # type: ignore[no-untyped-def] # the late import ke
     return load_project(folder)
 
 
+def _require_prefect(home: Path) -> None:
+    from tasks.prefect_server import require_prefect_server
+
+    require_prefect_server(home, _narrate)
+
+
 def _narrate(done: int, total: int, text: str) -> None:
     typer.echo(f"  {f'{done}/{total} ' if total else ''}{text}", err=True)
 
 
 def quiet_surroundings(environment: MutableMapping[str, str]) -> None:
-    """Telemetry is off unless somebody turned it on, and Prefect's own server may take its time to start.
+    """Telemetry is off unless somebody turned it on.
 
-    That server is on this machine, where no proxy of the environment leads.
+    Prefect's own server is on this machine, where no proxy of the environment leads.
     """
     defaults = {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",  # 20 are too few for a busy machine
     }
     for name, value in defaults.items():
         environment.setdefault(name, value)

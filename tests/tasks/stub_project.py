@@ -28,14 +28,9 @@ def stub_python(folder: Path) -> Path:
     return python
 
 
-def stub_project(folder: Path, *vllm_arguments: str, **files: Any) -> Project:
+def stub_project(folder: Path, *vllm_arguments: str, model: Path | None = None, **files: Any) -> Project:
     """Loaded from `folder`/project; `files` are put beside model.yaml and environment.yaml."""
-    model = folder / "model"
-    model.mkdir()
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-        (model / name).write_text("{}")
-    for name in ("model.safetensors", "chat_template.jinja"):
-        (model / name).touch()
+    model = model or _model_of_no_weights(folder / "model")
     vllm, gateway, admin = free_ports(3)
     python = str(stub_python(folder))
     settings = {
@@ -51,6 +46,15 @@ def stub_project(folder: Path, *vllm_arguments: str, **files: Any) -> Project:
     for name, content in settings.items():
         (folder / "project" / f"{name}.yaml").write_text(yaml.safe_dump(content))
     return load_project(folder / "project")
+
+
+def _model_of_no_weights(model: Path) -> Path:
+    model.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (model / name).write_text("{}")
+    for name in ("model.safetensors", "chat_template.jinja"):
+        (model / name).touch()
+    return model
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
