@@ -54,7 +54,7 @@ def _command(name: str, port: int) -> Command:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/health", timeout=2.0).status_code == 200
+        return httpx.get(f"{url}/health", timeout=2.0, trust_env=False).is_success
     except httpx.HTTPError:
         return False
 
