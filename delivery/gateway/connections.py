@@ -41,12 +41,18 @@ def origin_of(base_url: str) -> Origin:
 class Connections:
     """Kept connections by base URL."""
 
-    def __init__(self, connect_s: float, headers: str):
+    def __init__(self, connect_s: float, headers: str, kept_s: float = KEPT_S):
         self._connect_s = connect_s
+        self._kept_s = kept_s
         self._headers = headers
         self._kept: dict[str, list[Connection]] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._tls: ssl.SSLContext | None = None
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The base URLs to which connections are kept, or were a moment ago."""
+        return frozenset(self._kept)
 
     def close(self) -> None:
         """Ends all that are kept."""
@@ -89,7 +95,7 @@ class Connections:
 
     def _idle(self, base_url: str) -> Connection | None:
         kept = self._kept.get(base_url)
-        oldest = time.monotonic() - KEPT_S
+        oldest = time.monotonic() - self._kept_s
         while kept:
             connection = kept.pop()
             if connection.is_open and connection.since > oldest:
@@ -101,7 +107,7 @@ class Connections:
         if origin.is_tls and self._tls is None:
             self._tls = ssl.create_default_context()
         if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(KEPT_S, self._close_old)
+            self._sweep = asyncio.get_running_loop().call_later(self._kept_s, self._close_old)
 
         def put_by(connection: Connection) -> None:
             self._kept.setdefault(base_url, []).append(connection)
@@ -118,14 +124,14 @@ class Connections:
         return connection
 
     def _close_old(self) -> None:
-        oldest = time.monotonic() - KEPT_S
+        self._sweep = asyncio.get_running_loop().call_later(self._kept_s, self._close_old)
+        oldest = time.monotonic() - self._kept_s
         for base_url, kept in list(self._kept.items()):
             for connection in [one for one in kept if one.since <= oldest or not one.is_open]:
                 kept.remove(connection)
                 connection.abort()
             if not kept:  # it may be of a table that is served no more
                 del self._kept[base_url]
-        self._sweep = asyncio.get_running_loop().call_later(KEPT_S, self._close_old)
 
 
 def _is_exhausted(error: OSError) -> bool:

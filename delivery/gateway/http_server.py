@@ -95,11 +95,11 @@ class HttpServer:
 
     def _look_around(self) -> None:
         """Closes connections on which nothing happens, and sets the date of all answers."""
+        self._sweep = asyncio.get_running_loop().call_later(min(0.5, self._idle_s / 2), self._look_around)
         now = time.monotonic()
         self.date = f"Date: {formatdate(usegmt=True)}\r\nServer: slipway\r\n"
         for connection in [one for one in self.connections if one.is_idle(now, self._idle_s)]:
             connection.abort()
-        self._sweep = asyncio.get_running_loop().call_later(min(0.5, self._idle_s / 2), self._look_around)
 
 
 class _Connection(asyncio.Protocol):

@@ -13,7 +13,7 @@ from stub_upstream import ROLE, Stub, answers, says, sends
 from test_gateway_http import listening, on_loop, whole
 
 from delivery.gateway import http_upstream, streams
-from delivery.gateway.connections import KEPT_S, Connections
+from delivery.gateway.connections import Connections
 from delivery.gateway.http_upstream import ExhaustedError
 from delivery.gateway.places import allow_open_files
 
@@ -93,17 +93,18 @@ def test_a_stream_that_goes_on_without_a_first_word_is_given_up_as_malformed(wor
 def test_of_a_replica_that_is_asked_no_more_nothing_is_kept(world: World) -> None:
     urls = [world.upstream().url for _ in range(3)]
 
-    async def ask(connections: Connections) -> tuple[int, int]:
-        for url in urls:
-            await connections.ask("GET", url, "/v1/models", to_the_end=True)
-        kept = len(connections._kept)
-        connections._close_old()
-        for connection in [one for kept_there in connections._kept.values() for one in kept_there]:
-            connection.since -= KEPT_S
-        connections._close_old()
-        return kept, len(connections._kept)
+    async def scenario() -> tuple[int, int]:
+        connections = Connections(0.5, "", kept_s=0.3)
+        try:
+            for url in urls:
+                await connections.ask("GET", url, "/v1/models", to_the_end=True)
+            known = len(connections.known)
+            await asyncio.sleep(1.0)
+            return known, len(connections.known)
+        finally:
+            connections.close()
 
-    assert on_loop(world, ask) == (3, 0)
+    assert world.do(scenario()) == (3, 0)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

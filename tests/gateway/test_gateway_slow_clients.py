@@ -16,6 +16,7 @@ from delivery.gateway.server import serving
 from delivery.gateway.settings import Settings
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+UPGRADE = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 BIG = 20_000_000  # bytes: more than the kernel keeps for both ends
 BODY = json.dumps(CHAT).encode()
@@ -88,10 +89,13 @@ def test_a_client_that_never_reads_its_last_answer_is_closed_like_an_idle_one(wo
         eventually(lambda: not one.server.connections)
 
 
-def test_of_too_many_requests_at_once_the_first_are_answered_and_the_last_of_these_says_so(world: World) -> None:
+@pytest.mark.parametrize("request_", [GET, UPGRADE], ids=["plain", "for HTTP/2"])
+def test_of_too_many_requests_at_once_the_first_are_answered_and_the_last_of_these_says_so(
+    world: World, request_: bytes
+) -> None:
     one = Answering(world, 10)
     with one.connected() as connection:
-        connection.sendall(GET * (PIPELINE_LIMIT * 3))
+        connection.sendall(request_ * (PIPELINE_LIMIT * 6))
         got = all_of(connection)
     assert PIPELINE_LIMIT <= got.count(b"HTTP/1.1 200 OK") == one.count <= PIPELINE_LIMIT + 1
     assert got.count(b"Connection: close") == 1
