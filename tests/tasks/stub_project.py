@@ -35,7 +35,8 @@ def stub_project(folder: Path, *vllm_arguments: str, model: Path | None = None, 
     python = str(stub_python(folder))
     settings = {
         "project": {"route": "tutor", "extends": str(Path("configs/tutor").absolute())},
-        "model": {"name": "base", "path": str(model)},
+        # a tokenizer of single letters makes long prompts longer still
+        "model": {"name": "base", "path": str(model), "max_context_tokens": 4096},
         "environment": {
             "vllm": {"port": vllm, "python": python, "start_timeout_s": 30, "extra_args": list(vllm_arguments)},
             "gateway": {"port": gateway, "admin_port": admin},
