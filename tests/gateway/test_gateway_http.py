@@ -11,8 +11,9 @@ from gateway_world import CHAT, QUICK, Running, World, eventually, table_for
 from stub_upstream import hangs, says
 
 from delivery.gateway.connections import Connections, origin_of
+from delivery.gateway.http_connection import HEAD_LIMIT
 from delivery.gateway.http_messages import Request, Response
-from delivery.gateway.http_server import HEAD_LIMIT, HttpServer
+from delivery.gateway.http_server import HttpServer
 from delivery.gateway.http_upstream import HELD_LIMIT, BrokenOffError, UnreachableError
 
 BODY = json.dumps(CHAT).encode()

@@ -10,8 +10,9 @@ import pytest
 from gateway_world import CHAT, Running, World, eventually, table_for
 from stub_upstream import answers, hangs
 
+from delivery.gateway.http_connection import HEAD_LIMIT, PIPELINE_LIMIT
 from delivery.gateway.http_messages import Request, Response
-from delivery.gateway.http_server import HEAD_LIMIT, PIPELINE_LIMIT, HttpServer
+from delivery.gateway.http_server import HttpServer
 from delivery.gateway.server import serving
 from delivery.gateway.settings import Settings
 
