@@ -45,6 +45,7 @@ class GatewayConfig(Strict):
     idle_timeout_s: float = Field(60.0, gt=0, description="between two chunks of a stream")
     answer_timeout_s: float = Field(300.0, gt=0, description="plain requests: to the whole answer")
     mirror_queue: int = Field(64, ge=1, description="mirrored requests waiting; more are dropped and counted")
+    mirror_at_once: int = Field(64, ge=1, description="mirrored requests under way; others wait")
     records_kept: int = Field(100_000, ge=1000)
     api_keys: Path | None = Field(None, description="let in only the keys of this file; by default whoever can ask")
     traffic_log: TrafficLog | None = Field(None, description="sampled requests as parquet files; none by default")

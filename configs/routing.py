@@ -83,7 +83,8 @@ class Route(Strict):
     holdback: Holdback | None = None
     experiment: Experiment | None = None
     testers: dict[str, str] = Field(
-        default_factory=dict, description="variant by user (header x-slipway-user, or `user`), whatever the shares say"
+        default_factory=dict,
+        description="variant by user (x-slipway-user, `user`), whatever the shares say; with API keys by client/user",
     )
     policy: Policy = Policy()
     trip: Trip = Trip()

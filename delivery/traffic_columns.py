@@ -39,7 +39,7 @@ COLUMNS = (
     Column("status", "whole", "HTTP status of the model's server; 0: there was none", needed=True),
     Column("ok", "flag", "whether the variant did its part; by default: status 200 to 299 and no error"),
     Column("error", "text", "why not: `connect`, `status`, `first_byte_timeout`, `midstream`...; also `client_closed`"),
-    Column("ttft_s", "number", "seconds to the first content; null: there was none"),
+    Column("ttft_s", "number", "seconds to the first content, of a plain answer to all of it; null: none came"),
     Column("prompt_tokens", "whole", "as the model's server counted them"),
     Column("completion_tokens", "whole", "as the model's server counted them"),
     Column("streamed", "flag", "whether the answer was streamed"),

@@ -229,6 +229,7 @@ def gateway_command(environment: Environment, home: Path, token: str) -> Command
         "--answer-timeout-s": str(config.answer_timeout_s),
         "--idle-timeout-s": str(config.idle_timeout_s),
         "--mirror-queue": str(config.mirror_queue),
+        "--mirror-at-once": str(config.mirror_at_once),
         "--records-kept": str(config.records_kept),
         "--workers": str(config.workers),
     }

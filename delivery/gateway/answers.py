@@ -1,5 +1,6 @@
 """What an upstream's answer says, as far as the gateway must know: content, an end, token counts, or an error."""
 
+import re
 from typing import Any, NamedTuple
 
 import orjson
@@ -126,7 +127,8 @@ def choices_in(answer: dict[str, Any]) -> list[dict[str, Any]]:
 
 def declined(status: int, error: dict[str, Any], model: str, route: str) -> ApiError:
     """The model's own complaint about a request, as the client may see it: under the route's name."""
-    message = str(error.get("message") or "The model declined the request.").replace(model, route)
+    said = str(error.get("message") or "The model declined the request.")
+    message = re.sub(rf"(?<![\w-]){re.escape(model)}(?![\w-])", lambda _: route, said)
     param = error.get("param")
     kind = error.get("type")
     return ApiError(

@@ -45,9 +45,9 @@ class ApiError(Exception):
         return Response(self.status, orjson.dumps(self.body), headers)
 
 
-def server_error(status: int, message: str, code: str) -> ApiError:
+def server_error(status: int, message: str, code: str, retry_after_s: float | None = None) -> ApiError:
     """The model could not be reached, or failed, and there is nobody left to ask."""
-    return ApiError(status, message, code=code, kind="server_error")
+    return ApiError(status, message, code=code, kind="server_error", retry_after_s=retry_after_s)
 
 
 def unknown_route(name: str, routes: list[str]) -> ApiError:

@@ -74,6 +74,7 @@ def settings_of(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Se
             answer_s=arguments.answer_timeout_s,
         ),
         mirror_queue=arguments.mirror_queue,
+        mirror_at_once=arguments.mirror_at_once,
         records_kept=arguments.records_kept,
         max_body_bytes=arguments.max_body_bytes,
         drain_s=arguments.drain_s,
@@ -140,6 +141,12 @@ def parser() -> argparse.ArgumentParser:
         type=_count,
         default=standing.mirror_queue,
         help="copies waiting; more are dropped (%(default)s)",
+    )
+    add(
+        "--mirror-at-once",
+        type=_count,
+        default=standing.mirror_at_once,
+        help="copies under way; others wait in the queue (%(default)s)",
     )
     add("--records-kept", type=_count, default=standing.records_kept, help="attempts remembered (%(default)s)")
     add("--max-body-bytes", type=_count, default=standing.max_body_bytes, help="of a request (%(default)s)")

@@ -94,6 +94,12 @@ def user_key(headers: Mapping[str, str], body: Mapping[str, Any], client: str = 
     return key[:KEY_LIMIT]
 
 
+def named_tester(headers: Mapping[str, str], body: Mapping[str, Any], client: str) -> str:
+    """What a table calls this user among its testers: `client/user` where keys are required (no client has a slash)."""
+    user = named_user(headers, body)
+    return f"{client}/{user}" if client else user
+
+
 def named_user(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
     """Who the client says is asking: the header, else `user`, else ""."""
     return str(headers.get(USER_HEADER) or body.get("user") or "")[:KEY_LIMIT]

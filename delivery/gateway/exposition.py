@@ -92,7 +92,7 @@ class Exposition(Collector):
 
     def _timed(self) -> Iterator[Metric]:
         latency = HistogramMetricFamily("slipway_answer_seconds", "Time to the end of an answer.", labels=ATTEMPT)
-        ttft = HistogramMetricFamily("slipway_first_content_seconds", "Time to the first content.", labels=ATTEMPT)
+        ttft = HistogramMetricFamily("slipway_first_content_seconds", "To a stream's first content.", labels=ATTEMPT)
         for place, series in self._metrics.series.items():
             latency.add_metric(place, series.latency.buckets(), series.latency.total)
             ttft.add_metric(place, series.ttft.buckets(), series.ttft.total)

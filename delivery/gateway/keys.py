@@ -8,6 +8,7 @@ when it begins, and settled by what the model counted.
 
 import asyncio
 import hashlib
+import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from pathlib import Path
 
 from configs.api_keys import ApiKey, ApiKeys
 from configs.loading import load
+from configs.routing import RoutingTable
 from delivery.gateway.api_errors import ApiError
 from delivery.gateway.attempts import Attempt
 from delivery.gateway.budgets import Budget
 from delivery.gateway.chat import Call
 from delivery.gateway.tables import Clock
 
+log = logging.getLogger("slipway.gateway")
 MINUTE_S, DAY_S = 60.0, 86_400.0
 REQUESTS, TOKENS, TOKENS_A_DAY = "requests_per_minute", "tokens_per_minute", "tokens_per_day"
 Spent = dict[str, dict[str, float]]  # by client and limit: what is missing to the full budget
@@ -74,6 +77,15 @@ class Keys:
         now, former = self._monotonic(), self._by_name
         self._by_name = {key.name: _client(key, former.get(key.name), now) for key in keys.keys}
         self._by_digest = {digest: client for client in self._by_name.values() for digest in client.key.sha256}
+
+    def check_testers(self, table: RoutingTable) -> None:
+        """Says in the log which testers of this table are nobody's users."""
+        names = {name for route in table.routes.values() for name in route.testers} if self._required else set()
+        if strangers := sorted(name for name in names if name.partition("/")[0] not in self._by_name):
+            log.warning(
+                "testers who are no API key's users get no variant of their own: call them <key's name>/<user>",
+                extra={"testers": strangers[:10]},
+            )
 
     def identify(self, headers: Mapping[str, str]) -> Client | None:
         """Who asks; None where no keys are required. Raises ApiError (401)."""

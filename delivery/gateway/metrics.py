@@ -43,7 +43,7 @@ class Series:
 
     outcomes: Counter[str] = field(default_factory=Counter)
     latency: Histogram = field(default_factory=Histogram)
-    ttft: Histogram = field(default_factory=Histogram)
+    ttft: Histogram = field(default_factory=Histogram)  # of streams
     prompt_tokens: int = 0
     completion_tokens: int = 0
     failed_over: int = 0
@@ -68,7 +68,8 @@ class Metrics:
             series.prompt_tokens += attempt.prompt_tokens
             series.completion_tokens += attempt.completion_tokens or 0
         if attempt.ttft_s is not None:
-            series.ttft.observe(attempt.ttft_s)
+            if attempt.streamed:  # a plain answer's first content comes with its last
+                series.ttft.observe(attempt.ttft_s)
             series.latency.observe(attempt.duration_s)
         if not attempt.user_ok:
             series.users_failed += 1

@@ -12,7 +12,6 @@ from delivery.gateway.tables import Tables
 from delivery.gateway.upstreams import Upstreams
 
 log = logging.getLogger("slipway.gateway")
-AT_ONCE = 16  # copies under way; the queue holds what waits behind them
 
 
 class Nowhere:
@@ -28,9 +27,18 @@ class Nowhere:
 
 
 class Mirror:
-    """A bounded queue with a few workers behind it."""
+    """A bounded queue, and `at_once` workers that send what waits there."""
 
-    def __init__(self, waiting: int, tables: Tables, attempts: Attempts, upstreams: Upstreams, metrics: Metrics):
+    def __init__(
+        self,
+        waiting: int,
+        at_once: int,
+        tables: Tables,
+        attempts: Attempts,
+        upstreams: Upstreams,
+        metrics: Metrics,
+    ):
+        self._at_once = at_once
         self._queue: asyncio.Queue[tuple[Call, str]] = asyncio.Queue(waiting)
         self._tables = tables
         self._attempts = attempts
@@ -47,7 +55,7 @@ class Mirror:
     async def run(self) -> None:
         """Sends copies until cancelled."""
         async with asyncio.TaskGroup() as workers:
-            for _ in range(AT_ONCE):
+            for _ in range(self._at_once):
                 workers.create_task(self._work())
 
     async def _work(self) -> None:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from delivery.gateway import feedback
 from delivery.gateway.endpoints import ENDPOINTS, ROLES, Endpoint
 from delivery.gateway.feedback import PATH as FEEDBACK_PATH
 from delivery.gateway.feedback import Opinion
@@ -13,16 +12,19 @@ ERRORS = {  # of what reaches a model
     404: "No such route for this key, or not at this endpoint",
     405: "Not with this method",
     408: "The body did not arrive in time",
-    409: "It was rated otherwise before",
     413: "The body is too large",
     415: "The body is compressed",
     422: "The model refuses the request as it is",
     429: "The key's budget is spent, or the model has too much to do; see Retry-After",
     502: "No variant could answer",
-    503: "The gateway has too much to do",
+    503: "The gateway has too much to do; see Retry-After",
     504: "The model did not answer in time",
 }
-RATED = {409: "The answer was rated otherwise before"}
+OF_FEEDBACK = {
+    400: "No opinion, or not a well-formed one",
+    404: "No such answer is remembered for this key",
+    409: "The answer was rated otherwise before",
+}
 TEXT, NUMBER, WHOLE, FLAG = {"type": "string"}, {"type": "number"}, {"type": "integer"}, {"type": "boolean"}
 ANYTHING: dict[str, Any] = {}
 MESSAGE = {
@@ -90,8 +92,7 @@ NAME = {"name": "name", "in": "path", "required": True, "schema": {**TEXT, "minL
 def page() -> dict[str, Any]:
     """The whole page, as an object for JSON."""
     paths: dict[str, Any] = {endpoint.path: {"post": _ask(endpoint)} for endpoint in ENDPOINTS}
-    paths[feedback.PATH] = {"post": _tell()}
-    paths[FEEDBACK_PATH] = {"post": _feedback()}
+    paths[FEEDBACK_PATH] = {"post": _tell()}
     paths["/v1/models"] = {"get": _get("The routes that this key may ask", MODELS, 401)}
     paths["/v1/models/{name}"] = {"get": {**_get("One route", MODEL, 401, 404), "parameters": [NAME]}}
     paths["/healthz"] = {"get": _get("The process lives", STATUS)}
@@ -126,28 +127,21 @@ def _ask(endpoint: Endpoint) -> dict[str, Any]:
         "summary": f"As OpenAI's {endpoint.path}",
         "parameters": [user],
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {"200": answer, **_errors(*(status for status in ERRORS if status != 409))},
+        "responses": {"200": answer, **_errors(*ERRORS)},
     }
 
 
 def _tell() -> dict[str, Any]:
-    body = feedback.Opinion.model_json_schema()
+    body = Opinion.model_json_schema()
     return {
         "summary": "What a user says about an answer: a rating, an escalation, or both",
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {"200": _answer("What is known now", GIVEN), **_errors(400, 401, 404, 405, 408, 409, 413)},
+        "responses": {"200": _answer("What counts now", GIVEN), **_errors(401, 405, 408, 413, 503), **_rated()},
     }
 
 
-def _feedback() -> dict[str, Any]:
-    return {
-        "summary": "What the user says about an answer afterwards",
-        "requestBody": {"required": True, "content": {"application/json": {"schema": Opinion.model_json_schema()}}},
-        "responses": {
-            "200": _answer("What counts now", {"type": "object"}),
-            **_errors(400, 401, 404, 405, 408, 409, 413),
-        },
-    }
+def _rated() -> dict[str, Any]:
+    return {str(status): _error(why) for status, why in OF_FEEDBACK.items()}
 
 
 def _get(summary: str, schema: dict[str, Any], *errors: int) -> dict[str, Any]:
@@ -155,8 +149,11 @@ def _get(summary: str, schema: dict[str, Any], *errors: int) -> dict[str, Any]:
 
 
 def _errors(*statuses: int) -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/Error"}
-    return {str(status): _answer((ERRORS | RATED)[status], schema) for status in statuses}
+    return {str(status): _error(ERRORS[status]) for status in statuses}
+
+
+def _error(description: str) -> dict[str, Any]:
+    return _answer(description, {"$ref": "#/components/schemas/Error"})
 
 
 def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from delivery.breaker import Breaker
 from delivery.gateway.answers import UpstreamError
 from delivery.gateway.api_errors import JSON_HEADERS, ApiError, error_body, server_error, unknown_route
 from delivery.gateway.attempts import EXHAUSTED, Attempt, Attempts
-from delivery.gateway.chat import Call, check_policy, named_user, parse, user_key
+from delivery.gateway.chat import Call, check_policy, named_tester, parse, user_key
 from delivery.gateway.endpoints import Endpoint
 from delivery.gateway.http_messages import BodyBrokenError, BodyTooLargeError, Request, Response
 from delivery.gateway.http_server import Handler
@@ -117,13 +117,14 @@ class Proxy:
             endpoint=endpoint,
             client=asking,
             size=len(raw),
-            chosen=route.testers.get(named_user(http.headers, body)) if route.testers else None,
+            chosen=route.testers.get(named_tester(http.headers, body, asking)) if route.testers else None,
         )
 
     async def _answer(self, http: Request, call: Call) -> Response | None:
         route, leased = call.route, self.tables.lease_valid()
-        chosen = call.chosen or assign(route, call.user_key, leased)
-        role: Role = "tester" if call.chosen else "served"
+        tested = call.chosen if leased else None
+        chosen = tested or assign(route, call.user_key, leased)
+        role: Role = "tester" if tested else "served"
         if chosen == route.stable:
             if candidate := mirrored_to(route, call.request_id, leased):
                 self.mirror.offer(call, candidate)
@@ -147,7 +148,7 @@ class Proxy:
         except UpstreamError as failure:
             log.error("a user got no answer", extra=_about(attempt, failure))
             if failure.status == 429:
-                raise server_error(429, "The model has too many requests.", "overloaded") from None
+                raise server_error(429, "The model has too many requests.", "overloaded", 1.0) from None
             if failure.kind == EXHAUSTED:
                 raise overloaded() from None
             if failure.kind in TIMED_OUT:

@@ -84,7 +84,11 @@ class Gateway:
             wall=wall,
         )
         self.upstreams = Upstreams(
-            self.attempts, settings.timeouts, self.replicas, settings.upstream_api_key, self.traces is not None
+            self.attempts,
+            settings.timeouts,
+            self.replicas,
+            settings.upstream_api_key,
+            self.traces.traceparent if self.traces is not None else None,
         )
         self.health = Health(self.replicas, self.upstreams, settings.health_interval_s)
         self.tables = Tables(
@@ -94,12 +98,20 @@ class Gateway:
                 self.replicas.keep_only,
                 self.health.table_changed,
                 self.pairs.keep_only,
+                self.keys.check_testers,
             ),
             leased=settings.table is None,
             monotonic=monotonic,
             wall=wall,
         )
-        self.mirror = Mirror(settings.mirror_queue, self.tables, self.attempts, self.upstreams, self.metrics)
+        self.mirror = Mirror(
+            settings.mirror_queue,
+            settings.mirror_at_once,
+            self.tables,
+            self.attempts,
+            self.upstreams,
+            self.metrics,
+        )
         places = Places(settings.max_in_flight)
         self.proxy = Proxy(
             self.tables,

@@ -29,6 +29,7 @@ class Settings:
     traces_endpoint: str = ""  # an OTLP/HTTP collector's base URL; without one nothing is traced
     timeouts: Timeouts = field(default_factory=Timeouts)
     mirror_queue: int = DEFAULTS.mirror_queue
+    mirror_at_once: int = DEFAULTS.mirror_at_once
     records_kept: int = DEFAULTS.records_kept
     max_body_bytes: int = 4 * 1024 * 1024
     max_in_flight: int = 4096  # requests

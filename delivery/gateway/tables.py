@@ -129,4 +129,5 @@ class Tables:
 
 def _has_shares(route: Route) -> bool:
     candidate = route.candidate is not None and (route.candidate.share_bp or route.candidate.mirror_bp)
-    return bool(candidate or route.experiment or (route.holdback is not None and route.holdback.share_bp))
+    holdback = route.holdback is not None and route.holdback.share_bp
+    return bool(candidate or holdback or route.experiment or set(route.testers.values()) - {route.stable})

@@ -52,7 +52,7 @@ class Upstreams:
     timeouts: Timeouts
     replicas: Replicas
     api_key: str = ""
-    is_traced: bool = False
+    traceparent: Callable[[str], str] | None = None  # of a request's id; None where nothing is traced
 
     async def __aenter__(self) -> Self:
         headers = "Content-Type: application/json\r\nAccept-Encoding: identity\r\nUser-Agent: slipway\r\n"
@@ -146,8 +146,8 @@ class Upstreams:
         """An answer whose head is there, or all of it. Raises UpstreamError `connect` or `exhausted`."""
         suffix = {"failover": "-f", "mirror": "-m"}.get(attempt.role, "")
         headers = f"X-Request-Id: {attempt.request_id}{suffix}\r\n"
-        if self.is_traced:
-            headers += f"traceparent: 00-{attempt.request_id:0>32}-{attempt.request_id[:16]}-01\r\n"
+        if self.traceparent is not None:
+            headers += f"traceparent: {self.traceparent(attempt.request_id)}\r\n"
         attempt.sent_bytes = len(body)
         try:
             said = await self._connections.ask("POST", upstream, path, body, headers, to_the_end=to_the_end)

@@ -182,6 +182,16 @@ def test_metrics_count_by_variant_role_and_outcome(world: World) -> None:
     assert values["slipway_lease_remaining_seconds",] == 15
 
 
+def test_the_time_to_the_first_content_is_that_of_streams(world: World) -> None:
+    running = world.gateway(table_for(world.upstream().url))
+    for stream in (False, False, True):
+        running.ask(stream=stream)
+    labels = '{role="served",route="tutor",variant="old"}'
+    assert f"slipway_first_content_seconds_count{labels} 1.0" in running.metrics()
+    assert f"slipway_answer_seconds_count{labels} 3.0" in running.metrics()
+    assert all(record.ttft_s is not None for record in running.records())
+
+
 def test_metrics_do_not_grow_with_every_candidate_there_ever_was(world: World) -> None:
     url = world.upstream().url
     running = world.gateway()

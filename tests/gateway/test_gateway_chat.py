@@ -6,6 +6,8 @@ import pytest
 from gateway_world import CHAT, World, frames, table_for
 from stub_upstream import refuses, says
 
+from delivery.gateway.answers import declined
+
 SYSTEM = {"role": "system", "content": "You are a pirate."}
 USER = {"role": "user", "content": "Hello"}
 
@@ -121,6 +123,18 @@ def test_the_models_complaint_about_a_request_is_the_users_to_read(world: World,
     (record,) = running.records()
     assert (record.variant, record.ok, record.error, record.user_ok) == ("new", True, "declined", True)
     assert stub.asked("old-model") == []
+
+
+NAMED = [
+    ("base", "The model `base` reads no database; base.", "The model `tutor` reads no database; tutor."),
+    ("base", "base-64 of codebase/base and base's", "base-64 of codebase/tutor and tutor's"),
+    ("a+b", "a+b, aab", "tutor, aab"),
+]
+
+
+@pytest.mark.parametrize(("model", "said", "shown"), NAMED)
+def test_in_the_models_words_its_name_alone_becomes_the_routes(model: str, said: str, shown: str) -> None:
+    assert str(declined(400, {"message": said}, model, "tutor")) == shown
 
 
 def test_an_unknown_route_is_a_404_in_openais_shape(world: World) -> None:

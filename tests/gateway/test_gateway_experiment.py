@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from gateway_world import TOKEN, World, table_for
 from stub_upstream import refuses
+from test_gateway_keys import ADA, BOB, ask, entry, write
 from typer.testing import CliRunner
 
 from configs.errors import SlipwayError
@@ -51,6 +52,31 @@ def test_a_tester_gets_the_variant_that_the_table_names_for_him(world: World, na
     assert {ask("ada") for _ in range(3)} == {"I am former-model"}
     assert ask("bob") == "I am old-model"
     assert {record.role for record in running.records() if record.variant == "former"} == {"tester"}
+
+
+def test_where_keys_are_required_a_tester_is_one_clients_user(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = world.gateway(keys=write(tmp_path / "keys.yaml", [entry(ADA, "school"), entry(BOB, "shop")]))
+    testers = {"school/eve": "former", "eve": "new", "schol/dan": "new"}
+    running.admin.put_table(table_for(world.upstream().url, testers=testers))
+
+    def variant(key: str, user: str) -> str:
+        return ask(running, key, headers={"x-slipway-user": user}).headers["x-slipway-variant"]
+
+    assert variant(ADA, "eve") == "former"
+    assert {variant(BOB, user) for user in ("eve", "school/eve", "chool/eve")} == {"old"}
+    assert variant(ADA, "school/eve") == "old"
+    (said,) = [record for record in caplog.records if "testers" in record.message]
+    assert vars(said)["testers"] == ["eve", "schol/dan"]
+
+
+def test_without_its_lease_a_table_has_no_testers(world: World) -> None:
+    running = world.gateway(table_for(world.upstream().url, testers={"ada": "new"}))
+    assert running.admin.records(0).lease_remaining_s == 15.0
+    running.clock.now += 16
+    assert running.said(user="ada") == "I am old-model"
+    assert [record.role for record in running.records()] == ["served"]
 
 
 def test_a_tester_whose_variant_fails_is_answered_by_stable(world: World) -> None:

@@ -220,6 +220,7 @@ def test_when_stable_fails_too_the_user_gets_an_honest_error(
     response = running.ask(stream=stream)
     assert response.status_code == status
     assert response.json()["error"]["source"] == "gateway"
+    assert response.headers.get("retry-after") == ("1" if status == 429 else None)
     assert "-model" not in response.text
     assert [(r.role, r.ok, r.user_ok) for r in running.records()] == [
         ("served", False, True),

@@ -41,7 +41,7 @@ def test_a_sample_is_copied_by_the_hash_of_the_request(world: World) -> None:
 
 def test_a_hung_candidate_slows_nobody_and_what_does_not_fit_is_dropped_and_counted(world: World) -> None:
     stub = world.upstream(**{"new-model": hangs})
-    running = world.gateway(table_for(stub.url, **SHADOW), mirror_queue=4)
+    running = world.gateway(table_for(stub.url, **SHADOW), mirror_queue=4, mirror_at_once=16)
     assert {running.said() for _ in range(30)} == {"I am old-model"}
     eventually(lambda: len(stub.asked("new-model")) == 16)
     assert [flight.role for flight in running.admin.records(0).in_flight] == ["mirror"] * 16
@@ -60,7 +60,7 @@ def test_a_failing_mirror_is_recorded_and_no_user_fails(world: World, stream: bo
 def test_a_copy_that_waited_while_its_candidate_was_withdrawn_is_not_sent(world: World) -> None:
     gate = Gate()
     stub = world.upstream(**{"new-model": sends(gate)})
-    running = world.gateway(table_for(stub.url, **SHADOW))
+    running = world.gateway(table_for(stub.url, **SHADOW), mirror_at_once=16)
     for _ in range(20):
         running.ask()
     eventually(lambda: len(stub.asked("new-model")) == 16)

@@ -3,10 +3,11 @@
 from typing import Any
 
 import httpx
+import pytest
 from aiohttp import web
 from gateway_world import World, all_to_new, table_for
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from stub_upstream import refuses
+from stub_upstream import answers, refuses
 from test_gateway_failover import free_port
 
 from delivery.gateway.server import serving
@@ -53,6 +54,45 @@ def test_the_attempts_of_a_request_share_a_trace_that_the_model_is_told(world: W
     assert attributes(taken)["gen_ai.usage.output_tokens"] == 3
     assert [event.name for event in taken.events] == ["first content"]
     assert "old-model" not in str(collector.spans)
+
+
+@pytest.mark.parametrize("sampler", ["traceidratio", "parentbased_traceidratio"])
+def test_the_model_is_told_of_every_request_whether_its_trace_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.5")
+    collector, stub = Collector(world), world.upstream(**{"new-model": refuses(500)})
+    running = world.gateway(table_for(stub.url, **all_to_new()), traces_endpoint=f"http://127.0.0.1:{collector.port}")
+    asked = {running.ask().headers["x-slipway-request-id"] for _ in range(40)}
+    running.wait_for_records(80)
+    assert running.gateway.traces is not None
+    running.gateway.traces.close()
+    told = [seen.headers["traceparent"].split("-") for seen in stub.seen]
+    kept = {trace for _, trace, _, flag in told if flag == "01"}
+    assert kept == {span.trace_id.hex() for span in collector.spans}
+    assert {trace for _, trace, _, flag in told if flag == "00"} == {one.rjust(32, "0") for one in asked} - kept
+    assert 5 < len(kept) < 35
+
+
+def test_a_span_is_named_after_what_was_asked_for(world: World) -> None:
+    collector = Collector(world)
+    answer = {"choices": [{"text": "Hi", "message": {"content": "Hi"}}], "data": [{"embedding": [0.5]}]}
+    stub = world.upstream(**{"old-model": answers(answer)})
+    policy = {"endpoints": ["chat", "completions", "embeddings"]}
+    endpoint = f"http://127.0.0.1:{collector.port}"
+    running = world.gateway(table_for(stub.url, policy=policy), traces_endpoint=endpoint)
+    running.ask()
+    for path, body in (("completions", {"prompt": "x"}), ("embeddings", {"input": "x"})):
+        assert running.http.post(f"/v1/{path}", json={"model": "tutor"} | body).status_code == 200
+    running.wait_for_records(3)
+    assert running.gateway.traces is not None
+    running.gateway.traces.close()
+    assert [span.name for span in collector.spans] == ["chat tutor", "text_completion tutor", "embeddings tutor"]
+    assert {attributes(span)["gen_ai.operation.name"] for span in collector.spans} == {
+        *("chat", "text_completion", "embeddings"),
+    }
+    assert [list(span.events) for span in collector.spans] == [[], [], []]  # no first content before the last
 
 
 def test_without_an_endpoint_nothing_is_traced_and_the_model_told_nothing(world: World) -> None:

@@ -78,6 +78,7 @@ def _shares(settings: Settings) -> dict[str, int]:
     return {
         "records_kept": ceil(settings.records_kept / count),
         "mirror_queue": ceil(settings.mirror_queue / count),
+        "mirror_at_once": ceil(settings.mirror_at_once / count),
         "max_in_flight": ceil(settings.max_in_flight / count),
     }
 
