@@ -10,6 +10,7 @@ from configs.strict import Strict
 from delivery.clients.gateway import GatewayError
 from delivery.clients.ledger import LedgerError, RevisionTakenError
 from delivery.clients.ledger_errors import named
+from delivery.clients.ledger_reads import RouteRow
 from delivery.clients.vllm import VllmError
 from delivery.progress import Progress, silent
 from delivery.release import GatewaySeen, Observation, ReleaseState, Served
@@ -58,12 +59,7 @@ def rollback(
     if one runs, and are done here if none does.
     """
     started_at = site.clock()
-    pointers = site.ledger.route(site.name, route)
-    if pointers is None:
-        raise SlipwayError(f"route {route} is not known in environment {site.name}", where=site.ledger.url)
-    state = site.ledger.unfinished(site.name, route)
-    if state is None:
-        state = site.ledger.release_that_made_live(site.name, route, pointers.live.bundle)
+    pointers, state = _what_to_take_back(site, route)
     if state is None:
         text = f"route {route} serves {pointers.live.name}, which no release brought: there is nothing to take back"
         return RollbackOutcome(
@@ -95,6 +91,15 @@ def rollback(
         to_stable_s=to_stable_s,
         seconds=site.clock() - started_at,
     )
+
+
+def _what_to_take_back(site: Site, route: str) -> tuple[RouteRow, ReleaseState | None]:
+    """The route's pointers, and the release under way or else the one that made its bundle live."""
+    pointers = site.ledger.route(site.name, route)
+    if pointers is None:
+        raise SlipwayError(f"route {route} is not known in environment {site.name}", where=site.ledger.url)
+    under_way = site.ledger.unfinished(site.name, route)
+    return pointers, under_way or site.ledger.release_that_made_live(site.name, route, pointers.live.bundle)
 
 
 def _ask(site: Site, state: ReleaseState, target: Served | None, by: str, reason: str) -> str:

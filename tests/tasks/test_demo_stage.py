@@ -126,8 +126,8 @@ def test_the_upstream_goes_wrong_for_the_candidate_alone_some_seconds_after_its_
         shared_at = time.monotonic()
         until(lambda: faults(url)["error_rate"] > 0)
         assert time.monotonic() - shared_at >= FAULTS_AFTER_S
-        answers = [ask(url, "new") for _ in range(6)]
-        assert sum(status == 500 for status, _ in answers) >= 3  # of six, each with a chance of 0.9
+        answers = [ask(url, "new") for _ in range(3)]
+        assert sum(status == 500 for status, _ in answers) >= 2  # each with a chance of 0.9, by a fixed seed
         assert all(took_s >= FAULTS["latency_s"] for _, took_s in answers)
         status, took_s = ask(url, "base")
         assert (status, took_s < FAULTS["latency_s"]) == (200, True)
