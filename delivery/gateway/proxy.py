@@ -183,9 +183,13 @@ class Proxy:
         except asyncio.CancelledError:
             attempt.error = "client_closed"
             raise
-        except Exception:  # the gateway's own failure, and no variant's
-            attempt.error, attempt.user_ok = "internal_error", False
-            raise
+        except Exception as error:  # the gateway's own failure, and no variant's
+            attempt.error = "internal_error"
+            attempt.user_ok = not is_last and http.sending is None
+            if not attempt.user_ok:
+                raise
+            log.exception("an attempt broke the gateway's own code", extra={"request_id": call.request_id})
+            raise UpstreamError(attempt.error, attempt.status, cause=repr(error)) from error
         finally:
             self.attempts.end(attempt)
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from gateway_world import World, all_to_new, table_for
 
@@ -147,13 +148,13 @@ def test_a_base_url_that_cannot_be_asked_is_refused_with_one_that_can(url: str, 
     assert cure in said
 
 
-def odd_gateway(world: World, table: RoutingTable) -> Any:
-    """A gateway whose code cannot cope with what variant `new` says."""
+def odd_gateway(world: World, table: RoutingTable, odd: str = "new") -> Any:
+    """A gateway whose code cannot cope with what this variant says."""
     running = world.gateway(table)
     asking, streaming = running.gateway.upstreams.ask, running.gateway.upstreams.stream
 
     async def ask(call: Any, variant: Any, attempt: Any) -> Any:
-        if attempt.variant == "new":
+        if attempt.variant == odd:
             raise RuntimeError("the code is wrong")
         return await (streaming if call.stream else asking)(call, variant, attempt)
 
@@ -162,16 +163,52 @@ def odd_gateway(world: World, table: RoutingTable) -> Any:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_fault_of_the_gateways_own_is_on_record_as_its_own_and_not_as_the_variants(
+def test_a_fault_of_the_gateways_own_is_on_record_as_its_own_and_stable_takes_over(
     world: World, stream: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     running = odd_gateway(world, table_for(world.upstream().url, **all_to_new()))
+    assert running.said(stream=stream).strip() == "I am old-model"
+    odd, taken = running.wait_for_records(2)
+    assert (odd.variant, odd.ok, odd.error, odd.user_ok) == ("new", True, "internal_error", True)
+    assert (taken.variant, taken.role, taken.ok) == ("old", "failover", True)
+    assert "the code is wrong" in caplog.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_fault_of_the_gateways_own_that_nobody_makes_good_is_told_and_counted(
+    world: World, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = odd_gateway(world, table_for(world.upstream().url), "old")
     response = running.ask(stream=stream)
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
     (record,) = running.wait_for_records(1)
     assert (record.ok, record.error, record.user_ok) == (True, "internal_error", False)
     assert 'slipway_refused_total{code="internal_error"} 1.0' in running.metrics()
     assert "the code is wrong" in caplog.text
+
+
+def test_after_the_first_word_a_fault_of_the_gateways_own_breaks_the_stream_and_nobody_takes_over(world: World) -> None:
+    stub = world.upstream()
+    running = world.gateway(table_for(stub.url, **all_to_new()))
+    streaming = running.gateway.upstreams.stream
+
+    async def breaks_later(*about: Any) -> Any:
+        stream = await streaming(*about)
+        relay = stream.relay
+
+        async def broken(client: Any, timeout_s: float) -> None:
+            await relay(client, timeout_s)
+            raise RuntimeError("the code is wrong")
+
+        stream.relay = broken  # type: ignore[method-assign]
+        return stream
+
+    running.gateway.upstreams.stream = breaks_later  # type: ignore[method-assign]
+    with pytest.raises(httpx.RemoteProtocolError):
+        running.ask(stream=True)
+    (record,) = running.wait_for_records(1)
+    assert (record.variant, record.ok, record.error, record.user_ok) == ("new", True, "internal_error", False)
+    assert not stub.asked("old-model")
 
 
 def test_a_copy_that_breaks_the_gateways_code_is_on_record_as_that(world: World) -> None:
