@@ -13,6 +13,7 @@ from delivery.gateway.api_errors import ApiError
 from delivery.gateway.attempts import Attempt
 
 BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
+ALARMING = ("overloaded", "internal_error")  # shown from the start: a count that begins at 1 has no increase
 FORMER_KEPT = 48  # (route, variant, role) that are served no more
 
 
@@ -58,7 +59,7 @@ class Metrics:
     def __init__(self) -> None:
         self.series: dict[tuple[str, str, str], Series] = {}
         self.dropped: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter(dict.fromkeys(ALARMING, 0))
 
     def observe(self, attempt: Attempt) -> None:
         """One attempt has ended."""

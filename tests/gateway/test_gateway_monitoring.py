@@ -15,6 +15,7 @@ from stub_upstream import refuses
 from test_gateway_failover import free_port
 
 import delivery.gateway
+from configs.traffic_log import TrafficLog
 from delivery.gateway.workers.figures import FleetFigures
 from delivery.gateway.workers.fleet import Fleet
 
@@ -36,10 +37,13 @@ def names_in(expressions: list[str]) -> set[str]:
     return {name for expression in expressions for name in re.findall(r"\bslipway_\w+", expression)}
 
 
-def test_every_figure_of_the_rules_and_the_dashboard_is_one_that_the_gateway_shows(world: World) -> None:
+def test_every_figure_of_the_rules_and_the_dashboard_is_one_that_the_gateway_shows(
+    world: World, tmp_path: Path
+) -> None:
     contract = {"detectors": {"short": {"kind": "form", "max_words": 1}}}
     stub = world.upstream(**{"new-model": refuses(500)})
-    running = world.gateway(table_for(stub.url, contract=contract, **all_to_new()))
+    table = table_for(stub.url, contract=contract, **all_to_new())
+    running = world.gateway(table, traffic_log=TrafficLog(folder=tmp_path))
     for user in range(8):
         running.ask(user=str(user))
     running.ask(model="nobody")
@@ -55,6 +59,18 @@ def test_every_recorded_figure_that_is_used_is_recorded() -> None:
     recorded = {rule["record"] for group in RULES for rule in group["rules"] if "record" in rule}
     used = {name for text in EXPRESSIONS for name in re.findall(r"slipway:[\w:]+", text)}
     assert used <= recorded
+
+
+def test_every_alert_has_a_case_in_which_it_fires() -> None:
+    tests = yaml.safe_load((FOLDER / "alerts_test.yaml").read_text())["tests"]
+    fired = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case["exp_alerts"]}
+    assert {rule["alert"] for group in RULES for rule in group["rules"] if "alert" in rule} == fired
+
+
+def test_what_alarms_at_its_first_count_is_shown_before_it(world: World) -> None:
+    shown = world.gateway(table_for(world.upstream().url)).metrics()
+    assert 'slipway_refused_total{code="internal_error"} 0.0' in shown
+    assert 'slipway_refused_total{code="overloaded"} 0.0' in shown
 
 
 def test_every_alert_says_what_to_do() -> None:
