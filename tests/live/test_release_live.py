@@ -18,6 +18,7 @@ import pytest
 from live_world import LiveProject, eventually, kill_group, make_project
 
 from delivery.clients import processes
+from delivery.clients.oci import read_bundle
 from delivery.clients.ports import free_ports
 from tasks import demo_stage, serving
 from tasks.demo_stage import Seen
@@ -217,6 +218,30 @@ def test_slipway_rollback_gives_users_the_base_model_again_within_seconds_and_ca
     refused = live.slipway("release", bundle, check=False)
     assert refused.returncode == 1
     assert "quarantined" in refused.stdout
+
+
+def test_a_candidate_whose_upstream_goes_wrong_in_its_canary_is_taken_back_by_itself_and_no_user_notices(
+    live: LiveProject, next_bundle: tuple[LiveProject, str]
+) -> None:
+    other, bundle = next_bundle
+    other.slipway("lift-quarantine", bundle, "--reason", "it was taken back by a test")
+    stable = live.route().stable
+    token = serving.admin_token(live.project.environment, live.home)
+    model = read_bundle(live.home, bundle).served_name
+    with (
+        demo_stage.failing_upstream(live.project, live.home, token, model) as upstream,
+        users(live, "failing") as seen,
+    ):
+        done = other.slipway("release", bundle, "--candidate-upstream", upstream, check=False, timeout_s=RELEASE_S)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "rolled_back: " in done.stdout
+    assert "first bad answer to 100 % stable" in done.stdout
+    assert list(live.route().variants) == [stable]
+    assert seen.requests > 20
+    assert seen.failures == 0, seen.errors
+    again = other.slipway("release", bundle, check=False)
+    assert again.returncode == 1
+    assert "quarantined" in again.stdout
 
 
 def test_a_gateway_and_then_vllm_killed_in_the_middle_of_a_canary_come_back_and_the_release_comes_to_an_end(
