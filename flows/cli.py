@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import MutableMapping
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +21,7 @@ import typer
 
 from configs.errors import SlipwayError, require_all
 from configs.watch import LARGEST_HOLDBACK_BP, LONGEST_S, SHORTEST_S
+from delivery.progress import Repetition
 
 app = typer.Typer(
     name="slipway",
@@ -392,8 +394,12 @@ def _require_prefect(home: Path) -> None:
     require_prefect_server(home, _narrate)
 
 
+_repetition = Repetition()
+
+
 def _narrate(done: int, total: int, text: str) -> None:
-    typer.echo(f"  {f'{done}/{total} ' if total else ''}{text}", err=True)
+    if _repetition.is_due(text, time.monotonic()):
+        typer.echo(f"  {f'{done}/{total} ' if total else ''}{text}", err=True)
 
 
 def quiet_surroundings(environment: MutableMapping[str, str]) -> None:

@@ -1,6 +1,5 @@
 """The product's story on the embedded default: what `make demo` runs. Every figure comes from the run itself."""
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from configs.errors import SlipwayError
 from configs.project import Project, load_project
 from delivery.bundle import adapter_name
 from delivery.clients import processes
+from delivery.progress import Repetition
 from flows import demo_home, demo_summary
 from tasks import demo_stage, environment, serving
 from tasks.demo_stage import Seen
@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # Prefect is imported after its server has started and its ad
 
 TUTOR, GIVEAWAY, NEXT = (Path("configs") / name for name in ("tutor", "tutor-giveaway", "tutor-next"))
 PROCESSES = ("vllm", "gateway", serving.SUPERVISOR, "prefect", "faults", "traffic")
-TELL_EVERY_S = 10.0
 RATE = 4.0  # requests per second, as far as vLLM keeps up
 
 
@@ -40,7 +39,7 @@ class Story:
     rollback: demo_summary.RollbackSummary | None = None
     prompt_tokens: dict[str, float | None] | None = None
     title: str = ""  # of the chapter under way
-    _told: tuple[str, float] = ("", 0.0)
+    _repetition: Repetition = field(default_factory=Repetition)
 
     @property
     def folder(self) -> Path:
@@ -64,11 +63,8 @@ class Story:
 
     def tell(self, done: int, total: int, text: str) -> None:
         """Progress of what is no flow; the same again (but for a number) only every ten seconds."""
-        what = re.sub(r"\d+", "", text)
-        if what == self._told[0] and self.elapsed_s - self._told[1] < TELL_EVERY_S:
-            return
-        self._told = (what, self.elapsed_s)
-        print(f"   {self.elapsed_s:4.0f} s  {f'{done}/{total} ' if total else ''}{text}", flush=True)
+        if self._repetition.is_due(text, self.elapsed_s):
+            print(f"   {self.elapsed_s:4.0f} s  {f'{done}/{total} ' if total else ''}{text}", flush=True)
 
     def summary(self, peak_rss_gib: float, failure: BaseException | None = None) -> dict[str, Any]:
         """All that is known by now; `failure` is what ended the story in its present chapter."""

@@ -133,5 +133,7 @@ def test_an_interrupted_up_leaves_nothing_and_the_same_command_goes_on(running: 
     up.stderr.close()
     with slipway(running, "up") as again:
         assert again.wait(timeout=60) == 0
+        assert again.stderr is not None
+        assert len(again.stderr.readlines()) < 10  # it waits for a second, and looks ten times
     assert set(running.pids()) == ALL
     assert running.vllm_answers()
