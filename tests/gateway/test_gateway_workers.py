@@ -1,5 +1,6 @@
 """Several workers are one gateway: to the controller, to Prometheus, to API keys, and to users' opinions."""
 
+import asyncio
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +11,14 @@ from typing import Any
 import httpx
 import pytest
 from fleet_world import RunningFleet, fleet_of
-from gateway_world import TOKEN, World, all_to_new, eventually, table_for
+from gateway_world import TOKEN, Clock, World, all_to_new, eventually, table_for
 from stub_upstream import DONE, ROLE, Gate, answers, chunk, frame, refuses, sends
 from test_gateway_keys import ADA, BOB, entry
 
 from configs.api_keys import ApiKeys
 from delivery.clients.gateway import GatewayError
+from delivery.gateway.workers.bank import Loan, TokenLoan
+from delivery.gateway.workers.shared_keys import SharedKeys
 
 
 def keyed(*entries: dict[str, Any]) -> dict[str, Any]:
@@ -270,6 +273,31 @@ def test_requests_side_by_side_in_all_workers_get_no_more_tokens_than_the_key_ha
         eventually(lambda: len(stub.seen) + sum(one.done() for one in asked) == 12)
         gate.open(world.loop)
         assert sorted(one.result().status_code for one in asked) == [200] * 3 + [429] * 9
+
+
+def test_what_another_answer_leaves_just_now_is_enough_and_nobody_is_asked_or_refused(world: World) -> None:
+    asked = []
+
+    async def lends(name: str, need: int, wish: int) -> TokenLoan:
+        asked.append((name, need, wish))
+        return TokenLoan(need if len(asked) == 1 else 0)
+
+    async def lends_none(name: str, request: bool, slot: bool) -> Loan:
+        raise AssertionError
+
+    async def two_in_turn() -> list[int]:
+        keys = SharedKeys(True, Clock(), Clock(), lends_none, lends)
+        keys.replace(keyed(entry(ADA, tokens_per_minute=100))["api_keys"])
+        client = keys.client("ada")
+        assert client is not None
+        first = await keys.hold(client, 80)
+        second = asyncio.create_task(keys.hold(client, 50))
+        await asyncio.sleep(0)  # it is about to borrow
+        keys._spend(client, -first)
+        return [first, await second]
+
+    assert world.do(two_in_turn()) == [80, 50]
+    assert asked == [("ada", 80, 80)]
 
 
 def test_an_answer_longer_than_was_thought_is_a_debt_that_all_workers_hear_of(world: World) -> None:

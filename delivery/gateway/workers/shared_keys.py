@@ -117,6 +117,8 @@ class SharedKeys(Keys):
     async def _borrow_tokens(self, client: Client, purse: Purse, tokens: int) -> None:
         try:
             need = tokens - purse.tokens
+            if need <= 0:  # an answer has just left enough
+                return
             wish = max(tokens, purse.tokens_wanted) + purse.tokens_used - purse.tokens
             loan = await self._ask_tokens(client.name, client.at_most(need), wish)
             purse.tokens += loan.tokens
