@@ -87,6 +87,10 @@ class Request:
                 self._outlet.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._awaited = asyncio.get_running_loop().create_future()
             await self._awaited
+        return self.content()
+
+    def content(self) -> bytes:
+        """What has come of the body: all of it, once it `is_whole`. Raises BodyTooLargeError, BodyBrokenError."""
         if self._failure is not None:
             raise self._failure
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)

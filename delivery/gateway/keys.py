@@ -43,6 +43,7 @@ class Client:
     requests: Budget | None
     tokens: dict[str, Budget]  # by limit
     under_way: int = 0
+    least_full: int = sys.maxsize  # the smallest of the full budgets of tokens
 
     @property
     def name(self) -> str:
@@ -55,7 +56,7 @@ class Client:
 
     def at_most(self, tokens: int) -> int:
         """This many, or as many as the smallest of the full budgets."""
-        return min([tokens, *(int(budget.capacity) for budget in self.tokens.values())])
+        return tokens if tokens < self.least_full else self.least_full
 
     def budgets(self) -> dict[str, Budget]:
         """All that refill, by limit."""
@@ -177,10 +178,15 @@ def tokens_at_most(call: Call) -> int:
     prompt = (call.size + len(stable.system_prompt or "")) // BYTES_PER_TOKEN
     if call.endpoint.name == "embeddings":
         return prompt
-    asked = [_count(n) for name in ("max_tokens", "max_completion_tokens") if (n := call.body.get(name)) is not None]
-    limits = [limit for limit in (stable.max_tokens, call.route.policy.max_tokens) if limit is not None]
-    answer = max(asked) if asked else min(limits, default=0)
-    return prompt + max(0, answer) * max(1, _count(call.body.get("n") or 1))
+    body, policy = call.body, call.route.policy
+    asked = body.get("max_tokens"), body.get("max_completion_tokens")
+    if asked != (None, None):
+        answer = max(_count(most or 0) for most in asked)
+    elif stable.max_tokens is None or policy.max_tokens is None:
+        answer = stable.max_tokens or policy.max_tokens or 0
+    else:
+        answer = min(stable.max_tokens, policy.max_tokens)
+    return prompt + max(0, answer) * max(1, _count(body.get("n") or 1))
 
 
 def _count(value: object) -> int:
@@ -206,6 +212,7 @@ def _client(key: ApiKey, former: Client | None, now: float) -> Client:
     limits = {TOKENS: (key.tokens_per_minute, MINUTE_S), TOKENS_A_DAY: (key.tokens_per_day, DAY_S)}
     budgets = {limit: _budget(most, refill_s, spent.get(limit), now) for limit, (most, refill_s) in limits.items()}
     client.tokens = {limit: budget for limit, budget in budgets.items() if budget is not None}
+    client.least_full = min([int(budget.capacity) for budget in client.tokens.values()], default=sys.maxsize)
     return client
 
 

@@ -86,7 +86,7 @@ class Proxy:
             raise ApiError(415, "Compressed bodies are not read here.", code="unsupported_encoding")
         try:
             if http.is_whole:
-                return await http.read()
+                return http.content()
             async with asyncio.timeout(self.body_timeout_s):
                 return await http.read()
         except BodyTooLargeError:

@@ -31,6 +31,7 @@ from delivery.gateway.streams import Stream, count_tokens, refused_in_band
 DEFAULTS = GatewayConfig()
 TRIES = 3  # replicas of a variant asked for one attempt
 ANOTHER_MAY_DO = frozenset(("connect", "disconnected", "first_frame"))
+SUFFIXES = {"failover": "-f", "mirror": "-m"}  # of the request's id, by role
 T = TypeVar("T")
 
 
@@ -77,6 +78,7 @@ class Upstreams:
 
         async def one(upstream: str) -> dict[str, Any]:
             said = await self._post(upstream, call.endpoint.path, body, attempt, to_the_end=True)
+            attempt.status = said.status
             return _accepted(said.status, said.content(), variant, call)
 
         answer = await self._at_some_replica(variant, attempt, self.timeouts.answer_s, one)
@@ -97,6 +99,7 @@ class Upstreams:
 
         async def one(upstream: str) -> Stream:
             said = await self._post(upstream, call.endpoint.path, body, attempt, to_the_end=False)
+            attempt.status = said.status
             try:
                 if said.status != 200:
                     _accepted(said.status, await said.read(), variant, call)
@@ -118,45 +121,41 @@ class Upstreams:
         upstreams = self.replicas.order(variant)[:TRIES]
         try:
             with Deadline(timeout_s):
-                for upstream in upstreams[:-1]:
+                for upstream in upstreams:
+                    self.replicas.begin(attempt, upstream)
                     try:
-                        return await self._at(upstream, attempt, once)
-                    except UpstreamError as failure:
-                        if not _another_may_do(failure):
-                            raise
-                        if failure.status == 404:
-                            self.replicas.lacks(upstream, variant.model)
-                        else:
-                            self.replicas.failed(upstream, failure.kind)
-                return await self._at(upstreams[-1], attempt, once)
+                        return await once(upstream)
+                    except (UpstreamError, UnreachableError, ExhaustedError, BrokenOffError) as error:
+                        failure = _failure_of(error)
+                        attempt.status = failure.status
+                    if upstream == upstreams[-1] or not _another_may_do(failure):
+                        raise failure from None
+                    if failure.status == 404:
+                        self.replicas.lacks(upstream, variant.model)
+                    else:
+                        self.replicas.failed(upstream, failure.kind)
         except TimeoutError:
             self.replicas.timed_out(attempt)
             raise UpstreamError("first_byte_timeout", attempt.status) from None
+        raise AssertionError("the last replica's answer is returned, or its failure raised")
 
-    async def _at(self, upstream: str, attempt: Attempt, once: Callable[[str], Awaitable[T]]) -> T:
-        self.replicas.begin(attempt, upstream)
-        try:
-            return await once(upstream)
-        except BrokenOffError as broken:
-            attempt.status = broken.status
-            kind = "malformed" if isinstance(broken, AnswerTooLargeError) else "disconnected"
-            raise UpstreamError(kind, attempt.status) from None
-
-    async def _post(self, upstream: str, path: str, body: bytes, attempt: Attempt, *, to_the_end: bool) -> Answer:
-        """An answer whose head is there, or all of it. Raises UpstreamError `connect` or `exhausted`."""
-        suffix = {"failover": "-f", "mirror": "-m"}.get(attempt.role, "")
+    def _post(self, upstream: str, path: str, body: bytes, attempt: Attempt, *, to_the_end: bool) -> Awaitable[Answer]:
+        """An answer whose head is there, or all of it. Raises as `Connections.ask` does."""
+        suffix = SUFFIXES.get(attempt.role, "")
         headers = f"X-Request-Id: {attempt.request_id}{suffix}\r\n"
         if self.traceparent is not None:
             headers += f"traceparent: {self.traceparent(attempt.request_id)}\r\n"
         attempt.sent_bytes = len(body)
-        try:
-            said = await self._connections.ask("POST", upstream, path, body, headers, to_the_end=to_the_end)
-        except UnreachableError as error:
-            raise UpstreamError("connect", cause=str(error)) from None
-        except ExhaustedError as error:
-            raise UpstreamError(EXHAUSTED, cause=str(error)) from None
-        attempt.status = said.status
-        return said
+        return self._connections.ask("POST", upstream, path, body, headers, to_the_end=to_the_end)
+
+
+def _failure_of(error: Exception) -> UpstreamError:
+    """The variant's failure that an error of the connection is."""
+    if isinstance(error, UpstreamError):
+        return error
+    if isinstance(error, BrokenOffError):
+        return UpstreamError("malformed" if isinstance(error, AnswerTooLargeError) else "disconnected", error.status)
+    return UpstreamError(EXHAUSTED if isinstance(error, ExhaustedError) else "connect", cause=str(error))
 
 
 def _another_may_do(failure: UpstreamError) -> bool:
