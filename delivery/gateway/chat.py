@@ -17,7 +17,7 @@ KEY_LIMIT = 512  # characters of a user's key that count
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One user's request under the table of the moment it arrived. Nobody changes it (to be frozen costs 2 us each)."""
+    """One user's request under the table of the moment it arrived. Nobody changes it, but for what it has taken."""
 
     request_id: str
     name: str  # the route's
@@ -30,6 +30,7 @@ class Call:
     endpoint: Endpoint = CHAT_COMPLETIONS
     client: str = ""  # the API key's name, where keys are required
     size: int = 0  # bytes of the body
+    taken: int = 0  # tokens, by all attempts to answer it
     chosen: str | None = None  # the variant that the table names for this tester
 
 

@@ -6,11 +6,10 @@ Tokens are known when an answer ends, too late for requests that run side by sid
 when it begins, and settled by what the model counted.
 """
 
-import asyncio
 import hashlib
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,8 +101,11 @@ class Keys:
             raise ApiError(401, f"This API key expired at {expiry.isoformat()}.", code="invalid_api_key")
         return client
 
-    async def begin(self, client: Client) -> None:
-        """One request of the client's begins. Raises ApiError (429) with the seconds to wait."""
+    def begin(self, client: Client) -> Awaitable[None] | None:
+        """One request of the client's begins, once what is returned has been waited for, if it is anything.
+
+        Raises ApiError (429) with the seconds to wait.
+        """
         now = self._monotonic()
         most = client.key.concurrent_requests
         if most is not None and client.under_way >= most:
@@ -114,6 +116,7 @@ class Keys:
                 raise too_many_requests(client.requests, wait_s)
             client.requests.spend(1, now)
         client.under_way += 1
+        return None
 
     @staticmethod
     def _must_have(client: Client, tokens: int, now: float) -> None:
@@ -121,8 +124,8 @@ class Keys:
             if wait_s := budget.wait_s(tokens, now):
                 raise too_many_tokens(client, limit, wait_s)
 
-    async def hold(self, client: Client, tokens: int) -> int:
-        """Sets aside what a request of the client's may take, a full budget at most: how much that is.
+    def hold(self, client: Client, tokens: int) -> int | Awaitable[int]:
+        """Sets aside what a request of the client's may take, a full budget at most: how much that is, now or later.
 
         Raises ApiError (429) with the seconds to wait.
         """
@@ -131,18 +134,11 @@ class Keys:
         self._spend(client, tokens)
         return tokens
 
-    def end(self, client: Client, held: int = 0) -> None:
-        """The request is over, however it went. `held`: what was set aside for it."""
+    def end(self, client: Client, held: int, taken: int) -> None:
+        """The request is over, however it went. In tokens: what was set aside for it, and what it took."""
         client.under_way -= 1
-        if held:  # its last attempt is on record in this turn of the event loop: it is spent before this is free
-            asyncio.get_running_loop().call_soon(self._spend, client, -held)
-
-    def observe(self, attempt: Attempt) -> None:
-        """An attempt has ended: its tokens are spent. Copies are the operator's affair."""
-        client = self._by_name.get(attempt.client) if attempt.client else None
-        if client is None or not client.tokens or attempt.role == "mirror":
-            return
-        self._spend(client, tokens_taken(attempt))
+        if client.tokens and taken != held:
+            self._spend(client, taken - held)
 
     def _spend(self, client: Client, tokens: int) -> None:
         now = self._monotonic()

@@ -16,7 +16,7 @@ from delivery.gateway.endpoints import Endpoint
 from delivery.gateway.http_messages import BodyBrokenError, BodyTooLargeError, Request, Response
 from delivery.gateway.http_server import Handler
 from delivery.gateway.ids import Ids
-from delivery.gateway.keys import Client, Keys, tokens_at_most
+from delivery.gateway.keys import Client, Keys, tokens_at_most, tokens_taken
 from delivery.gateway.metrics import Metrics
 from delivery.gateway.mirror import Mirror
 from delivery.gateway.places import Places, overloaded
@@ -59,7 +59,7 @@ class Proxy:
     async def _handle(self, endpoint: Endpoint, http: Request) -> Response | None:
         """Answers, or says in OpenAI's shape why not."""
         request_id = self.ids.next()
-        client, held, places = None, 0, self.places
+        client, call, held, places = None, None, 0, self.places
         try:
             places.take()
         except ApiError as refusal:
@@ -67,11 +67,13 @@ class Proxy:
             return refusal.response(request_id)
         try:
             if known := self.keys.identify(http.headers):
-                await self.keys.begin(known)
+                if (wait := self.keys.begin(known)) is not None:
+                    await wait
                 client = known
             call = self._admit(request_id, http, await self._body(http), endpoint, client)
             if client is not None and client.tokens:
-                held = await self.keys.hold(client, tokens_at_most(call))
+                holding = self.keys.hold(client, tokens_at_most(call))
+                held = holding if isinstance(holding, int) else await holding
             return await self._answer(http, call)
         except ApiError as refusal:
             self.metrics.refuse(refusal)
@@ -79,7 +81,7 @@ class Proxy:
         finally:
             places.taken -= 1
             if client is not None:
-                self.keys.end(client, held)
+                self.keys.end(client, held, call.taken if call is not None else 0)
 
     async def _body(self, http: Request) -> bytes:
         if http.headers.get("content-encoding", "identity") != "identity":
@@ -191,6 +193,7 @@ class Proxy:
             log.exception("an attempt broke the gateway's own code", extra={"request_id": call.request_id})
             raise UpstreamError(attempt.error, attempt.status, cause=repr(error)) from error
         finally:
+            call.taken += tokens_taken(attempt)
             self.attempts.end(attempt)
 
     def _plain(self, call: Call, attempt: Attempt, shown: bytes) -> Response:

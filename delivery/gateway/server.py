@@ -71,7 +71,6 @@ class Gateway:
             self.breaker.observe,
             self.metrics.observe,
             self.replicas.observe,
-            self.keys.observe,
             self.pairs.observe,
         ]
         observers += [one.observe for one in (self.log, self.traces) if one is not None]

@@ -81,9 +81,9 @@ class SharedKeys(Keys):
         purse.used += 1
         client.under_way += 1
 
-    def end(self, client: Client, held: int = 0) -> None:
+    def end(self, client: Client, held: int, taken: int) -> None:
         """The request is over; whoever was refused a place may ask again."""
-        super().end(client, held)
+        super().end(client, held, taken)
         if (purse := self._purses.get(client.name)) is not None and purse.slots > client.under_way:
             purse.refused_until = float("-inf")
 
