@@ -58,6 +58,11 @@ def _model_of_no_weights(model: Path) -> Path:
     return model
 
 
+def hears_ctrl_c() -> None:
+    """In a child before it starts: a shell without job control has what it puts into the background ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():

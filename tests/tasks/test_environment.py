@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from release_fakes import lora_bundle
-from stub_project import Running, stub_project, until
+from stub_project import Running, hears_ctrl_c, stub_project, until
 
 from configs.project import Project
 from delivery.clients import processes
@@ -46,7 +46,7 @@ def take_lease(place: Running, seconds: float) -> None:
 def slipway(place: Running, *words: str) -> subprocess.Popen[str]:
     """The real command, in a session and so a process group of its own, as a shell starts it."""
     argv = [sys.executable, "-m", "flows.cli", *words, "--project", str(place.project.folder), "--home", place.home]
-    return subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hears_ctrl_c)
 
 
 def test_it_starts_stops_and_starts_again(running: Running) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from stub_project import Running, stub_project, until
+from stub_project import Running, hears_ctrl_c, stub_project, until
 from tiny_model import conversation, save_tiny_model
 
 from delivery.clients import processes
@@ -47,7 +47,7 @@ def build(place: Running, log: Path) -> subprocess.Popen[bytes]:
     env = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
     env |= {"PREFECT_HOME": str(place.home / "prefect"), MARK: str(place.home)}
     with log.open("wb") as out:
-        return subprocess.Popen(argv, env=env, stdout=out, stderr=out, start_new_session=True)
+        return subprocess.Popen(argv, env=env, stdout=out, stderr=out, start_new_session=True, preexec_fn=hears_ctrl_c)
 
 
 def started_by(place: Running) -> list[psutil.Process]:
