@@ -11,6 +11,8 @@ from pyarrow import parquet
 from benchmarks.replay.made_up import Behaviour, made_up
 from flows.cli import quiet_surroundings
 
+pytestmark = pytest.mark.live
+
 
 def slipway(*words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Runs the real command line."""

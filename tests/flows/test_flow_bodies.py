@@ -40,6 +40,8 @@ from tasks.cursors import cursors
 from tasks.rollout import bootstrap
 from tasks.site import Site, open_site_of, served_as
 
+pytestmark = pytest.mark.live
+
 PLAN = {
     "tick_s": 0.2,
     "lease_s": 3,

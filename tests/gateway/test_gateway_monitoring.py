@@ -19,6 +19,8 @@ from configs.traffic_log import TrafficLog
 from delivery.gateway.workers.figures import FleetFigures
 from delivery.gateway.workers.fleet import Fleet
 
+pytestmark = pytest.mark.live
+
 FOLDER = Path(delivery.gateway.__file__).with_name("monitoring")
 RULES = yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"]
 EXPRESSIONS = [rule["expr"] for group in RULES for rule in group["rules"]]

@@ -31,6 +31,8 @@ from delivery.gateway.table_files import StateFile, read_table
 from delivery.gateway.tables import Tables
 from delivery.gateway.watch import Watch
 
+pytestmark = pytest.mark.live
+
 Start = Callable[..., "Process"]
 
 

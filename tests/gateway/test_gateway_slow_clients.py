@@ -16,6 +16,8 @@ from delivery.gateway.http_server import HttpServer
 from delivery.gateway.server import serving
 from delivery.gateway.settings import Settings
 
+pytestmark = pytest.mark.live
+
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 UPGRADE = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

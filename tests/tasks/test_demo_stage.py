@@ -21,6 +21,8 @@ from configs.routing import Candidate, Route, RoutingTable, Variant
 from delivery.clients import processes
 from tasks.demo_stage import FAULTS, FAULTS_AFTER_S, all_records, failing_upstream, traffic
 
+pytestmark = pytest.mark.live
+
 PAGE = 2  # records
 
 

@@ -22,6 +22,8 @@ from delivery.rollout import new_state
 from tasks import environment
 from tasks.site import open_ledger, served_as
 
+pytestmark = pytest.mark.live
+
 ALL = {"vllm", "gateway", "supervisor"}
 SOMEBODY = "ann@elsewhere:1:1:abc"  # of another machine, so it may well be alive
 
@@ -120,7 +122,6 @@ def test_during_a_release_its_controller_is_left_to_see_to_what_is_served(runnin
     assert "release r1 is under way: its controller sees to what is served" in said
 
 
-@pytest.mark.live
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_up_leaves_nothing_and_the_same_command_goes_on(running: Running, number: int) -> None:
     up = slipway(running, "up")

@@ -29,6 +29,8 @@ from tasks.judge import RETRY_S, in_thread, open_judge
 from tasks.rollout import ReleaseOutcome, bootstrap, run_release
 from tasks.site import Site
 
+pytestmark = pytest.mark.live
+
 STAGES = (Stage(kind="shadow", mirror_bp=10_000, min_requests=15, max_duration_s=50), *PLAN.stages[1:])
 HOLD_S = 30.0
 CHECKS = (Check(metric="error_rate", max=0.2), Check(metric="judge", max=0.75, stages=("shadow",)))

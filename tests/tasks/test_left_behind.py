@@ -17,6 +17,8 @@ from tasks.left_behind import finish, left_behind
 from tasks.rollout import watch_live
 from tasks.site import Site, is_dead, own_name
 
+pytestmark = pytest.mark.live
+
 
 def test_a_rollback_that_lost_its_controller_before_the_routing_change_is_noticed_and_done(scene: Scene) -> None:
     scene.release()

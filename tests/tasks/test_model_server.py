@@ -18,6 +18,8 @@ from tasks import serving
 from tasks.model_server import ENVIRONMENTS, OWN, model_server, require_place
 from tasks.vllm_command import vllm_command
 
+pytestmark = pytest.mark.live
+
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:

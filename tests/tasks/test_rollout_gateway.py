@@ -33,6 +33,8 @@ from tasks.rollback import rollback
 from tasks.rollout import ReleaseOutcome, bootstrap, run_release
 from tasks.site import Site
 
+pytestmark = pytest.mark.live
+
 
 class Vllm:
     """Adapters, probes and answers over HTTP. Models in `broken` answer with 500."""
@@ -266,7 +268,6 @@ def test_a_judge_decides_on_what_the_gateway_kept_of_both_answers(place: Place, 
         assert client.pairs(0).pairs == ()
 
 
-@pytest.mark.live
 def test_a_gateway_killed_in_canary_comes_back_and_the_release_goes_on(place: Place) -> None:
     def kill() -> None:
         assert place.gateway is not None
@@ -278,7 +279,6 @@ def test_a_gateway_killed_in_canary_comes_back_and_the_release_goes_on(place: Pl
     assert outcome.outcome == "live"
 
 
-@pytest.mark.live
 def test_a_gateway_of_two_workers_is_released_to_like_one_and_a_worker_that_dies_costs_what_it_had(
     tmp_path: Path,
 ) -> None:
@@ -296,7 +296,6 @@ def test_a_gateway_of_two_workers_is_released_to_like_one_and_a_worker_that_dies
         assert outcome.failed_user_requests <= len(place.failed)
 
 
-@pytest.mark.live
 def test_a_candidate_that_breaks_is_off_in_both_workers_of_a_gateway_within_two_seconds(tmp_path: Path) -> None:
     with asked_place(tmp_path, workers=2) as place:
         bundle = place.built()
@@ -307,7 +306,6 @@ def test_a_candidate_that_breaks_is_off_in_both_workers_of_a_gateway_within_two_
         assert place.failed == []
 
 
-@pytest.mark.live
 def test_a_controller_killed_in_canary_leaves_all_traffic_on_stable_within_the_lease(place: Place) -> None:
     bundle = place.built()
     here = Path(__file__).parent
@@ -330,7 +328,6 @@ def test_a_controller_killed_in_canary_leaves_all_traffic_on_stable_within_the_l
     assert place.failed == []
 
 
-@pytest.mark.live
 @pytest.mark.parametrize(("is_bad", "outcome"), [(False, "live"), (True, "rolled_back")])
 def test_the_replay_of_a_releases_own_log_decides_what_the_controller_decided(
     tmp_path: Path, is_bad: bool, outcome: str

@@ -20,6 +20,8 @@ from delivery.clients.ports import free_ports
 from delivery.clients.processes import Command
 from tasks import serving
 
+pytestmark = pytest.mark.live
+
 
 class Place:
     """One environment in a temporary home, with a stub for vLLM's interpreter."""

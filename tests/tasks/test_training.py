@@ -15,6 +15,8 @@ from delivery.clients import adapter_store
 from tasks import loss_curve
 from tasks.training import train, training_key
 
+pytestmark = pytest.mark.live
+
 CONFIG = TrainingConfig(
     lora=LoraSettings(rank=4, alpha=8), batch_size=4, learning_rate=0.01, checkpoint_every_steps=3, epochs=2
 )
@@ -56,7 +58,6 @@ def run_here(model, dataset, folder, config, events):
     run_training(run, events.append)
 
 
-@pytest.mark.live
 @pytest.mark.timeout(400)
 def test_a_training_killed_in_the_middle_goes_on_from_its_checkpoint_and_is_then_never_done_again(
     model, dataset, tmp_path
