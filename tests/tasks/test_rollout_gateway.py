@@ -334,14 +334,14 @@ def test_the_replay_of_a_releases_own_log_decides_what_the_controller_decided(
 ) -> None:
     settings, plan, traffic = tmp_path / "log.yaml", tmp_path / "rollout.yaml", tmp_path / "traffic"
     settings.write_text(json.dumps({"folder": str(traffic)}))
-    # The log ends with the release. A replay that begins the canary a moment earlier has more good answers before the
-    # failures, so that it may lack one of those to decide by their rate; by failures in a row it never does.
-    used = PLAN.model_copy(update={"alpha": 1e-6}) if is_bad else PLAN
+    # The replay begins a stage a tick earlier or later: what decides must come well within the stage for both.
+    canary = PLAN.stages[1].model_copy(update={"min_duration_s": 4.0})
+    used = PLAN.model_copy(update={"alpha": 1e-6, "stages": (PLAN.stages[0], canary, PLAN.stages[2])})
     plan.write_text(used.model_dump_json())
     with asked_place(tmp_path, settings) as place:
         bundle = place.built()
-        breaks = {"1-canary": lambda: place.vllm.broken.add(bundle.served_name)}
-        done = place.release(bundle, breaks if is_bad else None, used)
+        breaks = threading.Timer(1.5, place.vllm.broken.add, [bundle.served_name])
+        done = place.release(bundle, {"1-canary": breaks.start} if is_bad else None, used)
     assert done.outcome == outcome
     again = replay_log(traffic, plan)
     assert (again.candidate, again.stable) == (bundle.variant_name, base_bundle().variant_name)
