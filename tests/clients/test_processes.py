@@ -14,6 +14,8 @@ from configs.errors import SlipwayError
 from delivery.clients import processes
 from delivery.clients.processes import Command
 
+pytestmark = pytest.mark.live
+
 # a parent with a child and a grandchild, as vLLM has them; each writes its pid
 TREE = """
 echo $$ > "$0/pid-2"

@@ -103,6 +103,7 @@ def test_without_an_endpoint_nothing_is_traced_and_the_model_told_nothing(world:
     assert "traceparent" not in {name.lower() for name in stub.seen[0].headers}
 
 
+@pytest.mark.live
 def test_a_collector_that_is_away_costs_users_nothing(world: World) -> None:
     stub = world.upstream()
     endpoint = f"http://127.0.0.1:{free_port()}"

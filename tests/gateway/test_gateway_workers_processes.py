@@ -23,6 +23,8 @@ from test_gateway_process import Process, Start, start  # noqa: F401 - a fixture
 from delivery.clients.gateway import GatewayError
 from delivery.gateway.__main__ import main
 
+pytestmark = pytest.mark.live
+
 
 def workers_of(process: Process) -> list[psutil.Process]:
     return psutil.Process(process.popen.pid).children()
@@ -115,7 +117,6 @@ class Load:
                     self.answered += 1
 
 
-@pytest.mark.live
 def test_killing_workers_one_after_another_costs_the_requests_in_them_and_nothing_else(
     world: World,
     start: Start,  # noqa: F811
@@ -155,7 +156,6 @@ def test_killing_workers_one_after_another_costs_the_requests_in_them_and_nothin
 COUNTS = ("_total", "_count", "_sum", "_bucket")
 
 
-@pytest.mark.live
 def test_a_worker_that_hangs_is_replaced_and_nobody_waits_for_it_to_be_told_anything(
     world: World,
     start: Start,  # noqa: F811
@@ -177,7 +177,6 @@ def test_a_worker_that_hangs_is_replaced_and_nobody_waits_for_it_to_be_told_anyt
     assert process.end() == 0
 
 
-@pytest.mark.live
 def test_a_fleet_that_is_killed_ends_its_workers_and_the_next_one_serves_the_last_table(
     world: World,
     start: Start,  # noqa: F811
@@ -201,7 +200,6 @@ def test_a_fleet_that_is_killed_ends_its_workers_and_the_next_one_serves_the_las
     assert second.end() == 0
 
 
-@pytest.mark.live
 def test_budgets_and_rows_of_all_workers_outlive_the_fleet(
     world: World,
     start: Start,  # noqa: F811

@@ -143,6 +143,7 @@ while True:
 """
 
 
+@pytest.mark.live
 def test_a_kill_at_any_moment_leaves_only_whole_files_under_final_names(tmp_path: Path) -> None:
     for delay_s in (0.0, 0.007, 0.013, 0.021):
         child = subprocess.Popen(

@@ -13,6 +13,8 @@ import pytest
 from configs.errors import Problem, SlipwayError
 from tasks import child
 
+pytestmark = pytest.mark.live
+
 HERE = str(Path(__file__).parent)
 
 
