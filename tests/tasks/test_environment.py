@@ -1,6 +1,5 @@
 """An environment's start, whole or not at all: the real gateway and supervisor, a stub in vLLM's place."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from release_fakes import lora_bundle
-from stub_project import Running, hears_ctrl_c, stub_project, until
+from stub_project import Running, hears_ctrl_c, interrupt, stub_project, until
 
 from configs.project import Project
 from delivery.clients import processes
@@ -29,8 +28,9 @@ SOMEBODY = "ann@elsewhere:1:1:abc"  # of another machine, so it may well be aliv
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return stub_project(tmp_path, "--start-s", "1")
+def project(tmp_path: Path, request: pytest.FixtureRequest) -> Project:
+    """Its vLLM takes so many seconds to start, 1 where the test does not say."""
+    return stub_project(tmp_path, "--start-s", getattr(request, "param", "1"))
 
 
 @pytest.fixture
@@ -122,12 +122,12 @@ def test_during_a_release_its_controller_is_left_to_see_to_what_is_served(runnin
     assert "release r1 is under way: its controller sees to what is served" in said
 
 
+@pytest.mark.parametrize("project", ["8"], indirect=True)  # so that it is under way when the signal comes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_up_leaves_nothing_and_the_same_command_goes_on(running: Running, number: int) -> None:
     up = slipway(running, "up")
     until(lambda: {"vllm", "gateway"} <= set(running.pids()))
-    os.killpg(up.pid, number)
-    assert up.wait(timeout=40) == 128 + number
+    assert interrupt(up, number, 5.0) == 128 + number
     assert running.pids() == {}
     assert up.stderr is not None
     assert "Traceback" not in up.stderr.read()
@@ -135,6 +135,6 @@ def test_an_interrupted_up_leaves_nothing_and_the_same_command_goes_on(running: 
     with slipway(running, "up") as again:
         assert again.wait(timeout=60) == 0
         assert again.stderr is not None
-        assert len(again.stderr.readlines()) < 10  # it waits for a second, and looks ten times
+        assert len(again.stderr.readlines()) < 10  # it waits for seconds, and looks ten times in each
     assert set(running.pids()) == ALL
     assert running.vllm_answers()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from stub_project import Running, hears_ctrl_c, stub_project, until
+from stub_project import Running, hears_ctrl_c, interrupt, stub_project, until
 from tiny_model import conversation, save_tiny_model
 
 from delivery.clients import processes
@@ -76,8 +76,7 @@ def test_an_interrupted_build_ends_at_once_the_same_command_goes_on_and_a_killed
     names = {name for process in started_by(running) for name in process.cmdline()}
     assert {"flows.cli", "uvicorn", "--served-model-name"} <= names  # the command, Prefect's server, vLLM
     began = time.monotonic()
-    os.killpg(first.pid, signal.SIGINT)
-    assert first.wait(timeout=300) == 128 + signal.SIGINT, log.read_text()
+    assert interrupt(first, signal.SIGINT, 15.0) == 128 + signal.SIGINT, log.read_text()
     assert time.monotonic() - began < 30  # 4 s on a quiet machine
     assert started_by(running) == []
     said = log.read_text()
