@@ -8,19 +8,18 @@ Imports are late: `slipway rollback` must wait neither for Prefect nor for torch
 import getpass
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import MutableMapping
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from configs.errors import SlipwayError, require_all
 from configs.watch import LARGEST_HOLDBACK_BP, LONGEST_S, SHORTEST_S
+from delivery.clients.interruption import leaving_tidily
 from delivery.progress import Repetition
 
 app = typer.Typer(
@@ -420,33 +419,22 @@ def quiet_surroundings(environment: MutableMapping[str, str]) -> None:
     environment["no_proxy"] = environment["NO_PROXY"] = ",".join(hosts)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
-
-
-def _leave_tidily() -> None:
-    """Other signals end a command as Ctrl-C does: what it started is ended, its lease given back. Not after `nohup`."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, _leave)
-
-
 def main() -> None:
     """The console script: users' errors come without a traceback, with exit status 2."""
     quiet_surroundings(os.environ)
-    _leave_tidily()
-    try:
-        app()
-    except SlipwayError as error:
-        typer.echo(f"slipway: {error.render()}", err=True)
-        sys.exit(2)
-    except OSError as error:  # a full disk wherever nobody thought of it
-        from delivery.clients.fresh_folder import UNWRITABLE, unwritable
+    with leaving_tidily():
+        try:
+            app()
+        except SlipwayError as error:
+            typer.echo(f"slipway: {error.render()}", err=True)
+            sys.exit(2)
+        except OSError as error:  # a full disk wherever nobody thought of it
+            from delivery.clients.fresh_folder import UNWRITABLE, unwritable
 
-        if error.errno not in UNWRITABLE:
-            raise
-        typer.echo(f"slipway: {unwritable(error, Path.cwd(), 'what the command leaves behind').render()}", err=True)
-        sys.exit(2)
+            if error.errno not in UNWRITABLE:
+                raise
+            typer.echo(f"slipway: {unwritable(error, Path.cwd(), 'what the command leaves behind').render()}", err=True)
+            sys.exit(2)
 
 
 if __name__ == "__main__":

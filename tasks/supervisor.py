@@ -4,15 +4,14 @@ A restarted vLLM has forgotten its adapters, a gateway that lost its file its ta
 sees to both; outside one this process does. It also finishes a rollback whose own process was killed.
 """
 
-import signal
 import sys
 import threading
 import time
 from pathlib import Path
-from types import FrameType
 
 from configs.errors import SlipwayError
 from configs.project import Project, load_project
+from delivery.clients.interruption import leaving_tidily
 from delivery.clients.ledger import LeaseHeldError
 from delivery.progress import silent
 from tasks import serving
@@ -108,14 +107,10 @@ def _say(text: str) -> None:
     print(time.strftime("%Y-%m-%dT%H:%M:%S%z"), text, flush=True)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(0)
-
-
 def main(folder: str, home: str) -> None:
     """Runs until SIGTERM."""
-    signal.signal(signal.SIGTERM, _leave)
-    supervise(load_project(Path(folder)), Path(home))
+    with leaving_tidily():
+        supervise(load_project(Path(folder)), Path(home))
 
 
 if __name__ == "__main__":

@@ -65,16 +65,9 @@ def hears_ctrl_c() -> None:
 
 
 def interrupt(group: "subprocess.Popen[Any]", number: int, patience_s: float) -> int:
-    """Signals the process' whole group, as a terminal does, and once more after this time if need be; its exit status.
-
-    About one signal in ten has been seen to get lost while a command launches a process; why is not known.
-    """
+    """Signals the process' whole group, as a terminal does; its exit status."""
     os.killpg(group.pid, number)
-    try:
-        return group.wait(timeout=patience_s)
-    except subprocess.TimeoutExpired:
-        os.killpg(group.pid, number)
-        return group.wait(timeout=60)
+    return group.wait(timeout=patience_s)
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:

@@ -127,7 +127,7 @@ def test_during_a_release_its_controller_is_left_to_see_to_what_is_served(runnin
 def test_an_interrupted_up_leaves_nothing_and_the_same_command_goes_on(running: Running, number: int) -> None:
     up = slipway(running, "up")
     until(lambda: {"vllm", "gateway"} <= set(running.pids()))
-    assert interrupt(up, number, 5.0) == 128 + number
+    assert interrupt(up, number, 30.0) == 128 + number
     assert running.pids() == {}
     assert up.stderr is not None
     assert "Traceback" not in up.stderr.read()

@@ -76,7 +76,7 @@ def test_an_interrupted_build_ends_at_once_the_same_command_goes_on_and_a_killed
     names = {name for process in started_by(running) for name in process.cmdline()}
     assert {"flows.cli", "uvicorn", "--served-model-name"} <= names  # the command, Prefect's server, vLLM
     began = time.monotonic()
-    assert interrupt(first, signal.SIGINT, 15.0) == 128 + signal.SIGINT, log.read_text()
+    assert interrupt(first, signal.SIGINT, 60.0) == 128 + signal.SIGINT, log.read_text()
     assert time.monotonic() - began < 30  # 4 s on a quiet machine
     assert started_by(running) == []
     said = log.read_text()
