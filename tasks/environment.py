@@ -57,8 +57,12 @@ def start(project: Project, home: Path, on_progress: Progress, *, attached: bool
         with open_site_of(project, home) as site:
             _serve_live_or_leave_it(site, project, base, on_progress)
         folder = serving.environment_folder(project.environment, home)
-        if processes.find(serving.SUPERVISOR, folder) is None:
-            processes.launch(_supervisor_command(project, home), folder, attached=attached)
+        try:
+            if processes.find(serving.SUPERVISOR, folder) is None:
+                processes.launch(_supervisor_command(project, home), folder, attached=attached)
+        except BaseException:
+            processes.end_own(serving.SUPERVISOR, folder)
+            raise
     return where
 
 

@@ -112,7 +112,6 @@ def up(
     """
     folder = environment_folder(environment, home)
     parts = _parts(environment, model_name, model_folder, home, max_context_tokens, attached)
-    launched: list[processes.Process] = []
     with processes.exclusive(folder):
         missing = [part for part in parts if not _is_usable(part, folder)]
         wanted_before = {part.command.name for part in missing if processes.remembered(part.command.name, folder)}
@@ -122,13 +121,13 @@ def up(
         require_all("vLLM and the gateway cannot start", [partial(require_free, port) for port in ports])
         try:
             for part in missing:
-                launched.append(processes.launch(part.command, folder, attached=attached))
+                processes.launch(part.command, folder, attached=attached)
             for part in reversed(parts):  # the gateway is there in a second, vLLM is not
                 _wait(part, folder, on_progress)
             yield addresses(environment)
         except BaseException:
-            for process in launched:  # forgotten, a supervisor would take what had died before for stopped on purpose
-                processes.end(process, folder, forget=process.name not in wanted_before)
+            for part in missing:  # forgotten, a supervisor would take what had died before for stopped on purpose
+                processes.end_own(part.command.name, folder, forget=part.command.name not in wanted_before)
             raise
 
 

@@ -5,6 +5,9 @@ command in a process group of its own, and ends that whole group when the comman
 to (SIGTERM, SIGINT), or when the process that asked for it is gone - after a `kill -9` too, which no handler sees. It
 is run as a plain file with `python -I -S`, therefore it imports nothing but the standard library's smallest parts.
 
+It starts nothing before a byte comes from its standard input: by then whoever asked for it has noted where to find it.
+Until then it ends with its asker, so that no moment of an interruption leaves a process of which nobody knows.
+
     process_guard.py PARENT_PID GRACE_S COMMAND...      PARENT_PID 0: outlives its parent
 """
 
@@ -34,6 +37,8 @@ class Guard:
 
     def run(self) -> int:
         """Exit status of the command (128 + signal when a signal ended it); afterwards the group is empty."""
+        if not os.read(sys.stdin.fileno(), 1):
+            return NOT_STARTED
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

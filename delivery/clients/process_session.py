@@ -13,8 +13,6 @@ import psutil
 START_TIME_TOLERANCE_S = 1.0  # psutil derives start times from the wall clock, which may be adjusted
 KILL_PATIENCE_S = 5.0
 
-_children: dict[int, "subprocess.Popen[bytes]"] = {}  # guards that this very process started, and must reap
-
 
 @dataclass(frozen=True)
 class Session:
@@ -31,6 +29,10 @@ class Session:
         except psutil.NoSuchProcess:
             return None
         return found if same and _is_running(found) else None
+
+    def is_own(self) -> bool:
+        """Whether this very process started the guard."""
+        return self in _guards
 
     def members(self) -> list[psutil.Process]:
         """Everything in the guard's session, also after the guard itself is gone.
@@ -62,21 +64,24 @@ class Session:
         return True, _wait_gone(left, KILL_PATIENCE_S)
 
 
+_guards: dict[Session, "subprocess.Popen[bytes]"] = {}  # that this very process started, and must reap
+
+
 def led_by(guard: "subprocess.Popen[bytes]") -> Session:
     """The session of a guard that this process just started, and reaps from now on."""
-    _children[guard.pid] = guard
-    return Session(guard.pid, psutil.Process(guard.pid).create_time())
+    session = Session(guard.pid, psutil.Process(guard.pid).create_time())
+    _guards[session] = guard
+    return session
 
 
 def exit_status(session: Session) -> int | None:
     """Of a guard that this very process started and that has ended."""
-    guard = _children.get(session.pid)
+    guard = _guards.get(session)
     return guard.poll() if guard else None
 
 
 def _is_running(process: psutil.Process) -> bool:
-    guard = _children.get(process.pid)
-    if guard is not None:
+    for guard in list(_guards.values()):
         guard.poll()
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

@@ -88,7 +88,7 @@ def launch(command: Command, folder: Path, *, attached: bool) -> Process:
         offset = output.tell()
         guard = subprocess.Popen(
             [sys.executable, "-I", "-S", str(GUARD), str(parent), str(command.grace_s), *command.argv],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=env,
@@ -100,6 +100,7 @@ def launch(command: Command, folder: Path, *, attached: bool) -> Process:
             command.name, guard.pid, started_at, str(log), offset, dict(command.settings), command.grace_s
         )
         _write(_pid_file(command.name, folder), json.dumps(asdict(process)))
+        _let_it_begin(guard)
     except BaseException:
         guard.terminate()
         raise
@@ -117,11 +118,10 @@ def start(
     phase: Callable[[str], tuple[int, int, str]] | None = None,
 ) -> Process:
     """`launch`, then `wait_ready`. What does not become ready, or is not waited for (Ctrl-C), has been ended."""
-    process = launch(command, folder, attached=attached)
     try:
-        return wait_ready(process, ready, timeout_s, on_progress, phase)
+        return wait_ready(launch(command, folder, attached=attached), ready, timeout_s, on_progress, phase)
     except BaseException:
-        end(process, folder)
+        end_own(command.name, folder)
         raise
 
 
@@ -185,6 +185,12 @@ def end(process: Process, folder: Path, *, forget: bool = True) -> bool:
     return was_there
 
 
+def end_own(name: str, folder: Path, *, forget: bool = True) -> bool:
+    """`stop`, but only what this very process launched: for an interruption, which may come before `launch` returns."""
+    process = remembered(name, folder)
+    return process is not None and process.session.is_own() and end(process, folder, forget=forget)
+
+
 def died(process: Process, how: str) -> SlipwayError:
     """The error for a process that is gone or useless, with the last lines that it wrote."""
     code = exit_status(process.session)
@@ -219,6 +225,13 @@ def exclusive(folder: Path, *, wait: bool = True) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+def _let_it_begin(guard: "subprocess.Popen[bytes]") -> None:
+    """The pid file names the guard by now, so whatever it starts can be found."""
+    if guard.stdin is not None:
+        with contextlib.suppress(BrokenPipeError), guard.stdin as pipe:  # whoever waits for it notices that it died
+            pipe.write(b"\n")
 
 
 def _pid_file(name: str, folder: Path) -> Path:

@@ -125,6 +125,37 @@ def test_attached_processes_die_with_a_killed_parent_and_detached_ones_do_not(fo
         assert all(running(pid) for pid in pids(folder))
 
 
+def test_a_guard_that_was_not_let_begin_starts_nothing(folder: Path) -> None:
+    """Its asker was interrupted, or killed, before the pid file was written: nobody could find what it starts."""
+    argv = [sys.executable, "-I", "-S", str(processes.GUARD), "0", "5", "touch", str(folder / "begun")]
+    guard = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
+    assert guard.stdin is not None
+    guard.stdin.close()
+    assert guard.wait(timeout=10) == 127
+    assert not (folder / "begun").exists()
+
+
+def test_a_launch_that_fails_before_its_pid_file_is_written_leaves_no_process(folder: Path) -> None:
+    (folder / f"dummy.{os.getpid()}.tmp").mkdir()  # where the pid file is written first
+    before = set(psutil.Process().children())
+    with pytest.raises(IsADirectoryError):
+        processes.launch(Command("dummy", ("touch", str(folder / "begun"))), folder, attached=False)
+    guards = set(psutil.Process().children()) - before
+    assert psutil.wait_procs(guards, timeout=10)[1] == []
+    assert not (folder / "begun").exists()
+
+
+def test_what_another_process_launched_is_not_ended_as_ones_own(folder: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", LAUNCHER, str(folder), "attached", TREE], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    until(whole_tree(folder))
+    assert processes.end_own("dummy", folder) is False
+    assert processes.find("dummy", folder) is not None
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+
+
 def test_a_recycled_pid_is_never_signalled(folder: Path) -> None:
     bystander = subprocess.Popen(["sleep", "600"], start_new_session=True)
     try:
