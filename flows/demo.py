@@ -1,5 +1,6 @@
 """The product's story on the embedded default: what `make demo` runs. Every figure comes from the run itself."""
 
+import atexit
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -81,7 +82,7 @@ class Story:
 
 
 def demo(home: Path) -> str:
-    """Runs the story; the summary as text, which also lies in HOME/summary.json. Nothing that it started stays.
+    """Runs the story; its summary as text, also in HOME/summary.json. What it started ends with this process at last.
 
     A story that ends early leaves a summary too: of what there is, with the chapter and the reason under `failed`.
     """
@@ -109,7 +110,9 @@ def _checks(story: Story) -> Iterator[Check]:
 def _tell(story: Story) -> None:
     with ExitStack() as stack:
         story.chapter("in production: the base model with a long Socratic prompt (vLLM, the gateway, Prefect start)")
-        url = stack.enter_context(demo_stage.prefect_server(story.folder, story.tell))
+        server = ExitStack()
+        atexit.register(server.close)  # Prefect's last reports are sent before; without it they are tried for a minute
+        url = server.enter_context(demo_stage.prefect_server(story.folder, story.tell))
         story.tell(0, 0, f"Prefect's UI: {url}")
         stack.callback(environment.stop, story.project, story.home)
         environment.start(story.project, story.home, story.tell, attached=True)
