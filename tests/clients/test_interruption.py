@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.live
+
 # `number` comes in the midst of what Python calls by itself; the sleep is reached, and ended at once.
 SCENE = """
 import contextlib, os, signal, sys, time, weakref

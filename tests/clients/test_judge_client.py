@@ -9,6 +9,8 @@ from stub_judge import StubJudge, always_a, garbage
 from configs.judge import Judge
 from delivery.clients.judge import AGAIN_AFTER_S, JudgeClient, key_of
 
+pytestmark = pytest.mark.live
+
 QUESTION = [{"role": "system", "content": "Judge."}, {"role": "user", "content": json.dumps({"answer_A": "x"})}]
 
 

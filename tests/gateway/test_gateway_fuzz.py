@@ -12,6 +12,8 @@ from stub_upstream import Stub, answers, sends
 from delivery.gateway.answers import Frames
 from delivery.gateway.endpoints import CHAT_COMPLETIONS, ROLES
 
+pytestmark = pytest.mark.live
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),

@@ -23,6 +23,8 @@ from test_gateway_keys import ADA, BOB, ask, entry, write
 from delivery.gateway.endpoints import ENDPOINTS
 from delivery.gateway.openapi import ERRORS, page
 
+pytestmark = pytest.mark.live
+
 PROMISES = [
     not_a_server_error,
     status_code_conformance,

@@ -20,6 +20,8 @@ from delivery.clients.gateway import GatewayError
 from delivery.gateway.workers.bank import Loan, TokenLoan
 from delivery.gateway.workers.shared_keys import SharedKeys
 
+pytestmark = pytest.mark.live
+
 
 def keyed(*entries: dict[str, Any]) -> dict[str, Any]:
     return {"keys": Path("keys.yaml"), "api_keys": ApiKeys.model_validate({"keys": entries})}
