@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 setup: .venv/.$(BUILD) .venv-vllm/.$(BUILD)
 
 demo: setup
-	.venv/bin/slipway demo
+	.venv/bin/python -m demo
 
 test: setup
 	@$(MAKE) --no-print-directory lint test-fast

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy
 from safetensors.numpy import save_file
 
-from delivery.bundle import Adapter, Bundle
+from delivery.build.bundle import Adapter, Bundle
 
 
 def write_tiny_lora(folder: Path, number: int, rank: int = 8) -> None:

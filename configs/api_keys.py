@@ -27,7 +27,7 @@ class ApiKey(Strict):
             if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
                 raise ValueError(
                     f"{digest[:12]!r}... is no SHA-256 digest of 64 lower-case hex digits"
-                    " -> make a key with: python -m delivery.gateway.new_key NAME"
+                    " -> make a key with: python -m delivery.gateway.keys.new_key NAME"
                 )
         return self
 

@@ -8,8 +8,8 @@ from prefect import flow
 from configs.project import load_project
 from flows.parameters import Person, Reason
 from flows.reporting import show_markdown
-from tasks.rollout import approve as answer
-from tasks.site import open_site_of
+from tasks.release.run import approve as answer
+from tasks.release.site import open_site_of
 
 
 @flow(name="approve", flow_run_name="approve-{project}")

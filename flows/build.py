@@ -9,20 +9,22 @@ from prefect import flow, task
 
 from configs.project import Project
 from configs.strict import Strict
-from delivery.bundle import Bundle, adapter_name
-from delivery.clients import oci
-from delivery.dataset import DatasetVersion
-from delivery.gate import GateDecision, judge
+from delivery.build.bundle import Bundle, adapter_name
+from delivery.build.dataset import DatasetVersion
+from delivery.build.gate import GateDecision, judge
+from delivery.clients.bundles import images as oci
 from evals.report import EvalReport
 from evals.tables import compare, failures
 from flows.reporting import follow, log, picture, show_markdown, show_table
-from tasks import bundle as bundles
-from tasks import dataset as datasets
-from tasks import evals, model, training
-from tasks.model_server import loaded_adapter, model_server
+from tasks.data import dataset as datasets
+from tasks.evals import evaluate as evals
+from tasks.evals.model_server import loaded_adapter, model_server
+from tasks.evals.prompt_room import require_room
 from tasks.preflight import before_build, load_for
-from tasks.prompt_room import require_room
-from tasks.site import open_ledger
+from tasks.release import bundle as bundles
+from tasks.release.site import open_ledger
+from tasks.training import model
+from tasks.training import train as training
 
 
 class BuildOutcome(Strict):

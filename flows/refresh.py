@@ -10,7 +10,7 @@ from flows.parameters import Person
 from flows.release import release
 from flows.reporting import result_of
 from tasks.preflight import before_refresh, load_for
-from tasks.rollout import ReleaseOutcome
+from tasks.release.run import ReleaseOutcome
 
 
 @flow(name="refresh", flow_run_name="refresh-{project}")

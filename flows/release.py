@@ -9,15 +9,15 @@ from prefect.states import Failed
 from configs.canonical import short
 from configs.errors import require_all
 from configs.project import Project, load_project
-from delivery.clients.oci import read_bundle
-from delivery.release import AwaitApproval, Decision
+from delivery.clients.bundles.images import read_bundle
+from delivery.release.state import AwaitApproval, Decision
 from flows.background import Background
 from flows.parameters import Person, Reference
 from flows.reporting import follow, log, show_markdown, show_table
-from tasks.controller import OnDecision
 from tasks.preflight import before_release
-from tasks.rollout import ReleaseOutcome, run_release
-from tasks.site import open_site_of
+from tasks.release.controller import OnDecision
+from tasks.release.run import ReleaseOutcome, run_release
+from tasks.release.site import open_site_of
 
 
 @flow(name="release", flow_run_name="release-{bundle}")

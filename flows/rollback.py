@@ -9,9 +9,9 @@ from prefect.states import Failed
 from configs.project import load_project
 from flows.parameters import Person, Reason
 from flows.reporting import follow, show_markdown
-from tasks.rollback import RollbackOutcome
-from tasks.rollback import rollback as roll_back
-from tasks.site import open_site_of
+from tasks.release.rollback import RollbackOutcome
+from tasks.release.rollback import rollback as roll_back
+from tasks.release.site import open_site_of
 
 
 @flow(name="rollback", flow_run_name="rollback-{project}")

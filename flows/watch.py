@@ -9,8 +9,8 @@ from configs.project import load_project
 from flows.parameters import HoldbackBp, WatchSeconds
 from flows.release import log_decisions, show_release
 from flows.reporting import follow, log
-from tasks.rollout import ReleaseOutcome, watch_live
-from tasks.site import open_site_of
+from tasks.release.run import ReleaseOutcome, watch_live
+from tasks.release.site import open_site_of
 
 
 @flow(name="watch", flow_run_name="watch-{project}")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import httpx
 
-from delivery.clients import processes
-from delivery.clients.ports import free_ports
-from delivery.clients.processes import Command
+from delivery.clients.processes import local as processes
+from delivery.clients.processes.local import Command
+from delivery.clients.processes.ports import free_ports
 from delivery.progress import Progress
 
 START_TIMEOUT_S = 300.0  # Prefect's own 20 s are too few for a busy machine

@@ -17,16 +17,17 @@ from configs.errors import SlipwayError, require_all
 from configs.evals import EvalsConfig
 from configs.loading import load
 from configs.project import Project, read_project
-from delivery.clients import processes
-from delivery.clients.ports import require_free
-from delivery.planning import refuse_blind
+from delivery.checks.forecast import refuse_blind
+from delivery.clients.processes import local as processes
+from delivery.clients.processes.ports import require_free
 from evals.suites import require_suites
-from tasks import capability, serving
-from tasks.model import is_prepared, require_source
-from tasks.model_server import require_place
-from tasks.site import Site, open_ledger, open_site_of
-from tasks.sources import locate_all
-from tasks.vllm_command import require_vllm
+from tasks.data.sources import locate_all
+from tasks.evals import capability
+from tasks.evals.model_server import require_place
+from tasks.release.site import Site, open_ledger, open_site_of
+from tasks.serving import local as serving
+from tasks.serving.vllm_command import require_vllm
+from tasks.training.model import is_prepared, require_source
 
 ROOM_BYTES = 500_000_000  # the whole demo leaves 363 MB: the base model, three adapters, bundles, logs
 START_ROOM_BYTES = 5_000_000  # a start leaves logs, pid files, a routing table and rows in the ledger: less than 1 MB

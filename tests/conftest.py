@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from delivery.clients.ledger import Ledger
+from delivery.clients.ledger.ledger import Ledger
 
 
 def _programs() -> Path | None:

@@ -19,7 +19,7 @@ from pyarrow import parquet
 from benchmarks.replay.made_up import Behaviour, made_up
 from configs.rollout import RolloutPlan
 from delivery.clients.traffic_log import read_traffic
-from delivery.replay import replay
+from delivery.release.replay import replay
 
 TARGET_S = 60.0
 CASES = {"stays good": Behaviour(), "turns bad in the middle": Behaviour(late_errors=0.2)}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy
 import pyarrow
 
-from delivery.traffic_columns import CONTRACT
+from delivery.traffic.columns import CONTRACT
 
 BEGAN_AT = 1_800_000_000.0  # UNIX seconds
 

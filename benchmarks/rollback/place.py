@@ -17,16 +17,16 @@ from benchmarks.tiny_bundle import tiny_bundle, write_tiny_lora
 from configs.checks import Check
 from configs.project import Project, load_project
 from configs.rollout import RolloutPlan, Stage
-from delivery.bundle import Bundle
-from delivery.clients.adapter_store import describe
+from delivery.build.bundle import Bundle
+from delivery.build.gate import GateDecision
+from delivery.clients.bundles.adapters import describe
+from delivery.clients.bundles.images import write_bundle
 from delivery.clients.gateway import GatewayClient
-from delivery.clients.ledger import Ledger
-from delivery.clients.oci import write_bundle
-from delivery.clients.ports import free_ports
+from delivery.clients.ledger.ledger import Ledger
+from delivery.clients.processes.ports import free_ports
 from delivery.clients.vllm import VllmClient
-from delivery.gate import GateDecision
-from tasks.rollout import bootstrap
-from tasks.site import Site
+from tasks.release.run import bootstrap
+from tasks.release.site import Site
 
 TOKEN = "benchmark"  # noqa: S105 - of processes that live for this run
 START_S = 60.0

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from benchmarks.rollback.place import Place
-from delivery.bundle import Bundle
-from delivery.records import Record
-from tasks.rollout import ReleaseOutcome, run_release
+from delivery.build.bundle import Bundle
+from delivery.traffic.records import Record
+from tasks.release.run import ReleaseOutcome, run_release
 
 
 @dataclass(frozen=True)

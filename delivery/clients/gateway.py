@@ -7,8 +7,8 @@ import httpx
 
 from configs.errors import Problem, SlipwayError
 from configs.routing import RoutingTable
-from delivery.paired import PairPage
-from delivery.records import RecordPage
+from delivery.traffic.pairs import PairPage
+from delivery.traffic.records import RecordPage
 
 
 class GatewayError(SlipwayError):

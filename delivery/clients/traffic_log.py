@@ -1,6 +1,6 @@
 """Reads a traffic log for a replay: one parquet file or a folder of them, the gateway's own or anybody's.
 
-Only the needed columns of `delivery.traffic_columns` must be there. Everything that is wrong is named at once.
+Only the needed columns of `delivery.traffic.columns` must be there. Everything that is wrong is named at once.
 """
 
 import difflib
@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from configs.errors import ConfigError, Problem
-from delivery.recorded import Traffic
-from delivery.records import Role
-from delivery.traffic_columns import COLUMNS, CONTRACT, Column, Kind
+from delivery.traffic.columns import COLUMNS, CONTRACT, Column, Kind
+from delivery.traffic.playback import Traffic
+from delivery.traffic.records import Role
 
 UNUSED = frozenset(("epoch", "bundle", "streamed", "prompt", "answer", "comment"))
 WANTED = tuple(column for column in COLUMNS if column.name not in UNUSED)

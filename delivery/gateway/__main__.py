@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 import uvloop
 
 from configs.errors import SlipwayError
+from delivery.gateway.admission import allow_open_files
 from delivery.gateway.arguments import Place, parser, settings_of
 from delivery.gateway.pauses import short_pauses
-from delivery.gateway.places import allow_open_files
 from delivery.gateway.server import serving
 from delivery.gateway.settings import Settings
 from delivery.gateway.workers.member import Member

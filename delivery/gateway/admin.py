@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from configs.errors import ConfigError, Problem
 from configs.strict import Strict
-from delivery.breaker import Breaker
-from delivery.gateway.table_files import StateFile, parse_table
-from delivery.gateway.tables import ConflictError, Tables
+from delivery.gateway.table.files import StateFile, parse_table
+from delivery.gateway.table.served import ConflictError, Tables
+from delivery.traffic.breaker import Breaker
 
 RECORDS_AT_ONCE = 20_000
 PAIRS_AT_ONCE = 200

@@ -9,7 +9,7 @@ from configs.errors import SlipwayError
 from configs.loading import load
 from configs.traffic_log import TrafficLog
 from delivery.gateway.settings import Settings
-from delivery.gateway.upstreams import Timeouts
+from delivery.gateway.upstream.ask import Timeouts
 
 TOKEN = "SLIPWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
 UPSTREAM_KEY = "SLIPWAY_UPSTREAM_API_KEY"

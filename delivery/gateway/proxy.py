@@ -7,24 +7,24 @@ from functools import partial
 
 import orjson
 
-from delivery.breaker import Breaker
-from delivery.gateway.answers import UpstreamError
-from delivery.gateway.api_errors import JSON_HEADERS, ApiError, error_body, server_error, unknown_route
-from delivery.gateway.attempts import EXHAUSTED, Attempt, Attempts
-from delivery.gateway.chat import Call, check_policy, named_tester, parse, user_key
-from delivery.gateway.endpoints import Endpoint
-from delivery.gateway.http_messages import BodyBrokenError, BodyTooLargeError, Request, Response
-from delivery.gateway.http_server import Handler
+from delivery.gateway.admission import Places, overloaded
+from delivery.gateway.http.messages import BodyBrokenError, BodyTooLargeError, Request, Response
+from delivery.gateway.http.server import Handler
 from delivery.gateway.ids import Ids
-from delivery.gateway.keys import Client, Keys, tokens_at_most, tokens_taken
-from delivery.gateway.metrics import Metrics
-from delivery.gateway.mirror import Mirror
-from delivery.gateway.places import Places, overloaded
-from delivery.gateway.streams import DONE, Stream
-from delivery.gateway.tables import Tables
-from delivery.gateway.upstreams import Upstreams
-from delivery.records import Role
-from delivery.routing import assign, mirrored_to, pseudonym
+from delivery.gateway.keys.access import Client, Keys, tokens_at_most, tokens_taken
+from delivery.gateway.openai.answers import UpstreamError
+from delivery.gateway.openai.chat import Call, check_policy, named_tester, parse, user_key
+from delivery.gateway.openai.endpoints import Endpoint
+from delivery.gateway.openai.errors import JSON_HEADERS, ApiError, error_body, server_error, unknown_route
+from delivery.gateway.openai.streams import DONE, Stream
+from delivery.gateway.records.attempts import EXHAUSTED, Attempt, Attempts
+from delivery.gateway.records.metrics import Metrics
+from delivery.gateway.table.served import Tables
+from delivery.gateway.upstream.ask import Upstreams
+from delivery.gateway.upstream.mirror import Mirror
+from delivery.traffic.assignment import assign, mirrored_to, pseudonym
+from delivery.traffic.breaker import Breaker
+from delivery.traffic.records import Role
 
 log = logging.getLogger("slipway.gateway")
 STREAM_HEADERS = {

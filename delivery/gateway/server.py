@@ -17,37 +17,37 @@ from configs.api_keys import ApiKeys
 from configs.errors import SlipwayError
 from configs.routing import RoutingTable
 from configs.traffic_log import USUAL
-from delivery.breaker import Breaker
-from delivery.gateway import openapi
 from delivery.gateway.admin import Admin
-from delivery.gateway.api_errors import JSON_HEADERS, ApiError, unknown_route
-from delivery.gateway.attempts import Attempts, Observer
-from delivery.gateway.budget_files import BudgetFile, kept_budgets
-from delivery.gateway.endpoints import ENDPOINTS
-from delivery.gateway.exposition import Exposition
-from delivery.gateway.feedback import PATH as FEEDBACK_PATH
-from delivery.gateway.feedback import FeedbackDesk
-from delivery.gateway.health import Health
-from delivery.gateway.http_messages import Request, Response
-from delivery.gateway.http_server import Handler, HttpServer
-from delivery.gateway.keys import Keys, read_keys
-from delivery.gateway.listeners import Address, Quiet, listen, telling_why
-from delivery.gateway.metrics import Metrics
-from delivery.gateway.mirror import Mirror
-from delivery.gateway.pairs import Pairs
-from delivery.gateway.places import Places
+from delivery.gateway.admission import Places
+from delivery.gateway.http.listeners import Address, Quiet, listen, telling_why
+from delivery.gateway.http.messages import Request, Response
+from delivery.gateway.http.server import Handler, HttpServer
+from delivery.gateway.keys.access import Keys, read_keys
+from delivery.gateway.keys.budget_files import BudgetFile, kept_budgets
+from delivery.gateway.openai import openapi
+from delivery.gateway.openai.endpoints import ENDPOINTS
+from delivery.gateway.openai.errors import JSON_HEADERS, ApiError, unknown_route
 from delivery.gateway.proxy import Proxy, routes_for
-from delivery.gateway.redaction import Redactor
-from delivery.gateway.replicas import Replicas
+from delivery.gateway.records.attempts import Attempts, Observer
+from delivery.gateway.records.exposition import Exposition
+from delivery.gateway.records.feedback import PATH as FEEDBACK_PATH
+from delivery.gateway.records.feedback import FeedbackDesk
+from delivery.gateway.records.metrics import Metrics
+from delivery.gateway.records.pairs import Pairs
+from delivery.gateway.records.redaction import Redactor
 from delivery.gateway.settings import Settings
-from delivery.gateway.table_files import StateFile, read_table
-from delivery.gateway.tables import Clock, Tables
-from delivery.gateway.upstreams import Upstreams
-from delivery.gateway.watch import Watch
+from delivery.gateway.table.files import StateFile, read_table
+from delivery.gateway.table.served import Clock, Tables
+from delivery.gateway.table.watch import Watch
+from delivery.gateway.upstream.ask import Upstreams
+from delivery.gateway.upstream.health import Health
+from delivery.gateway.upstream.mirror import Mirror
+from delivery.gateway.upstream.replicas import Replicas
+from delivery.traffic.breaker import Breaker
 
 if TYPE_CHECKING:
-    from delivery.gateway.traces import Traces
-    from delivery.gateway.traffic_log import TrafficWriter
+    from delivery.gateway.records.traces import Traces
+    from delivery.gateway.records.traffic_log import TrafficWriter
     from delivery.gateway.workers.member import Member
 
 log = logging.getLogger("slipway.gateway")
@@ -274,7 +274,7 @@ def _traffic_writer(settings: Settings, wall: Clock) -> "TrafficWriter | None":
     """Without a log nothing of pyarrow is loaded."""
     if settings.traffic_log is None:
         return None
-    from delivery.gateway.traffic_log import TrafficWriter
+    from delivery.gateway.records.traffic_log import TrafficWriter
 
     beside = settings.state.parent if settings.state is not None else Path()
     return TrafficWriter(settings.traffic_log, beside / "traffic", secrets.token_hex(4), wall)
@@ -284,7 +284,7 @@ def _traces(endpoint: str) -> "Traces | None":
     """Without an endpoint nothing of OpenTelemetry is loaded."""
     if not endpoint:
         return None
-    from delivery.gateway.traces import to_collector
+    from delivery.gateway.records.traces import to_collector
 
     return to_collector(endpoint)
 

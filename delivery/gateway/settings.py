@@ -5,7 +5,7 @@ from pathlib import Path
 
 from configs.environment import GatewayConfig
 from configs.traffic_log import TrafficLog
-from delivery.gateway.upstreams import Timeouts
+from delivery.gateway.upstream.ask import Timeouts
 
 DEFAULTS = GatewayConfig()
 

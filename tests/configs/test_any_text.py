@@ -7,6 +7,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from places import ROOT
 
 from configs.api_keys import ApiKeys
 from configs.environment import Environment
@@ -28,7 +29,7 @@ KINDS = {
     "judge": Judge,
 }
 FILE = Path("settings.yaml")
-TUTOR = Path(__file__).parents[2] / "configs" / "tutor"
+TUTOR = ROOT / "configs" / "tutor"
 SHIPPED = {path.stem: path.read_text() for path in TUTOR.glob("*.yaml")}
 
 NASTY = (

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from places import ROOT
 
 from configs.errors import ConfigError
 from configs.project import FILES, OPTIONAL, load_project
 
-SHIPPED = Path(__file__).parents[2] / "configs"
+SHIPPED = ROOT / "configs"
 
 
 @pytest.fixture

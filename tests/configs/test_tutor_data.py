@@ -5,17 +5,17 @@ import re
 import subprocess
 import sys
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 import yaml
+from places import ROOT
 
 from configs.project import load_project
-from delivery.dataset import RawRow, divide, sift
+from delivery.build.dataset import RawRow, divide, sift
 from evals.tutoring import format_fault, giveaway_fault, guiding_fault, refusal_fault
 
-TUTOR = Path(__file__).parents[2] / "configs" / "tutor"
-EVALS = Path(__file__).parents[2] / "evals"
+TUTOR = ROOT / "configs" / "tutor"
+EVALS = ROOT / "evals"
 REFUSAL = "I can only help with maths."
 
 

@@ -1,16 +1,16 @@
 """The response contract: what counts as broken, and what is not judged at all."""
 
 import re
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from configs.contract import JUDGED_CHARS, Contract
 from configs.errors import ConfigError
 from configs.loading import load
 from evals.contract import verdicts
 
-TUTOR = load(Path(__file__).parents[2] / "configs/tutor/contract.yaml", Contract)
+TUTOR = load(ROOT / "configs/tutor/contract.yaml", Contract)
 
 
 def contract(**detector) -> Contract:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from places import ROOT, SUPPORT
 
 from flows.background import Background
 
@@ -46,7 +47,6 @@ def test_a_server_that_is_gone_is_said_once_and_the_next_job_is_done() -> None:
 
 @pytest.mark.live
 def test_a_release_whose_prefect_server_is_killed_in_its_canary_goes_on(tmp_path: Path) -> None:
-    here = Path(__file__).parents[1]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -56,7 +56,7 @@ def test_a_release_whose_prefect_server_is_killed_in_its_canary_goes_on(tmp_path
         "PREFECT_API_URL": api,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
-        "PYTHONPATH": f"{here.parent}:{here / 'tasks'}",
+        "PYTHONPATH": f"{ROOT}:{SUPPORT}",
     }
     log = (tmp_path / "server.log").open("wb")
     argv = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
@@ -67,7 +67,7 @@ def test_a_release_whose_prefect_server_is_killed_in_its_canary_goes_on(tmp_path
             assert server.poll() is None, (tmp_path / "server.log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        child = [sys.executable, str(here / "flows" / "flow_child.py"), str(tmp_path), str(os.getpgid(server.pid))]
+        child = [sys.executable, str(SUPPORT / "flow_child.py"), str(tmp_path), str(os.getpgid(server.pid))]
         with (tmp_path / "child.log").open("wb") as said:
             flow = subprocess.Popen(child, env=env, stdout=subprocess.PIPE, stderr=said, text=True)
         assert flow.stdout is not None

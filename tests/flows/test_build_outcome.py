@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from delivery.dataset import DatasetVersion, Manifest, PartSummary
-from delivery.gate import GateDecision
+from delivery.build.dataset import DatasetVersion, Manifest, PartSummary
+from delivery.build.gate import GateDecision
 from flows.build import BuildOutcome
 
 PART = PartSummary(rows=40, prompts=40, tokens_total=400, tokens_mean=10, tokens_max=12)

@@ -9,23 +9,23 @@ import pytest
 from pyarrow import parquet
 
 from benchmarks.replay.made_up import Behaviour, made_up
-from flows.cli import quiet_surroundings
+from flows.cli.main import quiet_surroundings
 
 pytestmark = pytest.mark.live
 
 
 def slipway(*words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Runs the real command line."""
-    argv = [sys.executable, "-m", "flows.cli", *words]
+    argv = [sys.executable, "-m", "flows.cli.main", *words]
     return subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=folder, check=False)
 
 
 def test_help_lists_every_command_without_importing_prefect_or_torch() -> None:
-    code = "import sys, flows.cli as c; assert not {'prefect', 'torch', 'transformers'} & set(sys.modules), sys.modules"
+    code = "import sys, flows.cli.main; assert not {'prefect', 'torch', 'transformers'} & set(sys.modules), sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     done = slipway("--help")
     assert done.returncode == 0
-    for command in ("up", "down", "status", "build", "release", "refresh", "rollback", "approve", "watch", "demo"):
+    for command in ("up", "down", "status", "build", "release", "refresh", "rollback", "approve", "watch"):
         assert f" {command} " in done.stdout
     for command in ("plan", "explain", "replay", "lift-quarantine"):
         assert f" {command} " in done.stdout
@@ -47,7 +47,7 @@ def test_what_runs_on_this_machine_is_asked_without_a_proxy(found: dict[str, str
 
 def test_rollback_imports_neither_prefect_nor_torch() -> None:
     code = (
-        "import sys, tasks.environment, tasks.rollback; "
+        "import sys, tasks.serving.environment, tasks.release.rollback; "
         "assert not {'prefect', 'torch', 'transformers', 'datasets'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

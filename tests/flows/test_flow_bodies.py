@@ -22,23 +22,23 @@ from stub_prefect import StubPrefect
 from benchmarks.tiny_bundle import tiny_bundle, write_tiny_lora
 from configs.project import Project, load_project
 from configs.routing import Route
-from delivery.bundle import Bundle
-from delivery.clients import processes
-from delivery.clients.adapter_store import describe
-from delivery.clients.oci import write_bundle
-from delivery.clients.ports import free_ports
-from delivery.clients.processes import Command
-from delivery.release import Commit, Decision, ReleaseState
-from delivery.rollout import new_state
-from delivery.tables import alone
+from delivery.build.bundle import Bundle
+from delivery.clients.bundles.adapters import describe
+from delivery.clients.bundles.images import write_bundle
+from delivery.clients.processes import local as processes
+from delivery.clients.processes.local import Command
+from delivery.clients.processes.ports import free_ports
+from delivery.release.decide import new_state
+from delivery.release.routes import alone
+from delivery.release.state import Commit, Decision, ReleaseState
 from flows.approve import approve
 from flows.reporting import result_of
 from flows.rollback import rollback
 from flows.watch import watch
-from tasks import serving
-from tasks.cursors import cursors
-from tasks.rollout import bootstrap
-from tasks.site import Site, open_site_of, served_as
+from tasks.release.cursors import cursors
+from tasks.release.run import bootstrap
+from tasks.release.site import Site, open_site_of, served_as
+from tasks.serving import local as serving
 
 pytestmark = pytest.mark.live
 
@@ -172,7 +172,7 @@ class Place:
         """The command line, which asks the same stub of Prefect."""
         own = {"PREFECT_API_URL": self.prefect.url, "PREFECT_HOME": str(self.home / "prefect")}
         place = ("--project", str(self.folder), "--home", str(self.home))
-        argv = [sys.executable, "-m", "flows.cli", words[0], *place, *words[1:]]
+        argv = [sys.executable, "-m", "flows.cli.main", words[0], *place, *words[1:]]
         return subprocess.run(argv, env=os.environ | own, capture_output=True, text=True, timeout=100, check=False)
 
 

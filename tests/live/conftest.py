@@ -14,12 +14,12 @@ import pytest
 
 from configs.environment import Environment, GatewayConfig, VllmConfig
 from configs.model import ModelConfig
-from delivery.clients import processes
-from delivery.clients.ports import free_ports
+from delivery.clients.processes import local as processes
+from delivery.clients.processes.ports import free_ports
 from delivery.clients.vllm import VllmClient
-from tasks.model import prepare_model
-from tasks.serving import vllm_health
-from tasks.vllm_command import phase, vllm_command
+from tasks.serving.local import vllm_health
+from tasks.serving.vllm_command import phase, vllm_command
+from tasks.training.model import prepare_model
 
 MAX_CONTEXT_TOKENS = 1024
 TINY_LORA = """

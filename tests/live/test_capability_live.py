@@ -11,8 +11,8 @@ import pytest
 
 from configs.errors import SlipwayError
 from configs.evals import Capability, EvalsConfig, Gate
-from tasks.capability import SHIPPED
-from tasks.evals import Subject, evaluate
+from tasks.evals.capability import SHIPPED
+from tasks.evals.evaluate import Subject, evaluate
 
 pytestmark = pytest.mark.live
 

@@ -2,23 +2,20 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tiny_model import conversation, save_tiny_model
 
 from configs.errors import SlipwayError
 from configs.model import ModelConfig
 from configs.training import LoraSettings, TrainingConfig
-from delivery.clients import adapter_store
-from tasks import loss_curve
-from tasks.model import model_revision, prepare_model
-from tasks.training import TrainedAdapter, train
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
-from tiny_model import conversation, save_tiny_model
+from delivery.clients.bundles import adapters as adapter_store
+from tasks.training import loss_curve
+from tasks.training.model import model_revision, prepare_model
+from tasks.training.train import TrainedAdapter, train
 
 pytestmark = pytest.mark.live
 CONFIG = TrainingConfig(

@@ -22,11 +22,11 @@ from live_users import Asked, Crowd, User, crowd
 from live_world import eventually
 
 from configs.routing import RoutingTable
-from delivery.clients import processes
-from delivery.clients.ports import free_ports
+from delivery.clients.processes import local as processes
+from delivery.clients.processes.ports import free_ports
 from delivery.clients.vllm import VllmClient
-from delivery.records import Record
-from delivery.routing import assign, pseudonym
+from delivery.traffic.assignment import assign, pseudonym
+from delivery.traffic.records import Record
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 

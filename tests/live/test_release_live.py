@@ -17,11 +17,12 @@ import psutil
 import pytest
 from live_world import LiveProject, eventually, kill_group, make_project
 
-from delivery.clients import processes
-from delivery.clients.oci import read_bundle
-from delivery.clients.ports import free_ports
-from tasks import demo_stage, serving
-from tasks.demo_stage import Seen
+from delivery.clients.bundles.images import read_bundle
+from delivery.clients.processes import local as processes
+from delivery.clients.processes.ports import free_ports
+from demo import stage as demo_stage
+from demo.stage import Seen
+from tasks.serving import local as serving
 
 pytestmark = pytest.mark.live
 

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy
 import pytest
+from places import ROOT
 from safetensors.numpy import save_file
 
-from delivery.clients.safetensors_header import read_shapes
-from delivery.servable import problems_with
+from delivery.build.servable import problems_with
+from delivery.clients.bundles.safetensors_header import read_shapes
 
 pytestmark = pytest.mark.live
 
-PYTHON = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
+PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 MAX_RANK = 16
 LOADER = """

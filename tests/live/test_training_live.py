@@ -9,11 +9,11 @@ import pytest
 
 from configs.model import ModelConfig
 from configs.training import TrainingConfig
-from delivery.clients.safetensors_header import read_shapes
-from delivery.servable import problems_with
-from tasks import loss_curve
-from tasks.model import model_revision, prepare_model
-from tasks.training import train
+from delivery.build.servable import problems_with
+from delivery.clients.bundles.safetensors_header import read_shapes
+from tasks.training import loss_curve
+from tasks.training.model import model_revision, prepare_model
+from tasks.training.train import train
 
 pytestmark = pytest.mark.live
 

@@ -11,12 +11,12 @@ import pytest
 
 from configs.environment import Environment
 from configs.errors import SlipwayError
-from delivery.clients import processes
-from delivery.clients.ports import Port, require_free
+from delivery.clients.processes import local as processes
+from delivery.clients.processes.ports import Port, require_free
 from delivery.clients.vllm import VllmClient, VllmError
-from tasks import serving
-from tasks.keep_alive import Event
-from tasks.vllm_command import vllm_command
+from tasks.serving import local as serving
+from tasks.serving.keep_alive import Event
+from tasks.serving.vllm_command import vllm_command
 
 pytestmark = pytest.mark.live
 

@@ -5,23 +5,21 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
+from places import SUPPORT
 
 from configs.errors import Problem, SlipwayError
 from tasks import child
 
 pytestmark = pytest.mark.live
 
-HERE = str(Path(__file__).parent)
-
 
 def run(folder, what, on_event=lambda event: None):
     spec = folder / "spec.json"
     spec.write_text(json.dumps({"do": what}))
-    child.call("stub_worker", spec, folder / "log", on_event, {"PYTHONPATH": HERE})
+    child.call("stub_worker", spec, folder / "log", on_event, {"PYTHONPATH": str(SUPPORT)})
 
 
 def test_events_arrive_and_what_libraries_print_goes_to_the_log(tmp_path):
@@ -78,7 +76,7 @@ def test_no_child_outlives_a_killed_parent(tmp_path, how):
         "child.call('stub_worker', Path(sys.argv[1]), Path(sys.argv[2]), lambda e: print(e['pid'], flush=True),"
         " {'PYTHONPATH': sys.argv[3]})"
     )
-    arguments = [sys.executable, "-c", code, str(spec), str(tmp_path / "log"), HERE]
+    arguments = [sys.executable, "-c", code, str(spec), str(tmp_path / "log"), str(SUPPORT)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as parent:
         orphan = psutil.Process(int(parent.stdout.readline()))
         parent.send_signal(how)

@@ -17,14 +17,14 @@ from configs.environment import GatewayConfig, VllmConfig
 from configs.errors import SlipwayError, require_all
 from configs.evals import Capability
 from configs.project import Project, load_project
-from delivery.clients.ports import free_ports
-from delivery.rollout import new_state
-from tasks.environment import start
+from delivery.clients.processes.ports import free_ports
+from delivery.release.decide import new_state
 from tasks.preflight import before_build, before_release, before_up, load_for, require_room
-from tasks.rollout import bootstrap
-from tasks.site import open_ledger, served_as
+from tasks.release.run import bootstrap
+from tasks.release.site import open_ledger, served_as
+from tasks.serving.environment import start
 
-STUB = Path(__file__).parent.parent / "clients" / "stub_vllm.py"
+STUB = Path(__file__).parents[1] / "support" / "stub_vllm.py"
 PORTS = ("vllm.port", "gateway.port", "gateway.admin_port")
 
 

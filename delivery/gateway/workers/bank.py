@@ -8,8 +8,8 @@ as a debt, within a tenth of a second.
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from delivery.gateway.keys import Keys
-from delivery.gateway.tables import Clock
+from delivery.gateway.keys.access import Keys
+from delivery.gateway.table.served import Clock
 
 LOTS = 4  # times the workers: how many lots a budget makes
 

@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from delivery.gateway.exposition import standing
+from delivery.gateway.records.exposition import standing
 from delivery.gateway.workers.fleet import Fleet
 
 

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from configs.api_keys import ApiKeys
-from delivery.breaker import Breaker, Place
-from delivery.gateway.keys import Keys
-from delivery.gateway.tables import Clock, Tables
+from delivery.gateway.keys.access import Keys
+from delivery.gateway.table.served import Clock, Tables
 from delivery.gateway.workers.bank import Bank, Loan
 from delivery.gateway.workers.link import Link, LinkError, linked
 from delivery.gateway.workers.merged_metrics import MergedMetrics, merged_upstreams
 from delivery.gateway.workers.merged_pairs import MergedPairs
 from delivery.gateway.workers.merged_records import MergedRecords
+from delivery.traffic.breaker import Breaker, Place
 
 log = logging.getLogger("slipway.gateway")
 HEARD_EVERY_S = 0.1

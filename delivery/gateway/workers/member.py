@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from configs.api_keys import ApiKeys
 from configs.errors import SlipwayError
 from configs.routing import RoutingTable
-from delivery.gateway.api_errors import ApiError
-from delivery.gateway.exposition import STANDING
-from delivery.gateway.feedback import Answer, Opinion
-from delivery.gateway.keys import Keys
-from delivery.gateway.tables import Clock
+from delivery.gateway.keys.access import Keys
+from delivery.gateway.openai.errors import ApiError
+from delivery.gateway.records.exposition import STANDING
+from delivery.gateway.records.feedback import Answer, Opinion
+from delivery.gateway.table.served import Clock
 from delivery.gateway.workers.bank import Loan, TokenLoan
 from delivery.gateway.workers.link import Link, LinkError, linked
 from delivery.gateway.workers.merged_metrics import as_page

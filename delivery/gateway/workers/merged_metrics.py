@@ -11,7 +11,7 @@ from typing import Any
 from prometheus_client.metrics_core import Metric
 
 from configs.routing import RoutingTable
-from delivery.gateway.metrics import FORMER_KEPT
+from delivery.gateway.records.metrics import FORMER_KEPT
 
 Labels = tuple[tuple[str, str], ...]
 Key = tuple[str, Labels]  # of one sample

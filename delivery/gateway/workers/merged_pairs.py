@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from configs.routing import RoutingTable
-from delivery.gateway.pairs import KEPT, KEPT_BYTES, Bounded, captured
+from delivery.gateway.records.pairs import KEPT, KEPT_BYTES, Bounded, captured
 
 
 class MergedPairs:

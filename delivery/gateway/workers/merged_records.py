@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from delivery.records import Record
+from delivery.traffic.records import Record
 
 Item = dict[str, Any]  # a record or a feedback, as a worker's page shows it, under its new `seq`
 WORKER_DIED = "worker_died"

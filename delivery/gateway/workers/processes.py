@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from configs.errors import SlipwayError
-from delivery.gateway.listeners import telling_why
+from delivery.gateway.http.listeners import telling_why
 from delivery.gateway.workers.fleet import STARTS_S, Fleet
 
 log = logging.getLogger("slipway.gateway")

@@ -11,13 +11,13 @@ from typing import TypeVar
 from configs.api_keys import ApiKeys
 from configs.routing import RoutingTable
 from delivery.gateway.admin import Admin
-from delivery.gateway.budget_files import BudgetFile, kept_budgets
-from delivery.gateway.keys import read_keys
-from delivery.gateway.listeners import Address, listen
+from delivery.gateway.http.listeners import Address, listen
+from delivery.gateway.keys.access import read_keys
+from delivery.gateway.keys.budget_files import BudgetFile, kept_budgets
 from delivery.gateway.server import cancelled
 from delivery.gateway.settings import Settings
-from delivery.gateway.table_files import StateFile, read_table
-from delivery.gateway.watch import Watch
+from delivery.gateway.table.files import StateFile, read_table
+from delivery.gateway.table.watch import Watch
 from delivery.gateway.workers.figures import FleetFigures
 from delivery.gateway.workers.fleet import Fleet
 from delivery.gateway.workers.processes import Processes, reserve, worker_command

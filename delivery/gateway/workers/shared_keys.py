@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from delivery.gateway.api_errors import ApiError
-from delivery.gateway.keys import Client, Keys, too_many_at_once, too_many_requests, too_many_tokens
-from delivery.gateway.tables import Clock
+from delivery.gateway.keys.access import Client, Keys, too_many_at_once, too_many_requests, too_many_tokens
+from delivery.gateway.openai.errors import ApiError
+from delivery.gateway.table.served import Clock
 from delivery.gateway.workers.bank import Loan, TokenLoan
 
 REFUSED_S = 0.1  # a refusal is believed for this long

@@ -1,0 +1,190 @@
+"""A tick's requests as outcomes of a rate: errors, broken contracts, negative ratings, escalations; single or in pairs.
+
+Counted are users: the first hit of a user counts, and who had one leaves the risk set (delivery.analysis.outcomes).
+Feedback comes later than its answer, and most answers never get any: an answer counts as a miss when it ends, feedback
+as one more outcome, a hit, when it comes. Both arms are treated alike.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from configs.checks import Check
+from delivery.analysis import one_sample, pairs, two_sample
+from delivery.analysis.family import Process
+from delivery.analysis.one_sample import OneSample
+from delivery.analysis.outcomes import RiskSet, Trial, block_of
+from delivery.analysis.two_sample import Block, TwoSample
+from delivery.checks.measurement import FROM_FEEDBACK, Fresh, Half, Measurement, Past, first_hit
+from delivery.checks.values import reader_of
+from delivery.traffic.records import Feedback, Record
+
+HALVES_KEPT = 2000
+
+
+class OfUser(Protocol):
+    """Whatever a pair is told from: a record, or what a judge said."""
+
+    @property
+    def user(self) -> str:
+        """The user's pseudonym, or ""."""
+
+
+P = TypeVar("P", bound=OfUser)
+
+
+def outcome_of(check: Check) -> Callable[[Record], bool | None]:
+    """Tells of a request whether it is a hit; None when it cannot be judged."""
+    if check.metric == "error_rate":
+        return lambda record: not record.ok
+    if check.detector:
+        detector = check.detector
+        return lambda record: record.verdicts.get(detector)
+    return lambda record: False
+
+
+def with_rates(found: Measurement, check: Check, fresh: Fresh) -> Measurement:
+    """One more tick, request by request."""
+    trials: list[Trial] = []
+    unusable, outcome = 0, outcome_of(check)
+    for arm, records in fresh.of_arms():
+        for record in records:
+            hit = outcome(record)
+            if hit is not None:
+                trials.append(Trial(arm, record.user, record.started_at, hit))
+            elif arm == "candidate" and record.ok and not record.error:
+                unusable += 1
+    if check.metric in FROM_FEEDBACK:
+        for arm, said in fresh.feedback:
+            if _is_bad(check, said):
+                trials.append(Trial(arm, said.user, said.started_at, True))
+    if not trials and not unusable:
+        return found
+    block, risk = block_of(trials, found.risk)
+    hits, n = block.stable[1], sum(block.stable)
+    return found.model_copy(
+        update={
+            "worse": _updated(found.worse, block),
+            "better": _updated(found.better, block),
+            "risk": risk,
+            "tally": found.tally.plus(block),
+            "past": Past(n=found.past.n + n, hits=found.past.hits + hits),
+            "unusable": found.unusable + unusable,
+            "first_hit_at": first_hit(found, (t.started_at for t in trials if t.hit and t.arm == "candidate")),
+        }
+    )
+
+
+def with_pairs(found: Measurement, check: Check, fresh: Fresh) -> Measurement:
+    """One more tick of shadow: answers to the same request, by its id, once both have ended."""
+    waiting, unusable = dict(found.waiting), 0
+    complete: list[tuple[Record, float, float]] = []
+    values: list[float] = []
+    value_of = _half_of(check, fresh)
+    for arm, records in fresh.of_arms():
+        for record in records:
+            value = value_of(record)
+            if value is None:
+                unusable += arm == "candidate" and record.ok and not record.error
+                continue
+            if arm == "stable" and check.kind != "rate":
+                values.append(value)
+            other = waiting.pop(record.request_id, None)
+            if other is None or other.arm == arm:
+                waiting[record.request_id] = Half(arm=arm, value=value, started_at=record.started_at)
+            else:
+                stable, candidate = (other.value, value) if arm == "candidate" else (value, other.value)
+                complete.append((record, stable, candidate))
+    for old in list(waiting)[: max(0, len(waiting) - HALVES_KEPT)]:
+        del waiting[old]
+    chosen, risk = at_risk(complete, found.risk, is_left_by_all=check.kind != "rate")
+    return _with_block(found, check, chosen).model_copy(
+        update={
+            "risk": risk,
+            "waiting": waiting,
+            "unusable": found.unusable + unusable,
+            "past": _past(found.past, check, chosen, values),
+        }
+    )
+
+
+def _with_block(found: Measurement, check: Check, chosen: list[tuple[Record, float, float]]) -> Measurement:
+    """Both processes, what people read, and when the first bad answer began."""
+    if not chosen:
+        return found
+    ratio, more = check.ratio, check.increase
+    both = [(stable, candidate) for _, stable, candidate in chosen]
+    if check.kind == "rate":
+        levels = pairs.tally_rates((bool(stable), bool(candidate)) for stable, candidate in both)
+        bad = [record.started_at for record, stable, candidate in chosen if candidate > stable]
+        stable_hits, hits = sum(int(s) for s, _ in both), sum(int(c) for _, c in both)
+        values = found.values
+    else:
+        levels = pairs.tally_signs(both, ratio, more)
+        bad = [record.started_at for record, stable, candidate in chosen if candidate > ratio * stable + more]
+        stable_hits, hits, values = 0, len(bad), found.values.with_values(c for _, c in both)
+    block = Block(stable=(0,) * len(levels), candidate=levels)
+    n = len(chosen)
+    return found.model_copy(
+        update={
+            "worse": _updated(found.worse, block),
+            "better": _updated(found.better, block),
+            "tally": found.tally.plus(two_sample.counts(n, stable_hits, n, hits)),
+            "values": values,
+            "first_hit_at": first_hit(found, bad),
+        }
+    )
+
+
+def at_risk(
+    complete: Sequence[tuple[P, float, float]], risk: RiskSet, *, is_left_by_all: bool
+) -> tuple[list[tuple[P, float, float]], RiskSet]:
+    """A user gives one pair per tick, and none after one whose answers differ (`is_left_by_all`: after any)."""
+    gone = risk.opened()
+    first: dict[str, tuple[P, float, float]] = {}
+    alone = []
+    for pair in complete:
+        user, stable, candidate = pair[0].user, pair[1], pair[2]
+        if not user:
+            alone.append(pair)
+        elif user not in gone:
+            known = first.get(user)
+            if known is None or (known[1] == known[2] and stable != candidate):
+                first[user] = pair
+    for user, (_, stable, candidate) in first.items():
+        if is_left_by_all or stable != candidate:
+            gone.add(user)
+    return [*alone, *first.values()], gone.closed() if gone.grew else risk
+
+
+def _half_of(check: Check, fresh: Fresh) -> Callable[[Record], float | None]:
+    """Tells an answer's part of its pair; None when it has none."""
+    outcome, value_of = outcome_of(check), reader_of(check, fresh.prices)
+
+    def hit(record: Record) -> float | None:
+        found = outcome(record)
+        return None if found is None else float(found)
+
+    def value(record: Record) -> float | None:
+        found = value_of(record)
+        return found if found is not None and 0 <= found < math.inf else None
+
+    return hit if check.kind == "rate" else value
+
+
+def _past(past: Past, check: Check, chosen: list[tuple[Record, float, float]], values: list[float]) -> Past:
+    if check.kind == "rate":
+        return Past(n=past.n + len(chosen), hits=past.hits + sum(int(stable) for _, stable, _ in chosen))
+    return Past(values=past.values.with_values(values)) if values else past
+
+
+def _is_bad(check: Check, said: Feedback) -> bool:
+    return said.escalated if check.metric == "escalation" else said.rating == -1
+
+
+def _updated(process: Process, block: Block) -> Process:
+    if isinstance(process, OneSample):
+        return one_sample.update(process, block)
+    if isinstance(process, TwoSample):
+        return two_sample.update(process, block)
+    raise TypeError(f"{process.kind} is no test of a rate")

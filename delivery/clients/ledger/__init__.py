@@ -1,0 +1,4 @@
+"""The ledger: bundles, releases, decisions, approvals and routing revisions in SQLite or PostgreSQL.
+
+Doors: `ledger` (all that can be asked and written), `errors`, and of `reads` the rows that it returns.
+"""

@@ -1,0 +1,141 @@
+"""What an upstream's answer says, as far as the gateway must know: content, an end, token counts, or an error."""
+
+import re
+from typing import Any, NamedTuple
+
+import orjson
+
+from delivery.gateway.openai.errors import ApiError
+
+CLIENTS_FAULT = frozenset((400, 413, 422))
+CONTENT = ("tool_calls", "reasoning", "reasoning_content", "refusal", "function_call", "audio")
+FRAME_LIMIT = 16 * 1024 * 1024  # bytes of one server-sent event
+
+
+class UpstreamError(Exception):
+    """The variant failed. `answer` is what it said all the same, where that is an answer (an empty one).
+
+    `cause`: the operating system's words, for the log.
+    """
+
+    def __init__(self, kind: str, status: int = 0, answer: bytes = b"", cause: str = ""):
+        super().__init__(kind)
+        self.kind = kind
+        self.cause = cause
+        self.status = status
+        self.answer = answer
+
+
+class Frames:
+    """Bytes of an event stream in any cut, to the data of its complete events."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._lines: list[bytes] = []
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The data of the events that these bytes complete. Raises UpstreamError on an event beyond all measure."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > FRAME_LIMIT or len(self._lines) > FRAME_LIMIT // 16:
+            raise UpstreamError("malformed")
+        events = []
+        for line in lines:
+            line = line.removesuffix(b"\r")
+            if line.startswith(b"data:"):
+                self._lines.append(line[5:].removeprefix(b" "))
+            elif not line and self._lines:
+                events.append(b"\n".join(self._lines))
+                self._lines.clear()
+        return events
+
+
+def parse_object(data: bytes, status: int) -> dict[str, Any]:
+    """A JSON object. Raises UpstreamError `malformed` on anything else."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise UpstreamError("malformed", status) from None
+    if not isinstance(value, dict):
+        raise UpstreamError("malformed", status)
+    return value
+
+
+def error_in(answer: dict[str, Any]) -> dict[str, Any] | None:
+    """The error that an answer or a chunk carries, in vLLM's present shape or its former one."""
+    error = answer.get("error")
+    if error:
+        return error if isinstance(error, dict) else {"message": str(error)}
+    return answer if answer.get("object") == "error" else None
+
+
+class Gist(NamedTuple):
+    """What an answer or a chunk says."""
+
+    has_content: bool  # any choice's; an answer cut by its token limit counts as said
+    is_finished: bool  # a choice names the reason of its end
+    text: str  # the first choice's
+
+
+def chat_gist(answer: dict[str, Any], streamed: bool) -> Gist:
+    """Of a chat completion, or a chunk of one (`streamed`)."""
+    part = "delta" if streamed else "message"
+    has_content = is_finished = False
+    text = ""
+    for choice in choices_in(answer):
+        said = choice.get(part)
+        if isinstance(said, dict):
+            content = said.get("content")
+            if isinstance(content, str) and choice.get("index", 0) == 0:
+                text += content
+            has_content = has_content or bool(content) or any(said.get(key) for key in CONTENT)
+        if reason := choice.get("finish_reason"):
+            is_finished = True
+            has_content = has_content or reason == "length"
+    return Gist(has_content, is_finished, text)
+
+
+def completion_gist(answer: dict[str, Any], _: bool) -> Gist:
+    """Of a text completion, or a chunk of one."""
+    choices = choices_in(answer)
+    reasons = [reason for choice in choices if (reason := choice.get("finish_reason"))]
+    texts = [text for choice in choices if choice.get("index", 0) == 0 and isinstance(text := choice.get("text"), str)]
+    has_content = "length" in reasons or any(choice.get("text") for choice in choices)
+    return Gist(has_content, bool(reasons), "".join(texts))
+
+
+def embeddings_gist(answer: dict[str, Any], _: bool) -> Gist:
+    """Of a list of embeddings."""
+    return Gist(isinstance(answer.get("data"), list) and bool(answer["data"]), False, "")
+
+
+def tokens_in(answer: dict[str, Any]) -> tuple[int, int] | None:
+    """(prompt tokens, completion tokens) if the answer tells."""
+    usage = answer.get("usage")
+    if not isinstance(usage, dict):
+        return None
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if not isinstance(prompt, int) or not (completion is None or isinstance(completion, int)):
+        return None
+    return prompt, completion or 0
+
+
+def choices_in(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The answer's choices, as far as they are objects."""
+    choices = answer.get("choices")
+    return [c for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
+
+
+def declined(status: int, error: dict[str, Any], model: str, route: str) -> ApiError:
+    """The model's own complaint about a request, as the client may see it: under the route's name."""
+    said = str(error.get("message") or "The model declined the request.")
+    message = re.sub(rf"(?<![\w-]){re.escape(model)}(?![\w-])", lambda _: route, said)
+    param = error.get("param")
+    kind = error.get("type")
+    return ApiError(
+        status,
+        message,
+        code=None,
+        param=param if isinstance(param, str) else None,
+        kind=kind if isinstance(kind, str) else "invalid_request_error",
+        source="model",
+    )

@@ -1,0 +1,142 @@
+"""A request between its two shapes: what the client sent, and what a variant's model is sent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from configs.routing import Policy, Route, Variant
+from delivery.gateway.openai.endpoints import CHAT_COMPLETIONS, SYSTEM_ROLES, Endpoint
+from delivery.gateway.openai.errors import ApiError
+
+USER_HEADER = "x-slipway-user"
+TYPED = (("stream", bool), ("stream_options", dict), ("user", str))
+KEY_LIMIT = 512  # characters of a user's key that count
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One user's request under the table of the moment it arrived. Nobody changes it, but for what it has taken."""
+
+    request_id: str
+    name: str  # the route's
+    route: Route
+    body: dict[str, Any]
+    user_key: str  # the request's id when there is no user
+    user: str  # the pseudonym in records, or ""
+    stream: bool
+    wants_usage: bool
+    endpoint: Endpoint = CHAT_COMPLETIONS
+    client: str = ""  # the API key's name, where keys are required
+    size: int = 0  # bytes of the body
+    taken: int = 0  # tokens, by all attempts to answer it
+    chosen: str | None = None  # the variant that the table names for this tester
+
+
+def parse(raw: bytes, endpoint: Endpoint) -> dict[str, Any]:
+    """The body as a dict whose `model`, `stream`, `user` and messages (prompt, input) are well formed.
+
+    Raises ApiError (400).
+    """
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise ApiError(400, f"The body is not valid JSON: {error}", code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise ApiError(400, "The body must be a JSON object.", code="invalid_json")
+    if not isinstance(body.get("model"), str):
+        raise ApiError(400, "`model` must be a string: the name of a route.", code="invalid_type", param="model")
+    unknown = body.keys() - endpoint.parameters
+    if unknown:
+        name = min(unknown)[:100]
+        raise ApiError(400, f"Unknown parameter: `{name}`.", code="unknown_parameter", param=name)
+    endpoint.check(body)
+    for name, kind in TYPED:
+        value = body.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise ApiError(400, f"`{name}` must be a {kind.__name__}.", code="invalid_type", param=name)
+    return body
+
+
+def check_policy(policy: Policy, endpoint: Endpoint, body: Mapping[str, Any]) -> None:
+    """Raises ApiError: 404 for an endpoint that the route does not serve, 400 for what its clients may not set."""
+    if endpoint.name not in policy.endpoints:
+        what = f"The model `{body['model']}` is not served at {endpoint.path}."
+        raise ApiError(404, what, code="endpoint_not_served", param="model")
+    for name in policy.refused_parameters:
+        if body.get(name) is not None or (name == "max_tokens" and body.get("max_completion_tokens") is not None):
+            raise ApiError(400, f"`{name}` cannot be set for this model.", code="parameter_not_allowed", param=name)
+    for name, most in (
+        ("max_tokens", policy.max_tokens),
+        ("max_completion_tokens", policy.max_tokens),
+        ("n", policy.max_choices),
+    ):
+        asked = body.get(name)
+        if most is not None and asked is not None and (not isinstance(asked, int) or asked > most):
+            what = f"`{name}` must be a whole number up to {most} for this model."
+            raise ApiError(400, what, code="parameter_not_allowed", param=name)
+    if policy.system_messages == "refuse" and any(m["role"] in SYSTEM_ROLES for m in body.get("messages", ())):
+        what = "This model has a system prompt of its own; `messages` may hold no system or developer messages."
+        raise ApiError(400, what, code="parameter_not_allowed", param="messages")
+
+
+def user_key(headers: Mapping[str, str], body: Mapping[str, Any], client: str = "") -> str:
+    """Whom the share's hash is about: the header, else `user`, else the bearer token, else "" (nobody known).
+
+    Where keys are required, users are the client's own: its name comes first, and stands alone for no other name.
+    """
+    key = named_user(headers, body)
+    if client:
+        return f"{client}\n{key}"
+    if not key:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        key = token.strip() if scheme.lower() == "bearer" else ""
+    return key[:KEY_LIMIT]
+
+
+def named_tester(headers: Mapping[str, str], body: Mapping[str, Any], client: str) -> str:
+    """What a table calls this user among its testers: `client/user` where keys are required (no client has a slash)."""
+    user = named_user(headers, body)
+    return f"{client}/{user}" if client else user
+
+
+def named_user(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
+    """Who the client says is asking: the header, else `user`, else ""."""
+    return str(headers.get(USER_HEADER) or body.get("user") or "")[:KEY_LIMIT]
+
+
+def for_variant(call: Call, variant: Variant) -> bytes:
+    """The body that the variant's model is sent. Raises ApiError (400) if none of the client's messages is left."""
+    sent = dict(call.body)
+    sent["model"] = variant.model
+    if call.endpoint.name == "chat" and variant.system_prompt:
+        sent["messages"] = _messages(call, variant.system_prompt)
+    if call.endpoint.name != "embeddings":
+        _fill_in(sent, variant, call.route.policy)
+    if call.stream:  # records need the token counts, whether the client wants to see them or not
+        sent["stream_options"] = {**(sent.get("stream_options") or {}), "include_usage": True}
+    try:
+        return orjson.dumps(sent)
+    except orjson.JSONEncodeError as error:  # nested deeper than anything that a model reads
+        raise ApiError(400, f"The body cannot be passed on: {error}.", code="invalid_json") from None
+
+
+def _messages(call: Call, system_prompt: str) -> list[Any]:
+    messages = call.body["messages"]
+    prompt = {"role": "system", "content": system_prompt}
+    if call.route.policy.system_messages == "append":
+        return [prompt, *messages]
+    kept = [message for message in messages if message["role"] not in SYSTEM_ROLES]
+    if not kept:
+        what = "`messages` holds system messages only, and this model has a system prompt of its own."
+        raise ApiError(400, what, code="invalid_value", param="messages")
+    return [prompt, *kept]
+
+
+def _fill_in(sent: dict[str, Any], variant: Variant, policy: Policy) -> None:
+    if variant.temperature is not None and sent.get("temperature") is None:
+        sent["temperature"] = variant.temperature
+    limits = [limit for limit in (variant.max_tokens, policy.max_tokens) if limit is not None]
+    if limits and sent.get("max_tokens") is None and sent.get("max_completion_tokens") is None:
+        sent["max_tokens"] = min(limits)

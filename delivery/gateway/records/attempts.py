@@ -1,0 +1,241 @@
+"""What is going on and what went on: every attempt to answer, while it lasts and in a ring afterwards.
+
+An attempt's `ok` says that its variant did not fail: an answer that the client did not wait for (`client_closed`,
+`client_stalled`), a request that the model declined as the client's own mistake (`declined`) or a fault of the
+gateway's own code (`internal_error`) is no failure of the variant's.
+So is `exhausted`: this process may open no more connections, and could not ask it.
+`user_ok` is False where the gateway gave up on a user, at most once a request: a failed attempt that stable takes over
+keeps True.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from delivery.gateway.openai.chat import Call
+from delivery.gateway.openai.contract import Said, judge
+from delivery.gateway.table.served import Clock
+from delivery.traffic.assignment import is_captured
+from delivery.traffic.records import Role
+
+EXHAUSTED = "exhausted"
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """A `delivery.traffic.records.Record` in the making."""
+
+    request_id: str
+    route: str
+    epoch: str
+    variant: str
+    role: Role
+    user: str
+    streamed: bool
+    started_at: float
+    began: float  # monotonic
+    seq: int = 0
+    duration_s: float = 0.0
+    ttft_s: float | None = None
+    status: int = 0
+    ok: bool = True
+    error: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    user_ok: bool = True
+    upstream: str = ""  # the base URL that is being asked
+    verdicts: dict[str, bool] = field(default_factory=dict)
+    client: str = ""  # the name of the API key
+    sent_bytes: int = 0
+    chunks: int = 0  # of a stream, with content
+    rating: int | None = None
+    escalated: bool = False
+    call: Call | None = None  # until the attempt is on record, as what was said
+    said: Said | None = None
+
+    def start_over(self, upstream: str) -> None:
+        """This replica is asked; what the one before had begun to say counts for nothing."""
+        self.upstream = upstream
+        self.status = self.chunks = 0
+        self.prompt_tokens = self.completion_tokens = None
+        if self.said is not None:
+            self.said = Said()
+
+    def fail(self, kind: str) -> None:
+        """The variant failed, or could not be asked."""
+        self.ok = kind == EXHAUSTED
+        self.error = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Feedback on an answer; `rating` None: none was given now. `at`: UNIX seconds."""
+
+    seq: int
+    about: Attempt
+    at: float
+    rating: int | None
+    escalated: bool
+    comment: str | None
+
+
+Observer = Callable[[Attempt], None]
+
+
+class Attempts:
+    """Begins and ends attempts; `observers` are told of each end."""
+
+    def __init__(
+        self,
+        kept: int,
+        observers: Sequence[Observer] = (),
+        *,
+        keeps_text: bool = False,
+        listeners: Sequence[Callable[[Given], None]] = (),
+        monotonic: Clock = time.monotonic,
+        wall: Clock = time.time,
+    ):
+        self.boot_id = secrets.token_hex(8)
+        self.in_flight: set[Attempt] = set()
+        self.last_seq = 0
+        self._ring: list[Attempt | Given] = []
+        self._answered: dict[str, Attempt] = {}  # by request id, as long as they are in the ring
+        self._keeps_text = keeps_text
+        self._listeners = tuple(listeners)
+        self._kept = kept
+        self._observers = tuple(observers)
+        self.monotonic = monotonic
+        self.wall = wall
+
+    def begin(self, call: Call, variant: str, role: Role) -> Attempt:
+        """An attempt that starts now."""
+        attempt = Attempt(
+            request_id=call.request_id,
+            route=call.name,
+            epoch=call.route.epoch,
+            variant=variant,
+            role=role,
+            user=call.user,
+            streamed=call.stream,
+            started_at=self.wall(),
+            began=self.monotonic(),
+            call=call,
+            said=Said() if self._needs_text(call) else None,
+            client=call.client,
+        )
+        self.in_flight.add(attempt)
+        return attempt
+
+    def _needs_text(self, call: Call) -> bool:
+        route = call.route
+        if route.contract is not None or self._keeps_text:
+            return True
+        return route.candidate is not None and is_captured(route, call.request_id)
+
+    def first_content(self, attempt: Attempt) -> None:
+        """The first content byte is there."""
+        attempt.ttft_s = self.monotonic() - attempt.began
+
+    def end(self, attempt: Attempt) -> None:
+        """The attempt is over. It is judged and on record in the event loop's next turn: the user's bytes go first."""
+        attempt.duration_s = self.monotonic() - attempt.began
+        if attempt.said is not None and attempt.ok and not attempt.error:
+            asyncio.get_running_loop().call_soon(self._judge, attempt)
+        else:
+            self._file(attempt)
+
+    def _judge(self, attempt: Attempt) -> None:
+        contract = attempt.call.route.contract if attempt.call is not None else None
+        if contract is not None and attempt.said is not None:
+            attempt.verdicts = judge(contract, attempt.said, attempt.request_id)
+        self._file(attempt)
+
+    def _file(self, attempt: Attempt) -> None:
+        self.in_flight.discard(attempt)
+        attempt.seq = self._keep(attempt)
+        if attempt.ok and attempt.role != "mirror":
+            self._answered[attempt.request_id] = attempt
+        for observe in self._observers:
+            observe(attempt)
+        attempt.call = attempt.said = None
+
+    def _keep(self, item: Attempt | Given) -> int:
+        """Into the ring, in place of the oldest; the item's number."""
+        self.last_seq += 1
+        if len(self._ring) < self._kept:
+            self._ring.append(item)
+            return self.last_seq
+        place = (self.last_seq - 1) % self._kept
+        former, self._ring[place] = self._ring[place], item
+        if isinstance(former, Attempt) and self._answered.get(former.request_id) is former:
+            del self._answered[former.request_id]
+        return self.last_seq
+
+    def answer_of(self, request_id: str) -> Attempt | None:
+        """The attempt that answered this request, as long as it is remembered."""
+        return self._answered.get(request_id)
+
+    def tell(self, about: Attempt, *, rating: int | None, escalated: bool, comment: str | None) -> None:
+        """Puts feedback on record, in the order of everything else."""
+        given = Given(self.last_seq + 1, about, self.wall(), rating, escalated, comment)
+        self._keep(given)
+        about.rating = about.rating if rating is None else rating
+        about.escalated = about.escalated or escalated
+        for listen in self._listeners:
+            listen(given)
+
+    def page(self, after: int, limit: int) -> dict[str, Any]:
+        """The part of a `RecordPage` that is about attempts: at most `limit` that ended after `after`, oldest first."""
+        oldest = self.last_seq - len(self._ring) + 1
+        first = max(after + 1, oldest)
+        stop = min(first + limit, self.last_seq + 1)
+        found = [self._ring[(seq - 1) % self._kept] for seq in range(first, stop)]
+        return {
+            "boot_id": self.boot_id,
+            "now": self.wall(),
+            "records": [_record(item) for item in found if isinstance(item, Attempt)],
+            "feedback": [_feedback(item) for item in found if isinstance(item, Given)],
+            "in_flight": [_in_flight(attempt) for attempt in self.in_flight],
+            "dropped": max(0, first - (after + 1)) if after <= self.last_seq else 0,
+            "last_seq": self.last_seq,
+        }
+
+
+def _record(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "seq": attempt.seq,
+        "request_id": attempt.request_id,
+        **_in_flight(attempt),
+        "duration_s": attempt.duration_s,
+        "status": attempt.status,
+        "ok": attempt.ok,
+        "error": attempt.error,
+        "prompt_tokens": attempt.prompt_tokens,
+        "completion_tokens": attempt.completion_tokens,
+        "streamed": attempt.streamed,
+        "user_ok": attempt.user_ok,
+        "verdicts": attempt.verdicts,
+    }
+
+
+def _feedback(given: Given) -> dict[str, Any]:
+    said = {"at": given.at, "rating": given.rating, "escalated": given.escalated}
+    return {"seq": given.seq, "request_id": given.about.request_id, **_assigned(given.about), **said}
+
+
+def _in_flight(attempt: Attempt) -> dict[str, Any]:
+    return {**_assigned(attempt), "ttft_s": attempt.ttft_s}
+
+
+def _assigned(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "route": attempt.route,
+        "epoch": attempt.epoch,
+        "variant": attempt.variant,
+        "role": attempt.role,
+        "user": attempt.user,
+        "started_at": attempt.started_at,
+    }

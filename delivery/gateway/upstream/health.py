@@ -1,0 +1,67 @@
+"""Active health checks: every replica is asked for its models, every few seconds and after each new table."""
+
+import asyncio
+import logging
+
+import orjson
+
+from configs.routing import RoutingTable
+from delivery.gateway.http.client import BrokenOffError, ExhaustedError, UnreachableError
+from delivery.gateway.upstream.ask import Upstreams
+from delivery.gateway.upstream.replicas import Replicas
+
+log = logging.getLogger("slipway.gateway")
+CHECK_TIMEOUT_S = 2.0
+
+
+class Health:
+    """Asks `GET /v1/models`. Any answer below 500 says that the replica is up; a list says what it has loaded."""
+
+    def __init__(self, replicas: Replicas, upstreams: Upstreams, every_s: float):
+        self._replicas = replicas
+        self._upstreams = upstreams
+        self._every_s = every_s
+        self._new_table = asyncio.Event()
+
+    def table_changed(self, _: RoutingTable) -> None:
+        """Asks at once."""
+        self._new_table.set()
+
+    async def run(self) -> None:
+        """Asks until cancelled."""
+        while True:
+            self._new_table.clear()
+            generation = self._replicas.generation
+            async with asyncio.TaskGroup() as checks:
+                for url, _ in self._replicas.known():
+                    checks.create_task(self._check(url, generation))
+            try:
+                async with asyncio.timeout(self._every_s):
+                    await self._new_table.wait()
+            except TimeoutError:
+                continue
+
+    async def _check(self, url: str, generation: int) -> None:
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                status, raw = await self._upstreams.get(url, "/v1/models")
+        except (UnreachableError, BrokenOffError, TimeoutError):
+            self._replicas.checked(url, False, None, generation)
+            return
+        except ExhaustedError:  # which says nothing about the replica
+            return
+        except Exception:  # the other replicas' checks must go on
+            log.exception("a health check broke the gateway's own code", extra={"upstream": url})
+            self._replicas.checked(url, False, None, generation)
+            return
+        models = _models_in(raw) if status == 200 else None
+        self._replicas.checked(url, status < 500, models, generation)
+
+
+def _models_in(raw: bytes) -> frozenset[str] | None:
+    """The models' names; None where the answer is no list of models."""
+    try:
+        listed = orjson.loads(raw)["data"]
+        return frozenset(str(model["id"]) for model in listed)
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None

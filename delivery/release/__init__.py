@@ -1,0 +1,4 @@
+"""One bundle's way through the stages, as a pure function of plan, state, observation and time.
+
+Doors: `decide`, `state` (what a release is made of), `routes` (the table that a state wants), `reconcile`, `replay`.
+"""

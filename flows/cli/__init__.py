@@ -1,0 +1,4 @@
+"""The command line, and how each command's result is written for a terminal.
+
+Door: `main`.
+"""

@@ -1,0 +1,60 @@
+"""What the command line shows of an environment and of the bundles: plain text and plain data."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from configs.canonical import short
+from delivery.clients.bundles.images import damaged_bundles, list_bundles
+from tasks.serving.environment import EnvironmentStatus
+
+
+def as_dict(status: EnvironmentStatus) -> dict[str, Any]:
+    """For machines: the unfinished release as its id, phase and reason only."""
+    found = {name: value for name, value in asdict(status).items() if name != "unfinished"}
+    state = status.unfinished
+    found["unfinished"] = state and {
+        "release_id": state.release_id,
+        "bundle": state.candidate.bundle,
+        "phase": state.phase,
+        "stage_index": state.stage_index,
+        "verdict": state.verdict,
+        "reason": state.reason,
+        "awaiting_approval": state.awaiting_approval,
+    }
+    return found
+
+
+def render(status: EnvironmentStatus) -> str:
+    """For people."""
+    lines = []
+    for part in status.parts:
+        how = "runs" if part.healthy else "runs, but does not answer" if part.running else "is down"
+        lines.append(f"{part.name:10} {how:26} {part.url}   log {part.log}")
+    lines.append(f"{'supervisor':10} {'runs' if status.supervisor_pid else 'is down'}")
+    if status.revision is not None:
+        split = ", ".join(f"{name} {bp / 100:g} %" for name, bp in status.shares.items()) or "no such route"
+        lease = "" if status.lease_remaining_s is None else f", lease {status.lease_remaining_s:.0f} s"
+        lines.append(f"table      revision {status.revision}: {split}{lease}")
+    lines.append(f"live       {short(status.live) if status.live else 'nothing yet: slipway up'}")
+    if status.previous:
+        lines.append(f"previous   {short(status.previous)}")
+    state = status.unfinished
+    if state is not None:
+        waits = ", waits for an approval" if state.awaiting_approval else ""
+        lines.append(f"under way  {state.release_id}: {state.phase} {state.stage_index}{waits} - {state.reason}")
+    if status.left_behind is not None:
+        cure = "the supervisor finishes it" if status.supervisor_pid else "finish it: slipway rollback --reason TEXT"
+        lines.append(f"left over  {status.left_behind}: its rollback lost its process; {cure}")
+    return "\n".join(lines)
+
+
+def render_bundles(home: Path) -> str:
+    """One line a bundle, and what is wrong with the damaged ones."""
+    lines = []
+    for bundle in list_bundles(home):
+        scores = ", ".join(f"{n} {s.score:.2f}" for n, s in bundle.evals.items() if s.score is not None)
+        what = "base model" if bundle.adapter is None else f"adapter {short(bundle.adapter.digest)}"
+        lines.append(f"{short(bundle.digest)}  {bundle.route:12} {what:22} {scores}")
+    lines += [str(problem) for problem in damaged_bundles(home)]
+    return "\n".join(lines) or "no bundles yet: slipway build"

@@ -1,0 +1,4 @@
+"""How good a subject is, asked of it as it is served: conversations for behaviour, lm-eval for capability.
+
+Doors: `evaluate` (the verb), `model_server` (the vLLM that a build asks), `prompt_room` (whether a question fits).
+"""

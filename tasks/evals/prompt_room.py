@@ -1,0 +1,26 @@
+"""Whether a route's prompts leave room for a question: vLLM refuses what exceeds the context, prompt and answer."""
+
+from pathlib import Path
+
+from configs.errors import ConfigError, Problem
+from configs.model import ModelConfig
+from configs.prompts import Prompts
+from tasks.data.dataset import open_tokenizer
+
+SHORTEST = [{"role": "user", "content": "?"}]
+
+
+def require_room(prompts: Prompts, model: ModelConfig, tokenizer_folder: Path) -> None:
+    """Raises ConfigError for each system prompt beside which not even the shortest question fits."""
+    context, answer = model.max_context_tokens, prompts.sampling.max_tokens
+    problems = []
+    for name, text in (("base", prompts.base), ("adapter", prompts.adapter)):
+        count_tokens, _, _ = open_tokenizer(tokenizer_folder, text)
+        asked = count_tokens(SHORTEST)
+        if asked + answer > context:
+            what = f"{asked} tokens with the shortest question, and sampling.max_tokens {answer} of an answer"
+            cure = "shorten the prompt, lower sampling.max_tokens, or raise max_context_tokens in model.yaml"
+            exceeded = f"{what}, exceed the model's max_context_tokens {context}: vLLM would refuse every request"
+            problems.append(Problem(f"prompts.yaml: {name}", exceeded, cure))
+    if problems:
+        raise ConfigError("the system prompts leave no room for a question", problems=problems)

@@ -1,0 +1,85 @@
+"""Puts everything that must be versioned together into one bundle, and writes it as an image."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from configs.errors import SlipwayError
+from configs.project import Project
+from delivery.build.bundle import Bundle, SuiteScore
+from delivery.build.dataset import DatasetVersion
+from delivery.build.servable import problems_with
+from delivery.clients.bundles import images as oci
+from delivery.clients.bundles.safetensors_header import read_shapes
+from evals.report import EvalReport
+from tasks.training.train import TrainedAdapter
+
+
+def assemble_bundle(
+    project: Project,
+    model_revision: str,
+    dataset: DatasetVersion | None,
+    trained: TrainedAdapter | None,
+    report: EvalReport | None,
+    home: Path,
+) -> Bundle:
+    """The bundle, written to home/bundles/. Without `trained` it is the base model with its long prompt.
+
+    Raises SlipwayError when vLLM could not serve the adapter, or when the report judged another prompt.
+    """
+    prompt = project.prompts.base if trained is None else project.prompts.adapter
+    if report is not None and report.system_prompt is not None and report.system_prompt != prompt:
+        raise SlipwayError(
+            "the eval report was made with another system prompt than the bundle's",
+            where=f"{project.folder}/prompts.yaml",
+            cure="evaluate what is served: run the evals again",
+        )
+    if trained is not None:
+        _check_servable(trained, project.environment.vllm.max_lora_rank)
+    bundle = Bundle(
+        route=project.route,
+        base_model=project.model.name,
+        base_revision=model_revision,
+        adapter=trained.adapter if trained else None,
+        dataset_version=dataset.digest if dataset else None,
+        dataset_code=dataset.manifest.code if dataset else None,
+        training=project.training.model_dump(mode="json") if trained else None,
+        system_prompt=prompt,
+        temperature=project.prompts.sampling.temperature,
+        max_tokens=project.prompts.sampling.max_tokens,
+        evals=_scores(report),
+        routing=_routing(project, is_released=trained is not None),
+    )
+    oci.write_bundle(bundle, trained.folder if trained else None, home)
+    return bundle
+
+
+def base_bundle(project: Project, model_revision: str, home: Path) -> Bundle:
+    """The base model with its long prompt: what production starts with, and what a quick rollback serves."""
+    return assemble_bundle(project, model_revision, None, None, None, home)
+
+
+def _check_servable(trained: TrainedAdapter, max_lora_rank: int) -> None:
+    config = json.loads((trained.folder / "adapter_config.json").read_text(encoding="utf-8"))
+    shapes = read_shapes(trained.folder / "adapter_model.safetensors")
+    problems = problems_with(config, shapes, max_lora_rank)
+    if problems:
+        raise SlipwayError("vLLM would refuse this adapter", where=str(trained.folder), problems=problems)
+
+
+def _scores(report: EvalReport | None) -> dict[str, SuiteScore]:
+    suites = report.suites if report else {}
+    return {
+        name: SuiteScore(version=s.version, score=s.score, low=s.low, high=s.high, n=s.n) for name, s in suites.items()
+    }
+
+
+def _routing(project: Project, *, is_released: bool) -> dict[str, Any]:
+    """How the route's answers are judged, and how far traffic is moved at a time on the bundle's way through."""
+    fields = {"kind", "share_bp", "mirror_bp"}
+    rules: dict[str, Any] = {}
+    if project.contract is not None:
+        rules["contract"] = project.contract.model_dump(mode="json")
+    if is_released:
+        rules["stages"] = [stage.model_dump(mode="json", include=fields) for stage in project.rollout.stages]
+    return rules

@@ -1,0 +1,182 @@
+"""Taking a release back by hand: the routing change at once, whoever controls the environment, then all the rest."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from configs.canonical import short
+from configs.errors import SlipwayError
+from configs.routing import RoutingTable
+from configs.strict import Strict
+from delivery.clients.gateway import GatewayError
+from delivery.clients.ledger.errors import named
+from delivery.clients.ledger.ledger import LedgerError, RevisionTakenError
+from delivery.clients.ledger.reads import RouteRow
+from delivery.clients.vllm import VllmError
+from delivery.progress import Progress, silent
+from delivery.release.routes import alone, table_with
+from delivery.release.state import GatewaySeen, Observation, ReleaseState, Served
+from tasks.release.left_behind import see_to_the_end
+from tasks.release.run import make_servable
+from tasks.release.site import Site
+
+CLASHES = 5  # routing revisions that somebody else may take first
+
+
+class RollbackOutcome(Strict):
+    """What a rollback did. `to_stable_s`: from the call until every gateway had accepted the table, else None."""
+
+    release_id: str  # empty: there was nothing to take back
+    route: str
+    outcome: Literal["rolled_back", "nothing_to_do", "under_way"]
+    serves: str  # the variant that has all traffic now, or is to have it
+    reason: str
+    problem: str = ""  # why it is still under way, and the cure
+    to_stable_s: float | None = None
+    seconds: float = 0.0
+
+    def render(self) -> str:
+        """For people: who serves the route, since when, and what is left to do."""
+        if self.problem:
+            return f"{self.outcome}: {self.problem} ({self.reason})"
+        took = "" if self.to_stable_s is None else f" after {self.to_stable_s:.2f} s"
+        return f"{self.outcome}: {self.serves} serves route {self.route}{took} ({self.reason})"
+
+
+def rollback(
+    site: Site,
+    route: str,
+    *,
+    by: str,
+    reason: str,
+    to: Literal["previous", "base"] = "previous",
+    on_progress: Progress = silent,
+) -> RollbackOutcome:
+    """Takes back the release under way on a route, or undoes the one that is live; safe to repeat in every state.
+
+    The request goes on record first and the routing change right after it, without waiting for a controller. Where the
+    ledger cannot be written (a full disk, a lock), users are routed all the same; the outcome is `under_way` then, for
+    whoever controls the route next knows nothing of it. Draining, unloading and quarantine are left to the controller
+    if one runs, and are done here if none does.
+    """
+    started_at = site.clock()
+    pointers, state = _what_to_take_back(site, route)
+    if state is None:
+        text = f"route {route} serves {pointers.live.name}, which no release brought: there is nothing to take back"
+        return RollbackOutcome(
+            release_id="", route=route, outcome="nothing_to_do", serves=pointers.live.name, reason=text
+        )
+    target = pointers.base if to == "base" else None
+    is_new = state.phase != "rolling_back"
+    stable = (target or state.stable) if is_new else state.stable
+    named(by, reason)
+    unasked = _ask(site, state, target, by, reason) if is_new else ""
+    on_progress(1, 3, f"routing all traffic of {route} to {stable.name}")
+    why = f"rollback asked for by {by}: {reason}"
+    problem, unrecorded = _reroute(site, state, stable, by, why, not_now=unasked)
+    to_stable_s = None if problem else site.clock() - started_at
+    on_progress(2, 3, problem or f"all traffic of {route} is on {stable.name} after {to_stable_s:.2f} s")
+    if unasked or unrecorded:  # users come first; now there is time to wait once more for whoever holds the ledger
+        unasked = unasked and _ask(site, state, target, by, reason)
+        problem, unrecorded = _reroute(site, state, stable, by, why, not_now=unasked)
+    left = _left_to_do(site, state, stable, problem, unrecorded, on_progress)
+    text = f"release {state.release_id} of bundle {short(state.candidate.bundle)} taken back by {by}: {reason}"
+    on_progress(3, 3, left or text)
+    return RollbackOutcome(
+        release_id=state.release_id,
+        route=route,
+        outcome="under_way" if left else "rolled_back",
+        serves=stable.name,
+        reason=text,
+        problem=left,
+        to_stable_s=to_stable_s,
+        seconds=site.clock() - started_at,
+    )
+
+
+def _what_to_take_back(site: Site, route: str) -> tuple[RouteRow, ReleaseState | None]:
+    """The route's pointers, and the release under way or else the one that made its bundle live."""
+    pointers = site.ledger.route(site.name, route)
+    if pointers is None:
+        raise SlipwayError(f"route {route} is not known in environment {site.name}", where=site.ledger.url)
+    under_way = site.ledger.unfinished(site.name, route)
+    return pointers, under_way or site.ledger.release_that_made_live(site.name, route, pointers.live.bundle)
+
+
+def _ask(site: Site, state: ReleaseState, target: Served | None, by: str, reason: str) -> str:
+    """Puts the request on record; returns why it could not."""
+    try:
+        site.ledger.add_command(state.release_id, "rollback", by, reason, site.clock(), target)
+    except LedgerError as error:
+        return f"{error.what}, {error.where}"
+    return ""
+
+
+def _left_to_do(
+    site: Site, state: ReleaseState, stable: Served, problem: str, unrecorded: str, on_progress: Progress
+) -> str:
+    """Waits for the rollback's end, unless nobody can know of it; what is left to do then, and by whom."""
+    where = f"all traffic of {state.route} is on {stable.name}"
+    if problem:
+        where = f"traffic of {state.route} could NOT be moved to {stable.name}: {problem}"
+    again = "see to that and give the same command again"
+    if not unrecorded:
+        try:
+            ended = see_to_the_end(site, state.release_id, on_progress)
+        except LedgerError as error:
+            return f"{where}; the rollback is on record, but cannot be finished: {error.what}; {again}"
+        return "" if ended else f"{where}; the rollback is on record, and its controller has yet to finish it"
+    return (
+        f"{where}; this is NOT on record: {unrecorded}; {again}, or the next release, restart or controller brings the "
+        f"bundle back. It is neither unloaded nor quarantined yet"
+    )
+
+
+def _reroute(site: Site, state: ReleaseState, stable: Served, by: str, why: str, *, not_now: str) -> tuple[str, str]:
+    """Stable alone on every gateway, as the controller would do it; what went wrong with that, and with its record.
+
+    `not_now`: why nothing can be put on record, so that users need not wait until that is found out once more.
+    """
+    wanted = alone(stable, state.release_id, f"{state.release_id}/rolled-back")
+    if state.committed:  # stable's adapter was not used for a while: vLLM may have been restarted since
+        try:
+            make_servable(site, stable, probe=False)
+        except VllmError as error:
+            return str(error), not_now
+    problem, unrecorded = "", not_now
+    for _ in range(CLASHES):
+        seen: dict[str, GatewaySeen | None] = {}
+        for name, client in site.gateways.items():
+            try:
+                seen[name] = GatewaySeen(table=client.table())
+            except GatewayError as error:
+                seen[name], problem = None, str(error)
+        newest = site.ledger.newest_table(site.name)
+        observation = Observation(gateways=seen, replicas={}, ledger_table=newest)
+        lease_s = site.ledger.plan(state.release_id).lease_s
+        table = table_with(state.route, wanted, observation, lease_s)
+        try:
+            if not not_now:
+                site.ledger.add_table(site.name, table, why, by, site.clock())
+                unrecorded = ""
+        except RevisionTakenError as error:  # by a controller, in between
+            problem = str(error)
+            continue
+        except LedgerError as error:  # users do not wait for its disk
+            unrecorded = f"{error.what}, {error.where}"
+        problem = _put(site, seen, table)
+        if not problem:
+            break
+    return problem, unrecorded
+
+
+def _put(site: Site, seen: Mapping[str, GatewaySeen | None], table: RoutingTable) -> str:
+    errors = []
+    for name, client in site.gateways.items():
+        known = seen[name]
+        if known is not None and known.table == table:
+            continue
+        try:
+            client.put_table(table)
+        except GatewayError as error:
+            errors.append(str(error))
+    return "; ".join(errors)

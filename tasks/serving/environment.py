@@ -1,0 +1,142 @@
+"""One environment from the outside: started, stopped, and how it is. It heals itself while its supervisor runs."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import require_all
+from configs.project import Project
+from delivery.clients.gateway import GatewayError
+from delivery.clients.ledger.ledger import LeaseHeldError
+from delivery.clients.processes import local as processes
+from delivery.clients.processes.local import Command
+from delivery.progress import Progress
+from delivery.release.state import ReleaseState
+from delivery.traffic.assignment import shares
+from tasks.preflight import before_up
+from tasks.release.bundle import base_bundle
+from tasks.release.left_behind import left_behind
+from tasks.release.run import PATIENCE_S, bootstrap
+from tasks.release.site import Site, open_site_of
+from tasks.serving import local as serving
+from tasks.training.model import model_revision, prepare_model
+
+
+@dataclass(frozen=True)
+class EnvironmentStatus:
+    """What runs, what is served, and what is under way."""
+
+    parts: tuple[serving.PartState, ...]
+    supervisor_pid: int | None
+    revision: int | None  # None: the gateway does not answer
+    lease_remaining_s: float | None
+    shares: dict[str, int]  # variant -> basis points of the users
+    live: str | None  # bundle digest
+    previous: str | None
+    unfinished: ReleaseState | None
+    left_behind: str | None  # the release whose rollback was asked for, or begun, and has no controller
+
+
+def start(project: Project, home: Path, on_progress: Progress, *, attached: bool = False) -> serving.Serving:
+    """vLLM, the gateway and their supervisor run, and the route serves what the ledger says is live.
+
+    `attached`: they end with this process, however it ends. When it fails or is interrupted, nothing that this call
+    started is left, and what ran before runs on.
+    """
+    require_all("slipway up cannot start", before_up(project, home))
+    base = prepare_model(project.model, home, on_progress)
+    with serving.up(
+        project.environment,
+        project.model.name,
+        base,
+        home,
+        on_progress,
+        max_context_tokens=project.model.max_context_tokens,
+        attached=attached,
+    ) as where:
+        with open_site_of(project, home) as site:
+            _serve_live_or_leave_it(site, project, base, on_progress)
+        folder = serving.environment_folder(project.environment, home)
+        try:
+            if processes.find(serving.SUPERVISOR, folder) is None:
+                processes.launch(_supervisor_command(project, home), folder, attached=attached)
+        except BaseException:
+            processes.end_own(serving.SUPERVISOR, folder)
+            raise
+    return where
+
+
+def stop(project: Project, home: Path) -> tuple[str, ...]:
+    """Ends the supervisor first, so that nothing comes back; the names of what ran."""
+    folder = serving.environment_folder(project.environment, home)
+    with processes.exclusive(folder):
+        ended = (serving.SUPERVISOR,) if processes.stop(serving.SUPERVISOR, folder) else ()
+    return ended + serving.down(project.environment, home)
+
+
+def stop_all(home: Path) -> tuple[str, ...]:
+    """Ends whatever a pid file below the state folder names; the pid files' names, below `home`, of what ran.
+
+    For a state folder that is to be removed: without its pid files nothing that runs on could be found again.
+    """
+    ended: list[str] = []
+    for folder in sorted({file.parent for file in home.rglob("*.pid")}):
+        with processes.exclusive(folder):
+            names = sorted((file.stem for file in folder.glob("*.pid")), key=lambda n: (n != serving.SUPERVISOR, n))
+            ended += [str(folder.relative_to(home) / name) for name in names if processes.stop(name, folder)]
+    return tuple(ended)
+
+
+def status(project: Project, home: Path) -> EnvironmentStatus:
+    """How the environment is; works whether or not anything runs."""
+    environment = project.environment
+    supervisor = processes.find(serving.SUPERVISOR, serving.environment_folder(environment, home))
+    with open_site_of(project, home) as site:
+        revision = remaining = None
+        served: dict[str, int] = {}
+        for client in site.gateways.values():
+            try:
+                table, page = client.table(), client.records(0, 1)
+            except GatewayError:
+                continue
+            revision, remaining = page.revision, page.lease_remaining_s
+            if table is not None and project.route in table.routes:
+                served = shares(table.routes[project.route])
+        row = site.ledger.route(environment.name, project.route)
+        lost = left_behind(site, project.route)
+        return EnvironmentStatus(
+            parts=serving.state(environment, home),
+            supervisor_pid=supervisor.pid if supervisor else None,
+            revision=revision,
+            lease_remaining_s=remaining,
+            shares=served,
+            live=row.live.bundle if row else None,
+            previous=row.previous.bundle if row and row.previous else None,
+            unfinished=site.ledger.unfinished(environment.name, project.route),
+            left_behind=lost.release_id if lost else None,
+        )
+
+
+def serve_live(site: Site, project: Project, base: Path, on_progress: Progress, patience_s: float = 0.0) -> None:
+    """The gateway serves what the ledger says is live, its adapter loaded and probed before.
+
+    LeaseHeldError: somebody else controls the environment, and still did after `patience_s`.
+    """
+    bundle = base_bundle(project, model_revision(base), site.home)
+    bootstrap(site, project.route, bundle, project.rollout.lease_s, on_progress, patience_s)
+
+
+def _serve_live_or_leave_it(site: Site, project: Project, base: Path, on_progress: Progress) -> None:
+    """Leaves it to the controller of a release of this route, where one is at work: it loads again what is missing."""
+    try:
+        serve_live(site, project, base, on_progress, PATIENCE_S)
+    except LeaseHeldError:
+        under_way = site.ledger.unfinished(site.name, project.route)
+        if under_way is None:
+            raise
+        on_progress(1, 1, f"release {under_way.release_id} is under way: its controller sees to what is served")
+
+
+def _supervisor_command(project: Project, home: Path) -> Command:
+    arguments = (str(project.folder.absolute()), str(home.absolute()))
+    return Command(name=serving.SUPERVISOR, argv=(sys.executable, "-m", "tasks.serving.supervisor", *arguments))

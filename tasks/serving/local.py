@@ -1,0 +1,293 @@
+"""vLLM and the gateway as local processes of one environment: up, down, and what is the matter with them."""
+
+import hashlib
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from configs.environment import Environment
+from configs.errors import SlipwayError, require_all
+from configs.traffic_log import TrafficLog
+from delivery.clients.gateway import GatewayClient
+from delivery.clients.processes import local as processes
+from delivery.clients.processes.local import Command
+from delivery.clients.processes.ports import Port, require_free
+from delivery.clients.vllm import VllmClient
+from delivery.progress import Progress, silent
+from tasks.serving.keep_alive import Health, KeepAlive, Supervised
+from tasks.serving.vllm_command import phase, vllm_command
+
+ADMIN_TOKEN = "SLIPWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
+SUPERVISOR = "supervisor"  # the process that keeps the other two alive
+VLLM_KEY = "SLIPWAY_VLLM_API_KEY"  # for a vLLM that wants one
+UPSTREAM_KEY = "SLIPWAY_UPSTREAM_API_KEY"  # the gateway's own name for it
+GATEWAY_START_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Where an environment is reached."""
+
+    vllm_url: str
+    gateway_url: str
+    admin_url: str
+
+
+@dataclass(frozen=True)
+class PartState:
+    """One process: `running` by the process table, `healthy` by its own word."""
+
+    name: str
+    url: str
+    running: bool
+    healthy: bool
+    pid: int | None
+    log: str
+
+
+def addresses(environment: Environment) -> Serving:
+    """The environment's URLs, whether or not anything runs there."""
+    vllm, gateway = environment.vllm, environment.gateway
+    return Serving(
+        vllm_url=_url(vllm.host, vllm.port),
+        gateway_url=_url(gateway.host, gateway.port),
+        admin_url=_url(gateway.admin_host, gateway.admin_port),
+    )
+
+
+def ports_of(environment: Environment) -> dict[str, tuple[Port, ...]]:
+    """By process, where it is to listen."""
+    vllm, gateway = environment.vllm, environment.gateway
+    return {
+        "vllm": (Port(vllm.host, vllm.port, "environment.yaml: vllm.port"),),
+        "gateway": (
+            Port(gateway.host, gateway.port, "environment.yaml: gateway.port"),
+            Port(gateway.admin_host, gateway.admin_port, "environment.yaml: gateway.admin_port"),
+        ),
+    }
+
+
+def environment_folder(environment: Environment, home: Path) -> Path:
+    """Where the environment keeps its pid files, logs, routing table and token."""
+    return home / "environments" / environment.name
+
+
+def admin_token(environment: Environment, home: Path) -> str:
+    """The gateway's admin token: SLIPWAY_ADMIN_TOKEN, else a random one, made once and readable by its owner only."""
+    given = os.environ.get(ADMIN_TOKEN, "").strip()
+    if given:
+        return given
+    file = environment_folder(environment, home) / "admin.token"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return file.read_text(encoding="utf-8").strip()
+    with os.fdopen(descriptor, "w", encoding="utf-8") as output:
+        output.write(secrets.token_urlsafe(32))
+    return file.read_text(encoding="utf-8").strip()
+
+
+@contextmanager
+def up(
+    environment: Environment,
+    model_name: str,
+    model_folder: Path,
+    home: Path,
+    on_progress: Progress = silent,
+    *,
+    max_context_tokens: int = 1024,
+    attached: bool = False,
+) -> Iterator[Serving]:
+    """Both processes run and answer; what already does is used as it is. No other command starts or ends any meanwhile.
+
+    `attached`: they end with this process, even if that is killed; otherwise they live until `down`. Raises
+    SlipwayError for a port in use, for a process that runs with other settings, and with the last lines of one that
+    dies. Then, when interrupted, and when the block fails, nothing that was started here is left.
+    """
+    folder = environment_folder(environment, home)
+    parts = _parts(environment, model_name, model_folder, home, max_context_tokens, attached)
+    with processes.exclusive(folder):
+        missing = [part for part in parts if not _is_usable(part, folder)]
+        wanted_before = {part.command.name for part in missing if processes.remembered(part.command.name, folder)}
+        for part in missing:  # a server whose engine died still has the port
+            processes.stop(part.command.name, folder, forget=False)
+        ports = [port for part in missing for port in part.ports]
+        require_all("vLLM and the gateway cannot start", [partial(require_free, port) for port in ports])
+        try:
+            for part in missing:
+                processes.launch(part.command, folder, attached=attached)
+            for part in reversed(parts):  # the gateway is there in a second, vLLM is not
+                _wait(part, folder, on_progress)
+            yield addresses(environment)
+        except BaseException:
+            for part in missing:  # forgotten, a supervisor would take what had died before for stopped on purpose
+                processes.end_own(part.command.name, folder, forget=part.command.name not in wanted_before)
+            raise
+
+
+def down(environment: Environment, home: Path) -> tuple[str, ...]:
+    """Ends both processes with everything that they started; the names of those that ran. Safe to repeat."""
+    folder = environment_folder(environment, home)
+    with processes.exclusive(folder):
+        return tuple(name for name in ("gateway", "vllm") if processes.stop(name, folder))
+
+
+def state(environment: Environment, home: Path) -> tuple[PartState, ...]:
+    """How vLLM and the gateway are."""
+    folder, where = environment_folder(environment, home), addresses(environment)
+    healthy: dict[str, Callable[[], Health]] = {
+        "vllm": lambda: vllm_health(where.vllm_url),
+        "gateway": lambda: gateway_health(where.admin_url, admin_token(environment, home)),
+    }
+    found = []
+    for name, url in (("vllm", where.vllm_url), ("gateway", where.gateway_url)):
+        process = processes.find(name, folder)
+        health = healthy[name]() if process else "silent"
+        log = str(folder / f"{name}.log")
+        pid = process.pid if process else None
+        found.append(PartState(name, url, process is not None, health == "ok", pid, log))
+    return tuple(found)
+
+
+def keep_alive(
+    environment: Environment,
+    model_name: str,
+    model_folder: Path,
+    home: Path,
+    *,
+    max_context_tokens: int = 1024,
+    attached: bool = False,
+) -> KeepAlive:
+    """Restarts what `up` started when it dies: call its `check(now)` every few seconds.
+
+    A restarted vLLM has lost its adapters; whoever owns the environment loads them again.
+    """
+    parts = _parts(environment, model_name, model_folder, home, max_context_tokens, attached)
+    return KeepAlive(parts, environment_folder(environment, home))
+
+
+def vllm_health(url: str) -> Health:
+    """`dead` when the API server says that its engine died, which no restart of the engine follows."""
+    with VllmClient(url, timeout_s=2.0) as client:
+        status = client.health()
+    return "ok" if status == 200 else "dead" if status == 503 else "silent"
+
+
+def gateway_health(admin_url: str, token: str) -> Health:
+    """The gateway is healthy when its admin side answers to our token; it may have no table yet."""
+    with GatewayClient(admin_url, token, timeout_s=2.0) as client:
+        return "ok" if client.ready() else "silent"
+
+
+def _parts(
+    environment: Environment,
+    model_name: str,
+    model_folder: Path,
+    home: Path,
+    max_context_tokens: int,
+    attached: bool,
+) -> tuple[Supervised, ...]:
+    where, token = addresses(environment), admin_token(environment, home)
+    vllm, ports = environment.vllm, ports_of(environment)
+    return (
+        Supervised(
+            command=vllm_command(vllm, model_name, model_folder, max_context_tokens),
+            health=lambda: vllm_health(where.vllm_url),
+            start_timeout_s=vllm.start_timeout_s,
+            ports=ports["vllm"],
+            phase=phase,
+            attached=attached,
+        ),
+        Supervised(
+            command=gateway_command(environment, home, token),
+            health=lambda: gateway_health(where.admin_url, token),
+            start_timeout_s=GATEWAY_START_TIMEOUT_S,
+            ports=ports["gateway"],
+            attached=attached,
+        ),
+    )
+
+
+def gateway_command(environment: Environment, home: Path, token: str) -> Command:
+    """`python -m delivery.gateway` with the environment's settings; the secrets go through the environment only."""
+    config = environment.gateway
+    arguments = {
+        "--host": config.host,
+        "--port": str(config.port),
+        "--admin-host": config.admin_host,
+        "--admin-port": str(config.admin_port),
+        "--table-state": str((environment_folder(environment, home) / "table.json").absolute()),
+        "--connect-timeout-s": str(config.connect_timeout_s),
+        "--first-byte-timeout-s": str(config.first_byte_timeout_s),
+        "--answer-timeout-s": str(config.answer_timeout_s),
+        "--idle-timeout-s": str(config.idle_timeout_s),
+        "--mirror-queue": str(config.mirror_queue),
+        "--mirror-at-once": str(config.mirror_at_once),
+        "--records-kept": str(config.records_kept),
+        "--workers": str(config.workers),
+    }
+    if config.api_keys is not None:
+        arguments["--keys"] = str(config.api_keys.absolute())
+    if config.traffic_log is not None:
+        arguments["--traffic-log"] = str(_keep_log_settings(config.traffic_log, environment_folder(environment, home)))
+    env, settings = {ADMIN_TOKEN: token}, {"admin token": _digest(token)}
+    upstream_key = os.environ.get(UPSTREAM_KEY, "").strip() or os.environ.get(VLLM_KEY, "").strip()
+    if upstream_key:  # otherwise the controller would be let in, and no user
+        env[UPSTREAM_KEY], settings["upstream key"] = upstream_key, _digest(upstream_key)
+    return Command(
+        name="gateway",
+        argv=(sys.executable, "-m", "delivery.gateway", *(word for pair in arguments.items() for word in pair)),
+        env=env,
+        settings={**{name.removeprefix("--"): value for name, value in arguments.items()}, **settings},
+        grace_s=20.0,  # it drains for 8 s
+    )
+
+
+def _digest(secret: str) -> str:
+    """Shows that a secret is another one, and nothing else of it."""
+    return "digest " + hashlib.sha256(secret.encode()).hexdigest()[:8]
+
+
+def _keep_log_settings(settings: TrafficLog, folder: Path) -> Path:
+    """The file that the gateway reads; its name says its content, which other settings must not look like."""
+    text = settings.model_dump_json(indent=2)
+    file = folder.absolute() / f"traffic-log-{hashlib.sha256(text.encode()).hexdigest()[:8]}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def _is_usable(part: Supervised, folder: Path) -> bool:
+    """Whether it runs (or is about to) as asked. Raises SlipwayError when it runs with other settings."""
+    running = processes.find(part.command.name, folder)
+    if running is None:
+        return False
+    wanted = dict(part.command.settings)
+    if running.settings != wanted:
+        differing = sorted(key for key in {*running.settings, *wanted} if running.settings.get(key) != wanted.get(key))
+        pairs = [f"{key}: runs with {running.settings.get(key)!r}, asked for {wanted.get(key)!r}" for key in differing]
+        raise SlipwayError(
+            f"{running.name} already runs with other settings: {'; '.join(pairs)}",
+            where=f"process {running.pid}, {folder}",
+            cure="end it with: slipway down",
+        )
+    return part.health() != "dead"
+
+
+def _wait(part: Supervised, folder: Path, on_progress: Progress) -> None:
+    process = processes.remembered(part.command.name, folder)
+    if process is None:
+        raise SlipwayError(f"{part.command.name} was ended while it started", where=str(folder))
+    ready = lambda: part.health() == "ok"  # noqa: E731
+    processes.wait_ready(process, ready, part.start_timeout_s, on_progress, part.phase)
+
+
+def _url(host: str, port: int) -> str:
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - only compared
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

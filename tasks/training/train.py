@@ -1,0 +1,211 @@
+"""Trains an adapter, or finds that this very training was done before.
+
+The work is done by a child process (`tasks.training.worker`), for it imports torch and trl; what it leaves behind is
+put under the adapter's digest here.
+"""
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from configs.canonical import digest_bytes, digest_of, short
+from configs.errors import SlipwayError
+from configs.strict import Strict
+from configs.training import TrainingConfig
+from delivery.build.bundle import Adapter
+from delivery.build.dataset import DatasetVersion
+from delivery.build.servable import linear_modules, problems_with, problems_with_settings
+from delivery.clients.bundles import adapters as adapter_store
+from delivery.clients.bundles.safetensors_header import read_model_shapes, read_shapes
+from delivery.clients.fresh_folder import explained_writes
+from delivery.progress import Progress, silent
+from tasks import child
+from tasks.training import loss_curve
+from tasks.training.model import model_revision
+
+TRAINER_FILES = ("sft.py", "trainer.py", "rows.py", "loss_mask.py")
+TRAINER_PACKAGES = ("torch", "transformers", "trl", "peft")
+
+
+class TrainedAdapter(Strict):
+    """What a training left behind."""
+
+    adapter: Adapter
+    folder: Path  # home/adapters/<digest12>
+    curve: Path  # JSON lines: step, loss, lr, grad_norm, tokens, seconds
+    picture: Path
+    final_loss: float  # mean over the last steps' assistant tokens, in nats
+    trained_tokens: int  # all that went through the model, padding not
+    seconds: float  # of training proper, resumed runs included
+    skipped: bool  # this very training had been done before
+
+
+def training_key(dataset: DatasetVersion, revision: str, config: TrainingConfig, system_prompt: str) -> str:
+    """`sha256:...` over all that determines the adapter: data, base model, settings, prompt, code and versions."""
+    here = Path(__file__).parent
+    return digest_of(
+        {
+            "dataset": dataset.digest,
+            "model": revision,
+            "config": config.model_dump(mode="json"),
+            "system_prompt": system_prompt,
+            "code": {name: digest_bytes((here / name).read_bytes()) for name in TRAINER_FILES},
+            "versions": {name: importlib.metadata.version(name) for name in TRAINER_PACKAGES},
+        }
+    )
+
+
+def train(
+    dataset: DatasetVersion,
+    model: Path,
+    config: TrainingConfig,
+    system_prompt: str,
+    home: Path,
+    on_progress: Progress = silent,
+) -> TrainedAdapter:
+    """Trains on `train.jsonl` of a dataset version, with `system_prompt` in front of rows that have none of their own.
+
+    The same dataset, model, settings, prompt and code are not trained twice. A run that was killed goes on from its
+    last checkpoint. Raises SlipwayError when rows do not fit, the loss mask is wrong, the loss diverges or the worker
+    dies; logs and curve stay in home/trainings/<key12>/.
+    """
+    revision = model_revision(model)
+    modules = linear_modules(read_model_shapes(model))
+    problems = problems_with_settings(config, modules)
+    if problems:
+        raise SlipwayError("these settings cannot be trained and served", problems=problems)
+    folder = home.absolute() / "trainings" / short(training_key(dataset, revision, config, system_prompt))
+    with explained_writes(folder, f"training {folder.name}"), _alone(folder):
+        done = _done(folder, home)
+        if done is not None:
+            on_progress(1, 1, f"unchanged: adapter {short(done.adapter.digest)} was trained before")
+            return done
+        run = {
+            "rows": str((dataset.folder / "train.jsonl").absolute()),
+            "model": str(model.absolute()),
+            "model_revision": revision,
+            "config": config.model_dump(mode="json"),
+            "system_prompt": system_prompt,
+            "folder": str(folder),
+        }
+        (folder / "run.json").write_text(json.dumps(run, indent=1), encoding="utf-8")
+        if not (folder / "adapter").is_dir():  # it is renamed into place as the worker's last act
+            _work(folder, on_progress)
+        _check_servable(folder / "adapter", config, modules)
+        return _finish(folder, home)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time trains in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SlipwayError(
+                "this very training is running already", where=str(folder), cure="wait for it, or end it"
+            ) from None
+        yield
+
+
+def _done(folder: Path, home: Path) -> TrainedAdapter | None:
+    """The finished training, unless there is none or its adapter is not whole any more."""
+    try:
+        done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    adapter = Adapter.model_validate(done.pop("adapter"))
+    place = adapter_store.folder_of(adapter, home)
+    if adapter_store.problems_of(adapter, place):
+        return None
+    return TrainedAdapter(
+        adapter=adapter,
+        folder=place,
+        curve=folder / "curve.jsonl",
+        picture=folder / "curve.png",
+        skipped=True,
+        **done,
+    )
+
+
+def _work(folder: Path, on_progress: Progress) -> None:
+    """Runs the worker, which goes on from the newest whole checkpoint and leaves `adapter/` in the folder."""
+    steps: list[dict[str, Any]] = []
+
+    def relay(event: dict[str, Any]) -> None:
+        if event["event"] == "phase":
+            on_progress(0, 0, event["text"])
+            return
+        steps.append(event)
+        on_progress(event["step"], event["steps"], _describe(steps[-11:]))
+
+    environment = {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": str(_cores()),
+        # Threads that spin for long while others use the cores make a step five times as long. Those that spin for some
+        # microseconds before they sleep take a third of it off on 2 idle cores, and cost nothing on busy ones.
+        "OMP_WAIT_POLICY": "passive",
+        "GOMP_SPINCOUNT": "1000",
+        "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0],  # TRL refuses DataParallel
+    }
+    child.call("tasks.training.worker", folder / "run.json", folder / "train.log", relay, environment)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _describe(recent: list[dict[str, Any]]) -> str:
+    """The last step in words, its speed over the recent ones."""
+    first, last = recent[0], recent[-1]
+    loss = "not finite" if last["loss"] is None else f"{last['loss']:.3f}"
+    text = f"step {last['step']}/{last['steps']}, loss {loss}"
+    elapsed = last["seconds"] - first["seconds"]
+    if elapsed <= 0:
+        return text
+    speed = (last["tokens"] - first["tokens"]) / elapsed
+    left = elapsed / (last["step"] - first["step"]) * (last["steps"] - last["step"])
+    return f"{text}, {speed:.0f} tokens/s, {left:.0f} s left"
+
+
+def _check_servable(folder: Path, config: TrainingConfig, modules: set[str]) -> None:
+    """By the files themselves: a new peft may write something else than its settings say."""
+    adapter_config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    problems = problems_with(
+        adapter_config, read_shapes(folder / "adapter_model.safetensors"), config.lora.rank, modules
+    )
+    if problems:
+        raise SlipwayError("vLLM would refuse what was trained", where=str(folder), problems=problems)
+
+
+def _finish(folder: Path, home: Path) -> TrainedAdapter:
+    """Puts the adapter under its digest and writes done.json last: what has it is complete."""
+    adapter = adapter_store.describe(folder / "adapter")
+    adapter_store.store(folder / "adapter", adapter, home)
+    points = loss_curve.read(folder / "curve.jsonl")
+    last = [point.loss for point in points[-max(1, len(points) // 10) :] if point.loss is not None]
+    done = {
+        "adapter": adapter.model_dump(mode="json"),
+        "final_loss": sum(last) / len(last),
+        "trained_tokens": points[-1].tokens,
+        "seconds": points[-1].seconds,
+    }
+    fresh = folder / "done.json.tmp"
+    fresh.write_text(json.dumps(done, indent=1), encoding="utf-8")
+    fresh.replace(folder / "done.json")
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    shutil.rmtree(folder / "adapter", ignore_errors=True)
+    result = _done(folder, home)
+    if result is None:
+        raise SlipwayError(f"adapter {short(adapter.digest)} was damaged while it was stored", where=str(home))
+    return result.model_copy(update={"skipped": False})
