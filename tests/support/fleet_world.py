@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -55,7 +55,7 @@ class RunningFleet:
         following = asyncio.create_task(self.fleet.follow(number, ours, lambda: None))
         life.push_async_callback(asyncio.wait, [following])
         life.callback(its.close)
-        settings = replace(self.settings, admin_token="")
+        settings = self.settings.model_copy(update={"admin_token": ""})
         gateway = await life.enter_async_context(
             serving(settings, monotonic=self.clock, wall=self.clock, member=Member(its))
         )
