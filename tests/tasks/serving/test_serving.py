@@ -190,9 +190,8 @@ def test_the_gateway_reads_the_environments_settings_from_a_file_and_changed_one
         found = serving.gateway_command(environment, place.home, "token")
         return load(Path(found.argv[found.argv.index("--config") + 1]), GatewayConfig), dict(found.settings)
 
-    config, known = command(
-        api_keys="keys.yaml", max_body_bytes=20_000_000, traffic_log={"share": 0.5, "folder": "log"}
-    )
+    said = {"api_keys": "keys.yaml", "max_body_bytes": 20_000_000, "traffic_log": {"share": 0.5, "folder": "log"}}
+    config, known = command(**said)
     assert config == GatewayConfig(
         api_keys=Path("keys.yaml").absolute(),
         max_body_bytes=20_000_000,
