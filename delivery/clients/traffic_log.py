@@ -60,7 +60,7 @@ def read_epoch(folder: Path, route: str, epoch: str) -> Traffic:
 
 
 def _table(path: Path, wanted: Any = None) -> Any:
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    files = sorted(path.glob("*.parquet")) if path.is_dir() or not (path.is_file() or path.suffix) else [path]
     if not files:
         raise ConfigError(
             f"there is no *.parquet in {path}", cure="name a traffic log's file, or the folder that has some"
