@@ -108,7 +108,7 @@ def _asked_to_go_back(plan: RolloutPlan, state: ReleaseState, observation: Obser
         return None
     if command is not None and not (command.kind == "cancel" and state.phase == "live"):
         reason = f"{command.kind} asked for by {command.by}: {command.reason}"
-        asked = command.kind == "rollback"
+        asked = command.kind == "rollback" and command.quarantine
         return rollback.begin(
             plan, state, observation, now, reason=reason, by=command.by, quarantine=asked, target=command.target
         )

@@ -118,6 +118,7 @@ class Command(Strict):
     by: str
     reason: str
     target: Served | None = None  # what to serve instead of the previous bundle
+    quarantine: bool = True  # of a rollback: a person's reason is evidence against the bundle, unless they say not
 
 
 class Approval(Strict):

@@ -8,6 +8,7 @@ Imports are late: `slipway rollback` must wait neither for Prefect nor for torch
 import getpass
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import MutableMapping
@@ -162,15 +163,23 @@ def refresh(
 @app.command()
 def rollback(
     reason: Reason,
+    release: Annotated[
+        str | None,
+        typer.Argument(help="The release, or the beginning of its bundle's digest; by default the newest release."),
+    ] = None,
     project: Project = TUTOR,
     home: Home = STATE,
     to: Annotated[RollbackTo, typer.Option(help="What to serve: the previous bundle, or the base model.")] = (
         RollbackTo.previous
     ),
+    no_quarantine: Annotated[
+        bool, typer.Option("--no-quarantine", help="The bundle is not to blame: it may be released again.")
+    ] = False,
     by: By = None,
 ) -> None:
     """Give the previous bundle (or the base) all traffic, at once, whatever state the release is in. Safe to repeat.
 
+    Without a name the newest release is meant, and nothing more once it is taken back: a second step back needs a name.
     Exit status 2 when something is left to do, which is said: a gateway that does not answer, a full disk.
     """
     from tasks.release.rollback import rollback as roll_back
@@ -178,9 +187,21 @@ def rollback(
 
     settings = _project(project)
     with open_site_of(settings, home) as site:
-        outcome = roll_back(site, settings.route, by=_who(by), reason=reason, to=to.value, on_progress=_narrate)
-    typer.echo(outcome.render(), err=outcome.outcome == "under_way")
-    raise typer.Exit(2 if outcome.outcome == "under_way" else 0)
+        outcome = roll_back(
+            site,
+            settings.route,
+            by=_who(by),
+            reason=reason,
+            release=release,
+            to=to.value,
+            quarantine=not no_quarantine,
+            on_progress=_narrate,
+        )
+    command = "slipway rollback" + ("" if project == TUTOR else f" --project {shlex.quote(str(project))}")
+    command += "" if home == STATE or "SLIPWAY_HOME" in os.environ else f" --home {shlex.quote(str(home))}"
+    command += " --to base" if to == RollbackTo.base else ""
+    typer.echo(outcome.render(command, reason), err=not outcome.is_done)
+    raise typer.Exit(0 if outcome.is_done else 2)
 
 
 @app.command()
