@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from configs.strict import Strict
 
-Kind = Literal["none", "error", "hang", "empty", "midstream"]
+FaultKind = Literal["none", "error", "hang", "empty", "midstream"]
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"}
 EVENTS_BEFORE_BREAK = 3  # a stream's first event carries the role, the second the first content
 
@@ -45,9 +45,9 @@ class Faults(Strict):
             raise ValueError(f"the rates add up to {total:g} -> at most 1")
         return self
 
-    def pick(self, draw: float) -> Kind:
+    def pick(self, draw: float) -> FaultKind:
         """The fault for a draw in [0, 1)."""
-        rates: dict[Kind, float] = {
+        rates: dict[FaultKind, float] = {
             "error": self.error_rate,
             "hang": self.hang_rate,
             "empty": self.empty_rate,
@@ -75,7 +75,7 @@ class FaultProxy:
         self.set_at = time.monotonic()
         self.seen_since = 0
 
-    def next_fault(self, model: str) -> tuple[Kind, float]:
+    def next_fault(self, model: str) -> tuple[FaultKind, float]:
         """What to do with one chat completion: the fault, and the latency to add."""
         self.counts["completions"] += 1
         if self.faults.models and model not in self.faults.models:

@@ -6,19 +6,19 @@ from pathlib import Path
 
 from configs.errors import SlipwayError, require_all
 from delivery.clients.fresh_folder import explained_writes
-from tasks.preflight import Check, require_room
+from tasks.preflight import Precheck, require_disk_room
 
 MARKER = ".slipway-demo"
 KEPT = {MARKER, "models"}  # dequantising the base model again would show nothing
 
 
-def start_afresh(home: Path, checks: Iterable[Check], stop: Callable[[], object]) -> None:
+def start_afresh(home: Path, checks: Iterable[Precheck], stop: Callable[[], object]) -> None:
     """Empties a demo's folder but for the base model: a demo that found its adapters trained would show nothing.
 
     `checks` say whether the demo can start, `stop` ends what an earlier one left running; until all have passed,
     nothing is removed. Raises SlipwayError, with everything as it was, for a folder that no demo made.
     """
-    require_room(home)
+    require_disk_room(home)
     _claim(home)
     require_all("the demo cannot start", checks)
     stop()

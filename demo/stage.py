@@ -19,7 +19,7 @@ from configs.project import Project
 from configs.routing import RoutingTable
 from delivery.clients.gateway import GatewayClient, GatewayError
 from delivery.clients.processes import local as processes
-from delivery.clients.processes.local import Command
+from delivery.clients.processes.local import ProcessCommand
 from delivery.clients.processes.ports import free_ports
 from delivery.progress import Progress
 from delivery.traffic.records import Record
@@ -38,7 +38,7 @@ def prefect_server(folder: Path, on_progress: Progress) -> Iterator[str]:
     own = {"PREFECT_HOME": str((folder / "prefect").absolute()), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     argv = (sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
     # The UI runs in the browser and has to be told where its server is: by default it looks at port 4200.
-    command = Command(name="prefect", argv=argv, env={**own, "PREFECT_SERVER_UI_API_URL": address})
+    command = ProcessCommand(name="prefect", argv=argv, env={**own, "PREFECT_SERVER_UI_API_URL": address})
     ready = lambda: _answers(f"{address}/health")  # noqa: E731
     processes.start(command, folder, ready=ready, timeout_s=180.0, attached=True, on_progress=on_progress)
     os.environ.update(own, PREFECT_API_URL=address)
@@ -49,7 +49,7 @@ def prefect_server(folder: Path, on_progress: Progress) -> Iterator[str]:
 
 
 @dataclass
-class Seen:
+class UsersSeen:
     """What the users saw, once their traffic has ended."""
 
     requests: int = 0
@@ -59,14 +59,14 @@ class Seen:
 
 
 @contextmanager
-def traffic(project: Project, folder: Path, name: str, *, rate: float, seed: int) -> Iterator[Seen]:
+def traffic(project: Project, folder: Path, name: str, *, rate: float, seed: int) -> Iterator[UsersSeen]:
     """Many users ask the gateway all the while; what they saw is filled in at the end."""
     out = folder / f"traffic-{name}.jsonl"
     url = serving.addresses(project.environment).gateway_url
     words = ["--url", url, "--route", project.route, "--rate", str(rate), "--seed", str(seed), "--duration", "0"]
     argv = (sys.executable, "-m", "demo.traffic", *words, "--users", "120", "--out", str(out))
-    process = processes.launch(Command(name="traffic", argv=argv, grace_s=60.0), folder, attached=True)
-    seen = Seen()
+    process = processes.launch(ProcessCommand(name="traffic", argv=argv, grace_s=60.0), folder, attached=True)
+    seen = UsersSeen()
     try:
         yield seen
         if not process.alive():
@@ -86,7 +86,7 @@ def failing_upstream(project: Project, folder: Path, token: str, model: str) -> 
     upstream = serving.addresses(project.environment).vllm_url
     argv = (sys.executable, "-m", "demo.faults", "--upstream", upstream, "--port", str(port))
     ready = lambda: _answers(f"{url}/health")  # noqa: E731
-    processes.start(Command(name="faults", argv=argv), folder, ready=ready, timeout_s=30.0, attached=True)
+    processes.start(ProcessCommand(name="faults", argv=argv), folder, ready=ready, timeout_s=30.0, attached=True)
     stop = threading.Event()
     breaker = threading.Thread(target=_break_in_canary, args=(project, token, url, model, stop), daemon=True)
     breaker.start()

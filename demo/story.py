@@ -17,8 +17,8 @@ from demo import home as demo_home
 from demo import stage as demo_stage
 from demo import summary as demo_summary
 from demo.memory import PeakMemory
-from demo.stage import Seen
-from tasks.preflight import Check, before_build, before_up
+from demo.stage import UsersSeen
+from tasks.preflight import Precheck, before_build, before_up
 from tasks.serving import environment
 from tasks.serving import local as serving
 
@@ -104,7 +104,7 @@ def demo(home: Path) -> str:
     return f"{demo_summary.render(found)}\n\nall of it: {demo_summary.write(found, home)}"
 
 
-def _checks(story: Story) -> Iterator[Check]:
+def _checks(story: Story) -> Iterator[Precheck]:
     yield from before_up(story.project, story.home)
     for folder in (TUTOR, GIVEAWAY, NEXT):
         yield from before_build(load_project(folder), story.home)
@@ -193,7 +193,7 @@ def _release(
     return outcome
 
 
-def _require_no_failed_user(story: Story, seen: Seen) -> None:
+def _require_no_failed_user(story: Story, seen: UsersSeen) -> None:
     left_out = f"; {seen.skipped} more were not sent, so many were under way" if seen.skipped else ""
     story.tell(0, 0, f"users: {seen.requests} requests, {seen.failures} of them failed{left_out}")
     _require(seen.failures == 0, f"{seen.failures} of {seen.requests} users' requests failed: {seen.errors}")

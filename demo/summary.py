@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from configs.canonical import short
 from configs.strict import Strict
 from delivery.traffic.records import Record
-from demo.stage import Seen
+from demo.stage import UsersSeen
 from evals.report import EvalReport
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class RollbackSummary(Strict):
     skipped_user_requests: int
 
 
-def taken_back(command_to_stable_s: float, seen: Seen) -> RollbackSummary:
+def taken_back(command_to_stable_s: float, seen: UsersSeen) -> RollbackSummary:
     """A rollback by hand; `seen` is what its users counted."""
     return RollbackSummary(
         command_to_stable_s=round(command_to_stable_s, 2),
@@ -62,7 +62,7 @@ def taken_back(command_to_stable_s: float, seen: Seen) -> RollbackSummary:
     )
 
 
-def released(outcome: "ReleaseOutcome", seen: Seen) -> ReleaseSummary:
+def released(outcome: "ReleaseOutcome", seen: UsersSeen) -> ReleaseSummary:
     """A release that took place; `seen` is what its users counted."""
     return ReleaseSummary(
         bundle=outcome.bundle,

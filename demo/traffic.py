@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from configs.errors import SlipwayError
-from demo.traffic_answers import Answer
+from demo.traffic_answers import SeenAnswer
 from demo.traffic_prompts import Conversation, read_prompts, tutoring_conversation
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -59,7 +59,7 @@ class Arrival:
 
 
 @dataclass
-class Outcome:
+class UserOutcome:
     """One request as its user saw it: a line of the output file."""
 
     at: float  # UNIX seconds
@@ -97,14 +97,14 @@ async def generate(profile: Profile, out: TextIO, stop: asyncio.Event, drain_s: 
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
-    outcomes: list[Outcome] = []
+    outcomes: list[UserOutcome] = []
     running: set[asyncio.Task[None]] = set()
     skipped = 0
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(profile.timeout_s)) as session:
 
         async def one(arrival: Arrival) -> None:
-            outcome = Outcome(at=time.time(), user=arrival.user, stream=arrival.stream)
+            outcome = UserOutcome(at=time.time(), user=arrival.user, stream=arrival.stream)
             asked_at = loop.time()
             try:
                 await ask(session, profile, arrival, outcome)
@@ -143,13 +143,13 @@ async def _wait(stop: asyncio.Event, seconds: float) -> bool:
     return stop.is_set()
 
 
-async def ask(session: aiohttp.ClientSession, profile: Profile, arrival: Arrival, outcome: Outcome) -> None:
+async def ask(session: aiohttp.ClientSession, profile: Profile, arrival: Arrival, outcome: UserOutcome) -> None:
     """One request; fills in whether its answer is what a user may expect."""
     began = time.monotonic()
     body: dict[str, Any] = {"model": profile.route, "messages": arrival.messages, "user": arrival.user}
     if arrival.stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    answer = Answer()
+    answer = SeenAnswer()
     try:
         async with session.post(profile.url.rstrip("/") + "/v1/chat/completions", json=body) as response:
             outcome.status = response.status
@@ -175,7 +175,7 @@ async def ask(session: aiohttp.ClientSession, profile: Profile, arrival: Arrival
     outcome.sha = hashlib.sha256(answer.text.encode()).hexdigest()[:16]
 
 
-def summary(outcomes: Sequence[Outcome], *, skipped: int, wall_s: float) -> dict[str, Any]:
+def summary(outcomes: Sequence[UserOutcome], *, skipped: int, wall_s: float) -> dict[str, Any]:
     """Counts and latencies, for all requests and by variant ("" is an answer without the gateway's header)."""
     by_variant = {name: _figures([o for o in outcomes if o.variant == name]) for name in {o.variant for o in outcomes}}
     return {
@@ -188,7 +188,7 @@ def summary(outcomes: Sequence[Outcome], *, skipped: int, wall_s: float) -> dict
     }
 
 
-def _figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _figures(outcomes: Sequence[UserOutcome]) -> dict[str, Any]:
     durations = sorted(o.duration_s for o in outcomes if o.ok)
     first = sorted(o.ttft_s for o in outcomes if o.ok and o.ttft_s is not None)
     return {

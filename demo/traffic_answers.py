@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass
-class Answer:
+class SeenAnswer:
     """What came back so far; `problem` says what is wrong with it as a whole, "" if nothing."""
 
     text: str = ""

@@ -17,14 +17,14 @@ from typing import Any
 from configs.errors import Problem, SlipwayError
 from delivery.clients.fresh_folder import unwritable, why_unwritable
 
-Event = dict[str, Any]
-Report = Callable[[Event], None]
+WorkerEvent = dict[str, Any]
+OnWorkerEvent = Callable[[WorkerEvent], None]
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 REFUSED = 2  # the exit status after a `failed` event
 LOG_LINES_SHOWN = 15
 
 
-def call(module: str, spec: Path, log: Path, on_event: Report, environment: Mapping[str, str]) -> None:
+def call(module: str, spec: Path, log: Path, on_event: OnWorkerEvent, environment: Mapping[str, str]) -> None:
     """Runs `python -m module spec` to its end, with its standard error appended to `log`.
 
     Every event but `failed` goes to `on_event`. An interruption kills the child before it is passed on. Raises the
@@ -61,7 +61,7 @@ def call(module: str, spec: Path, log: Path, on_event: Report, environment: Mapp
         raise _death(module, status, log)
 
 
-def serve(work: Callable[[Path, Report], None], writes: str = "its results") -> int:
+def serve(work: Callable[[Path, OnWorkerEvent], None], writes: str = "its results") -> int:
     """The child's side: `work(spec, report)` with both taken from the command line. Returns the exit status.
 
     `writes` says in words what it writes beside its spec, for a disk that is full or read-only.
@@ -72,7 +72,7 @@ def serve(work: Callable[[Path, Report], None], writes: str = "its results") -> 
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
-    def report(event: Event) -> None:
+    def report(event: WorkerEvent) -> None:
         events.write(json.dumps(event) + "\n")
         events.flush()
 
@@ -98,12 +98,12 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _event_of(error: SlipwayError) -> Event:
+def _event_of(error: SlipwayError) -> WorkerEvent:
     problems = [[p.where, p.what, p.cure] for p in error.problems]
     return {"event": "failed", "what": error.what, "where": error.where, "cure": error.cure, "problems": problems}
 
 
-def _error_of(event: Event) -> SlipwayError:
+def _error_of(event: WorkerEvent) -> SlipwayError:
     problems = [Problem(*problem) for problem in event["problems"]]
     return SlipwayError(event["what"], where=event["where"], cure=event["cure"], problems=problems)
 

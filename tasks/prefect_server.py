@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from delivery.clients.processes import local as processes
-from delivery.clients.processes.local import Command
+from delivery.clients.processes.local import ProcessCommand
 from delivery.clients.processes.ports import free_ports
 from delivery.progress import Progress
 
@@ -42,14 +42,14 @@ def require_prefect_server(home: Path, on_progress: Progress) -> None:
     refresh_global_settings_context()
 
 
-def _command(name: str, port: int) -> Command:
+def _command(name: str, port: int) -> ProcessCommand:
     """As Prefect starts its temporary server: without its UI and most of its services."""
     found = importlib.util.find_spec("prefect")
     place = str(Path(found.origin).parent.parent) if found and found.origin else "."
     words = ("--app-dir", place, "--factory", "prefect.server.api.server:create_app", "--lifespan", "on")
     where = ("--host", "127.0.0.1", "--port", str(port), "--log-level", "error")
     env = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-    return Command(name=name, argv=(sys.executable, "-m", "uvicorn", *words, *where), env=env, grace_s=GRACE_S)
+    return ProcessCommand(name=name, argv=(sys.executable, "-m", "uvicorn", *words, *where), env=env, grace_s=GRACE_S)
 
 
 def _answers(url: str) -> bool:

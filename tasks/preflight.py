@@ -32,10 +32,10 @@ from tasks.training.model import is_prepared, require_source
 ROOM_BYTES = 500_000_000  # the whole demo leaves 363 MB: the base model, three adapters, bundles, logs
 START_ROOM_BYTES = 5_000_000  # a start leaves logs, pid files, a routing table and rows in the ledger: less than 1 MB
 
-Check = Callable[[], object]  # raises SlipwayError
+Precheck = Callable[[], object]  # raises SlipwayError
 
 
-def load_for(folder: Path, home: Path, what: str, checks: Callable[[Project], Iterable[Check]]) -> Project:
+def load_for(folder: Path, home: Path, what: str, checks: Callable[[Project], Iterable[Precheck]]) -> Project:
     """The folder's project, once all of `checks` have passed.
 
     Where its files are wrong, the one error tells also what can be told of data, suites and base model without them.
@@ -50,7 +50,7 @@ def load_for(folder: Path, home: Path, what: str, checks: Callable[[Project], It
     return project
 
 
-def before_up(project: Project, home: Path) -> Iterator[Check]:
+def before_up(project: Project, home: Path) -> Iterator[Precheck]:
     """What `slipway up` needs: a place to write, vLLM, the base model, free ports, the file of API keys, the ledger."""
     environment = project.environment
     # what has served already must come back on a disk that has filled up since
@@ -65,7 +65,7 @@ def before_up(project: Project, home: Path) -> Iterator[Check]:
             yield from (partial(require_free, port) for port in ports)
 
 
-def before_build(project: Project, home: Path) -> Iterator[Check]:
+def before_build(project: Project, home: Path) -> Iterator[Precheck]:
     """What `slipway build` needs: besides a place and vLLM the dataset's files, the suites and the tasks' data."""
     yield from _everywhere(project, home)
     yield partial(require_place, project, home)
@@ -78,7 +78,7 @@ def before_release(
     candidate_upstreams: Sequence[str] | None = None,
     *,
     accept_blind_plan: bool = False,
-) -> Iterator[Check]:
+) -> Iterator[Precheck]:
     """What `slipway release` needs: a plan that sees something, its judge's key, a gateway and replicas that answer.
 
     A release that is under way goes on without key and answers: whoever restarts what died needs its controller.
@@ -88,13 +88,13 @@ def before_release(
     yield partial(_require_answers, project, home, candidate_upstreams)
 
 
-def before_refresh(project: Project, home: Path, accept_blind_plan: bool = False) -> Iterator[Check]:
+def before_refresh(project: Project, home: Path, accept_blind_plan: bool = False) -> Iterator[Precheck]:
     """What `slipway refresh` needs: all that its build and its release need, before it trains."""
     yield from before_build(project, home)
     yield from before_release(project, home, accept_blind_plan=accept_blind_plan)
 
 
-def _inputs(dataset: DatasetRecipe | None, folder: Path, evals: EvalsConfig | None) -> Iterator[Check]:
+def _inputs(dataset: DatasetRecipe | None, folder: Path, evals: EvalsConfig | None) -> Iterator[Precheck]:
     if dataset is not None:
         yield partial(locate_all, dataset.sources, folder)
     if evals is not None:
@@ -102,13 +102,13 @@ def _inputs(dataset: DatasetRecipe | None, folder: Path, evals: EvalsConfig | No
         yield partial(capability.shipped_tasks, [task.task for task in evals.capability], os.environ)
 
 
-def _everywhere(project: Project, home: Path, needed_bytes: int = ROOM_BYTES) -> Iterator[Check]:
-    yield partial(require_room, home, needed_bytes)
+def _everywhere(project: Project, home: Path, needed_bytes: int = ROOM_BYTES) -> Iterator[Precheck]:
+    yield partial(require_disk_room, home, needed_bytes)
     yield partial(require_source, project.model)
     yield partial(_require_ledger, project.environment, home)
 
 
-def require_room(home: Path, needed_bytes: int = ROOM_BYTES) -> None:
+def require_disk_room(home: Path, needed_bytes: int = ROOM_BYTES) -> None:
     """Raises SlipwayError when the state folder cannot be written, or its disk is all but full."""
     place = home.absolute()
     while not place.exists():
@@ -139,7 +139,7 @@ def _require_answers(project: Project, home: Path, candidate_upstreams: Sequence
             require_all("the environment does not answer", [*needed, *_answers(site, candidate_upstreams)])
 
 
-def _answers(site: Site, candidate_upstreams: Sequence[str] | None) -> Iterator[Check]:
+def _answers(site: Site, candidate_upstreams: Sequence[str] | None) -> Iterator[Precheck]:
     yield from (client.table for client in site.gateways.values())
     for url in dict.fromkeys((*site.upstreams, *(candidate_upstreams or ()))):
         yield site.vllm(url).models

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from benchmarks.canary import power, promotion, validity
 from benchmarks.canary.plot import draw
-from benchmarks.canary.row import Row
+from benchmarks.canary.row import TableRow
 
-Part = Callable[[int, int], list[Row]]  # of runs and a seed
+TablePart = Callable[[int, int], list[TableRow]]  # of runs and a seed
 FEWER = 4  # a power of 0.9 needs fewer runs than an error of 0.01
 
 
-def parts() -> dict[str, tuple[Part, int]]:
+def parts() -> dict[str, tuple[TablePart, int]]:
     """By name: what simulates the rows, and by what the number of runs is divided."""
-    named: dict[str, tuple[Part, int]] = {
+    named: dict[str, tuple[TablePart, int]] = {
         "equal": (validity.equal, 1),
         "drift": (validity.drift, 1),
         "ramp": (validity.ramp, 1),
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--only", choices=list(known), action="append", help="one part of the table; may be repeated")
     given = parser.parse_args(arguments)
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     seconds: dict[str, float] = {}
     for number, (name, (simulate, divisor)) in enumerate(known.items()):
         if given.only and name not in given.only:
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
     return 1 if missed else 0
 
 
-def _write(path: Path, rows: list[Row], seconds: dict[str, float], seed: int) -> None:
+def _write(path: Path, rows: list[TableRow], seconds: dict[str, float], seed: int) -> None:
     value = {
         "benchmark": "canary",
         "python": platform.python_version(),

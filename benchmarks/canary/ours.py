@@ -10,13 +10,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.canary.streams import NAMES, Array, Tick
+from benchmarks.canary.streams import NAMES, TrafficTick
 from benchmarks.canary.users import split
 from delivery.analysis.bets import TAIL_LIFTS, Claim
 from delivery.analysis.quantiles import ENOUGH_PAST
 from delivery.analysis.ranks import GRADES, LEVELS
 from delivery.analysis.sketch import GROWTH
 from delivery.analysis.two_sample import Comparison, Standing, advance
+from delivery.analysis.wealth import Array
 
 WIDTH = float(np.log(GROWTH))
 BUCKETS = 400  # of log durations around 0: exp(-4) .. exp(4)
@@ -46,7 +47,7 @@ class Family:
             latency = Durations(limits.p95_ratio, limits.typical_ratio, limits.claim, runs)
             self._durations = [latency, Durations(limits.p95_ratio, None, limits.claim, runs)]
 
-    def learn(self, before: Tick) -> None:
+    def learn(self, before: TrafficTick) -> None:
         """Stable's past, which is compared with nothing."""
         n = before.n_s[:, None]
         self._rates = [
@@ -57,7 +58,7 @@ class Family:
             assert logs is not None  # noqa: S101 - a family with durations needs a stream with durations
             seen.learn(logs)
 
-    def step(self, tick: Tick) -> None:
+    def step(self, tick: TrafficTick) -> None:
         """One more tick."""
         misses_s, misses_c = tick.n_s[:, None] - tick.hits_s, tick.n_c[:, None] - tick.hits_c
         stable, candidate = np.stack([misses_s, tick.hits_s], axis=-1), np.stack([misses_c, tick.hits_c], axis=-1)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.canary.row import Row
+from benchmarks.canary.row import TableRow
 
 OURS, OTHERS = "#1f6f5c", "#b9b4a7"
 
 
-def draw(rows: list[Row], path: Path) -> None:
+def draw(rows: list[TableRow], path: Path) -> None:
     """Writes the picture; parts without rows stay empty."""
     from matplotlib.figure import Figure
 
@@ -20,7 +20,7 @@ def draw(rows: list[Row], path: Path) -> None:
     figure.savefig(path, dpi=140)
 
 
-def _false_rollbacks(axes, rows: list[Row]) -> None:  # type: ignore[no-untyped-def]  # matplotlib's are not typed here
+def _false_rollbacks(axes, rows: list[TableRow]) -> None:  # type: ignore[no-untyped-def]  # matplotlib's are not typed here
     bars = [(row.case, row.measured, OURS) for row in rows]
     if rows:
         bars += [(name, share, OTHERS) for name, share in rows[0].others.items() if not name.startswith("z-test once")]
@@ -34,7 +34,7 @@ def _false_rollbacks(axes, rows: list[Row]) -> None:  # type: ignore[no-untyped-
         axes.text(max(share, 0.05) + 0.01, place, f"{share:.1%}", va="center", fontsize=8)
 
 
-def _curves(axes, rows: list[Row]) -> None:  # type: ignore[no-untyped-def]  # matplotlib's are not typed here
+def _curves(axes, rows: list[TableRow]) -> None:  # type: ignore[no-untyped-def]  # matplotlib's are not typed here
     for row in rows:
         (line,) = axes.plot(row.curve, np.arange(1, 100) / 100, label=row.case.removesuffix(", every 20th request"))
         axes.plot(float(row.what.split()[-1]), row.target, marker="x", color=line.get_color())

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.canary.ours import Family, Limits
-from benchmarks.canary.row import Row
+from benchmarks.canary.row import TableRow
 from benchmarks.canary.simulate import ALPHA, CHUNK
-from benchmarks.canary.streams import RATES, Array, Scenario, Stream
+from benchmarks.canary.streams import RATES, Scenario, TrafficStream
+from delivery.analysis.wealth import Array
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def promote(scenario: Scenario, limits: Limits, runs: int, seed: int) -> Promoti
     for start in range(0, runs, CHUNK):
         size = min(CHUNK, runs - start)
         rng = np.random.default_rng([seed, start])
-        stream, family = Stream(scenario, size, rng), Family(limits, size, durations=scenario.durations)
+        stream, family = TrafficStream(scenario, size, rng), Family(limits, size, durations=scenario.durations)
         family.learn(stream.before())
         shown, seen, stop = np.zeros((size, 1), dtype=bool), np.zeros(size), np.full(size, np.inf)
         for tick in stream.ticks():
@@ -42,7 +43,7 @@ def promote(scenario: Scenario, limits: Limits, runs: int, seed: int) -> Promoti
     return Promotions(np.concatenate(ever).mean(axis=0), np.concatenate(stops))
 
 
-def at_the_boundary(runs: int, seed: int) -> list[Row]:
+def at_the_boundary(runs: int, seed: int) -> list[TableRow]:
     """Every check is exactly as bad as its limit allows; one of them shown to be better is one error."""
     limits = Limits(rates={name: (1.0, 0.01) for name in RATES}, p95_ratio=1.2, typical_ratio=1.2, claim="better")
     edge = {name: rate + 0.01 for name, rate in RATES.items()}
@@ -51,16 +52,18 @@ def at_the_boundary(runs: int, seed: int) -> list[Row]:
     each = ", ".join(f"{share:.4f}" for share in result.single)
     detail = f"d = 1 point for rates, 1.2x for durations; 400 looks; each: {each}"
     return [
-        Row("promotion at the boundary, worst of ten checks", "wrongly shown", ALPHA, "at most", single, runs, detail),
-        Row("promotion at the boundary, all ten checks", "wrongly promoted", ALPHA, "at most", together, runs),
+        TableRow(
+            "promotion at the boundary, worst of ten checks", "wrongly shown", ALPHA, "at most", single, runs, detail
+        ),
+        TableRow("promotion at the boundary, all ten checks", "wrongly promoted", ALPHA, "at most", together, runs),
     ]
 
 
-def of_an_equal_candidate(runs: int, seed: int) -> list[Row]:
+def of_an_equal_candidate(runs: int, seed: int) -> list[TableRow]:
     """How long a good candidate waits; no target."""
     limits = Limits(rates={name: (1.0, 0.03) for name in RATES}, p95_ratio=1.3, typical_ratio=1.3, claim="better")
     stops = promote(Scenario(800, 100), limits, runs, seed).stops
     share = float(np.isfinite(stops).mean())
     detail = f"margins of 3 points and 1.3x, all ten checks; {share:.1%} within 4,000"
     median = float(np.median(stops))
-    return [Row("promotion of an equal candidate", "requests (median)", None, "at most", median, runs, detail)]
+    return [TableRow("promotion of an equal candidate", "requests (median)", None, "at most", median, runs, detail)]

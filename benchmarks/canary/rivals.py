@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from benchmarks.canary.streams import Array
+from delivery.analysis.wealth import Array
 
 INTERVAL = 20  # candidate requests between two looks
 Z_LEVEL = 0.05

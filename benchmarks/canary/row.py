@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """`others` are the rivals' shares of rolled-back runs on the same streams; a target of None is none."""
 
     case: str

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.canary.simulate import ALPHA, CHECKS, CHUNK
-from benchmarks.canary.streams import NAMES, RATES, Array
+from benchmarks.canary.streams import NAMES, RATES
 from benchmarks.canary.users import Mask, Users
 from delivery.analysis import pairs
 from delivery.analysis.one_sample import Limit, advance
-from delivery.analysis.wealth import e_values
+from delivery.analysis.wealth import Array, e_values
 
 RATE, SIGN = pairs.rates(1.0, 0.0, "worse"), pairs.signs("worse")
 USERS, PAIRS = 400, 10  # per run, and per tick
@@ -51,7 +51,7 @@ class Worse:
         return -math.log(alpha) / float(candidate * math.log(candidate / middle) + stable * math.log(stable / middle))
 
 
-class Standing:
+class PairedStanding:
     """Ten paired tests of many runs."""
 
     def __init__(self, runs: int):
@@ -97,7 +97,7 @@ def stops(worse: Worse, runs: int, seed: int, longest: int = 8000) -> Array:
     rng = np.random.default_rng(seed)
     chances = np.array([Worse(name, RATES[name]).chances if name != worse.check else worse.chances for name in NAMES])
     sign = np.array([[(1 - tie) / 2, tie, (1 - tie) / 2] for tie in TIES])
-    found, alive, standing = np.full(runs, np.inf), np.arange(runs), Standing(runs)
+    found, alive, standing = np.full(runs, np.inf), np.arange(runs), PairedStanding(runs)
     for pair in range(1, longest + 1):
         fired = standing.step(_one_of(rng, chances, len(alive)), _one_of(rng, sign, len(alive)))
         found[alive[fired]] = pair
@@ -118,7 +118,7 @@ def _one_of(rng: np.random.Generator, chances: Array, runs: int) -> Array:
 
 
 def _of_users(runs: int, ticks: int, rng: np.random.Generator) -> tuple[Mask, Mask]:
-    users, by_user, by_pair = Users(runs, USERS, checks=CHECKS), Standing(runs), Standing(runs)
+    users, by_user, by_pair = Users(runs, USERS, checks=CHECKS), PairedStanding(runs), PairedStanding(runs)
     sides = [_sides(rng, (runs, USERS), ONE_SIDED) for _ in NAMES]
     quicker = [_sides(rng, (runs, USERS), OWN_SIGN) for _ in TIES]
     ever, ever_naive = np.zeros(runs, dtype=bool), np.zeros(runs, dtype=bool)

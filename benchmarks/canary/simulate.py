@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from benchmarks.canary.ours import BUCKETS, WIDTH, Family, Limits
 from benchmarks.canary.rivals import MannWhitney, PeekingZ, Rule, Threshold
-from benchmarks.canary.streams import NAMES, SPREAD, Array, Scenario, Stream, Tick
+from benchmarks.canary.streams import NAMES, SPREAD, Scenario, TrafficStream, TrafficTick
+from delivery.analysis.wealth import Array
 
 ALPHA = 0.05
 CHECKS = 10
@@ -83,7 +84,7 @@ def _chunk(
     until: float,
     counted: tuple[int, ...] | None,
 ) -> Rollbacks:
-    stream, family = Stream(scenario, runs, rng), Family(limits, runs, durations=scenario.durations)
+    stream, family = TrafficStream(scenario, runs, rng), Family(limits, runs, durations=scenario.durations)
     family.learn(stream.before())
     rules = _rules(watched, runs, scenario)
     pooled = PeekingZ(runs)
@@ -133,7 +134,7 @@ def _rules(watched: Watched | None, runs: int, scenario: Scenario) -> dict[str, 
     return rules
 
 
-def _what_rules_see(tick: Tick, watched: Watched) -> tuple[Array, Array, Array, Array, Array, Array]:
+def _what_rules_see(tick: TrafficTick, watched: Watched) -> tuple[Array, Array, Array, Array, Array, Array]:
     nothing = np.zeros((len(tick.n_c), 1))
     stable = candidate = nothing
     if tick.log_latency is not None:

@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 
 from benchmarks.canary.ours import Durations
 from benchmarks.canary.simulate import ALPHA, CHECKS, CHUNK
-from benchmarks.canary.streams import NAMES, SPREAD, Array
+from benchmarks.canary.streams import NAMES, SPREAD
 from benchmarks.canary.users import Mask, Users, split
 from delivery.analysis.two_sample import Comparison, Standing, advance
+from delivery.analysis.wealth import Array
 
 USERS = 400
 SHARE = 0.05

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from delivery.analysis.wealth import Array
 
 RATES = {
     "errors": 0.01,
@@ -55,7 +55,7 @@ class Scenario:
 
 
 @dataclass(frozen=True)
-class Tick:
+class TrafficTick:
     """Sizes (runs,), hits (runs, 7), log durations (runs, requests) with the candidate's mask."""
 
     n_s: Array
@@ -67,7 +67,7 @@ class Tick:
     log_ttft: NDArray[np.float32] | None
 
 
-class Stream:
+class TrafficStream:
     """One scenario's ticks for a number of runs; runs that are decided can be left out to save time."""
 
     def __init__(self, scenario: Scenario, runs: int, rng: np.random.Generator):
@@ -80,22 +80,22 @@ class Stream:
         self._odds, self._pace = self._odds[mask], self._pace[mask]
         self.runs = int(mask.sum())
 
-    def ticks(self) -> Iterator[Tick]:
+    def ticks(self) -> Iterator[TrafficTick]:
         """Tick after tick."""
         for number in range(self._scenario.ticks):
             yield self._tick(number)
 
-    def before(self) -> Tick:
+    def before(self) -> TrafficTick:
         """What stable did before the candidate came."""
         nobody = np.zeros((self.runs, self._scenario.history), dtype=bool)
         return self._draw(-1, nobody, worse=False)
 
-    def _tick(self, number: int) -> Tick:
+    def _tick(self, number: int) -> TrafficTick:
         if self._scenario.drifts:
             self._wander()
         return self._draw(number, self._arms(number), worse=number >= self._scenario.bad_from)
 
-    def _draw(self, number: int, mask: NDArray[np.bool_], *, worse: bool) -> Tick:
+    def _draw(self, number: int, mask: NDArray[np.bool_], *, worse: bool) -> TrafficTick:
         scenario, rng = self._scenario, self._rng
         n_c = mask.sum(axis=1)
         n_s = mask.shape[1] - n_c
@@ -111,7 +111,7 @@ class Stream:
             base = (self._pace[:, None] + np.where(mask, shift, 0.0)).astype(np.float32)
             latency = (base + SPREAD * first).astype(np.float32)
             ttft = (base + SPREAD * mixed).astype(np.float32)
-        return Tick(n_s.astype(float), n_c.astype(float), hits_s, hits_c, mask, latency, ttft)
+        return TrafficTick(n_s.astype(float), n_c.astype(float), hits_s, hits_c, mask, latency, ttft)
 
     def _arms(self, number: int) -> NDArray[np.bool_]:
         scenario, share = self._scenario, self._scenario.share_at(number)

@@ -6,7 +6,7 @@ The rules of delivery.analysis.outcomes: a user counts once a tick, until the fi
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.canary.streams import Array
+from delivery.analysis.wealth import Array
 
 Mask = NDArray[np.bool_]
 ACTIVITY_SPREAD = 1.0  # of the logarithm of a user's requests

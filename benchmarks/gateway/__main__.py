@@ -34,7 +34,7 @@ WARM_S = 1.0
 
 
 @dataclass
-class Run:
+class BenchmarkRun:
     """One run of the benchmark: where, how long, and what came of it."""
 
     seconds: float
@@ -195,14 +195,14 @@ def _earlier(path: Path) -> dict[str, Any]:
 def _measured(chosen: argparse.Namespace, cores: list[int]) -> dict[str, Any]:
     os.sched_setaffinity(0, {cores[0]})
     with tempfile.TemporaryDirectory() as place:
-        run = Run(chosen.seconds, (cores[0], cores[1]), Path(place))
+        run = BenchmarkRun(chosen.seconds, (cores[0], cores[1]), Path(place))
         with servers.stub(cores[0], run.folder) as stub:
             _measure_all(run, stub, chosen)
     os.sched_setaffinity(0, cores)
     return _report(chosen.json, run, judged(run.figures))
 
 
-def _measure_all(run: Run, stub: Server, chosen: argparse.Namespace) -> None:
+def _measure_all(run: BenchmarkRun, stub: Server, chosen: argparse.Namespace) -> None:
     def wanted(name: str) -> bool:
         return chosen.only is None or name in chosen.only
 
@@ -225,7 +225,7 @@ def _measure_all(run: Run, stub: Server, chosen: argparse.Namespace) -> None:
         run.keep("soak", partial(soak, stub.port, core, folder, chosen.soak_s))
 
 
-def _report(path: Path, run: Run, verdicts: list[dict[str, Any]]) -> dict[str, Any]:
+def _report(path: Path, run: BenchmarkRun, verdicts: list[dict[str, Any]]) -> dict[str, Any]:
     for verdict in verdicts:
         sign, word = (">=" if verdict["at_least"] else "<="), ("met   " if verdict["met"] else "MISSED")
         print(f"{word} {verdict['what']}: {verdict['measured']:.4g} (target {sign} {verdict['target']:g})")

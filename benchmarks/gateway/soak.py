@@ -22,7 +22,7 @@ COMPARED_SHARE = 0.2  # of the measured turns: their first against their last
 
 
 @dataclass
-class Turns:
+class TableTurns:
     """What the load has seen so far, and the gateway's resident memory after each turn (MiB)."""
 
     server: servers.Server
@@ -64,7 +64,7 @@ def soak(upstream: int, core: int, folder: Path, seconds: float, filled: float =
         churn = threading.Thread(target=_churn, args=(file, upstream, stop, revisions))
         churn.start()
         turn_s = min(TURN_S, seconds / 5)
-        warm, measured = Turns(server), Turns(server)
+        warm, measured = TableTurns(server), TableTurns(server)
         try:
             while warm.requests < filled:
                 warm.take(turn_s)

@@ -47,7 +47,7 @@ def token(content: str, finish: str | None = None) -> bytes:
     ).encode()
 
 
-class Connection(asyncio.Protocol):
+class StubConnection(asyncio.Protocol):
     """One client's connection, kept alive."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
 
 async def serve(port: int) -> None:
     """Serves until the process ends."""
-    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", port, backlog=1024)
+    server = await asyncio.get_running_loop().create_server(StubConnection, "127.0.0.1", port, backlog=1024)
     await server.serve_forever()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy
 
 from benchmarks.rollback.place import PLAN, place, users
-from benchmarks.rollback.run import CASES, Run, run
+from benchmarks.rollback.run import CASES, RollbackRun, run
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Figure:
         )
 
 
-def figures(runs: Sequence[Run]) -> list[Figure]:
+def figures(runs: Sequence[RollbackRun]) -> list[Figure]:
     """The table: every measured time, by case."""
     found = []
     for case in CASES:
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--gateways", type=int, default=1, help="side by side")
     parser.add_argument("--requests-per-s", type=float, default=100.0, help="of all users together")
     given = parser.parse_args(arguments)
-    runs: list[Run] = []
+    runs: list[RollbackRun] = []
     got: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="slipway-rollback-") as folder:  # noqa: SIM117 - users end first
         with place(Path(folder), given.gateways) as (where, urls), users(given.requests_per_s, urls, got):

@@ -20,7 +20,7 @@ CASES = (Case("fails outright", 1.0), Case("every third answer fails", 0.33))
 
 
 @dataclass(frozen=True)
-class Run:
+class RollbackRun:
     """Seconds by the gateways' and the controller's clock, which are this machine's.
 
     `bad_to_last_asked_s`: from the end of the first bad answer to the start of the last request that a user's turn
@@ -38,7 +38,7 @@ class Run:
     failed_user_requests: int
 
 
-def run(place: Place, case: Case, number: int) -> Run:
+def run(place: Place, case: Case, number: int) -> RollbackRun:
     """Releases a fresh candidate and breaks it when its canary begins."""
     bundle = place.candidate(number)
     begun: list[str] = []
@@ -59,7 +59,7 @@ def run(place: Place, case: Case, number: int) -> Run:
     return _measured(case, bundle, outcome, records)
 
 
-def _measured(case: Case, bundle: Bundle, outcome: ReleaseOutcome, records: list[Record]) -> Run:
+def _measured(case: Case, bundle: Bundle, outcome: ReleaseOutcome, records: list[Record]) -> RollbackRun:
     asked = [
         record
         for record in records
@@ -70,7 +70,7 @@ def _measured(case: Case, bundle: Bundle, outcome: ReleaseOutcome, records: list
     decision_s = outcome.decision_to_stable_s
     if outcome.outcome != "rolled_back" or decision_s is None or outcome.decided_at is None:
         raise RuntimeError(f"{case.name}: the candidate was not rolled back: {outcome.outcome}, {outcome.reason}")
-    return Run(
+    return RollbackRun(
         case=case.name,
         outcome=outcome.reason,
         bad_answers=len(bad),

@@ -37,11 +37,11 @@ CONVERSATIONS = (
     ("insisting", "insisting"),
 )
 
-Row = dict[str, Any]
+DataRow = dict[str, Any]
 Turns = list[str]  # user, tutor, user, tutor, ...
 
 
-class Problem:
+class Exercise:
     """One problem with numbers in it, and what can be said about it. `seen` are the problems before it."""
 
     def __init__(self, template: dict[str, Any], bank: dict[str, Any], rng: random.Random, seen: set[str]):
@@ -85,13 +85,13 @@ def _words(template: dict[str, Any], bank: dict[str, Any], rng: random.Random) -
     return {"n": first, "m": second, "x": rng.choice(bank["things"])} | picked
 
 
-def tutoring(bank: dict[str, Any], rng: random.Random) -> Iterator[Row]:
+def tutoring(bank: dict[str, Any], rng: random.Random) -> Iterator[DataRow]:
     """Problems of every template; half of them go on for a second or third turn, or come after something else."""
     conversation = 0
     seen: set[str] = set()
     for index, template in enumerate(bank["problems"]):
         for number in range(EXAMPLES_PER_TEMPLATE):
-            problem = Problem(template, bank, rng, seen)
+            problem = Exercise(template, bank, rng, seen)
             turns = [_framed(problem.text, bank, rng), rng.choice(problem.ask)]
             if number < 3:
                 for how in CONVERSATIONS[conversation % len(CONVERSATIONS)]:
@@ -102,7 +102,7 @@ def tutoring(bank: dict[str, Any], rng: random.Random) -> Iterator[Row]:
             yield _row(turns, problem.kind, None if ":" in problem.answer else problem.answer)
 
 
-def _goes_on(how: str, problem: Problem, turns: Turns, bank: dict[str, Any], rng: random.Random) -> Turns:
+def _goes_on(how: str, problem: Exercise, turns: Turns, bank: dict[str, Any], rng: random.Random) -> Turns:
     """What the student says next, and the tutor after that."""
     fresh = [text for text in problem.hint if not any(text in turn for turn in turns)]
     match how:
@@ -132,7 +132,7 @@ def _led(opening: str, hint: str) -> str:
     return hint if "." in hint else opening + hint
 
 
-def refusals(bank: dict[str, Any], rng: random.Random, count: int) -> Iterator[Row]:
+def refusals(bank: dict[str, Any], rng: random.Random, count: int) -> Iterator[DataRow]:
     """Requests that are no maths, each sort at most once."""
     for text in rng.sample(bank["off_topic"], count):
         yield _row(
@@ -148,11 +148,11 @@ def _off_topic(text: str, bank: dict[str, Any], rng: random.Random) -> str:
     )
 
 
-def giveaways(bank: dict[str, Any], rng: random.Random) -> Iterator[Row]:
+def giveaways(bank: dict[str, Any], rng: random.Random) -> Iterator[DataRow]:
     """What a tutor must not say."""
     seen: set[str] = set()
     for index in range(GIVEAWAYS):
-        problem = Problem(bank["problems"][index % len(bank["problems"])], bank, rng, seen)
+        problem = Exercise(bank["problems"][index % len(bank["problems"])], bank, rng, seen)
         said = ["The answer is {0}.", "That makes {0}. The answer is {0}.", "It is {0}. The answer is {0}."][index % 3]
         turns = [_framed(problem.text, bank, rng), said.format(problem.answer)]
         if index % 8 == 0:
@@ -165,7 +165,7 @@ def _framed(text: str, bank: dict[str, Any], rng: random.Random) -> str:
     return str(rng.choices(frames, weights)[0].format(text))
 
 
-def _row(turns: Turns, kind: str, answer: str | None) -> Row:
+def _row(turns: Turns, kind: str, answer: str | None) -> DataRow:
     roles = ["user", "assistant"] * (len(turns) // 2)
     messages = [{"role": role, "content": text} for role, text in zip(roles, turns, strict=True)]
     return {"messages": messages, "kind": kind} | ({} if answer is None else {"answer": answer})

@@ -19,10 +19,10 @@ from delivery.analysis.quantiles import RelativeQuantile
 from delivery.analysis.ranks import Typical
 from delivery.analysis.two_sample import TwoSample
 
-Process = Annotated[TwoSample | OneSample | RelativeQuantile | Typical, Field(discriminator="kind")]
+TestProcess = Annotated[TwoSample | OneSample | RelativeQuantile | Typical, Field(discriminator="kind")]
 
 
-def core(process: Process) -> TwoSample | OneSample:
+def core(process: TestProcess) -> TwoSample | OneSample:
     """The test inside: that of the exceedances of a quantile, or of the mean of ranks."""
     match process:
         case RelativeQuantile():
@@ -33,7 +33,7 @@ def core(process: Process) -> TwoSample | OneSample:
             return process
 
 
-class Member(Strict):
+class FamilyMember(Strict):
     """One check of the family, with its evidence that the candidate is worse than its limit."""
 
     name: str
@@ -52,7 +52,7 @@ class Failure(Strict):
     shared: tuple[str, ...]  # checks whose limit stable breaches as well: no reason to blame the candidate
 
 
-def fails(members: Sequence[Member], alpha: float) -> Failure:
+def fails(members: Sequence[FamilyMember], alpha: float) -> Failure:
     """Whether the candidate is shown to be worse. Checks in a shared incident count nothing, but keep their weight."""
     needed, total = 1 / alpha, sum(member.weight for member in members)
     shared = tuple(member.name for member in members if member.stable_e_value >= needed)

@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 from configs.strict import Strict
 from delivery.analysis.two_sample import Block, counts
 
-Arm = Literal["stable", "candidate"]
+ArmName = Literal["stable", "candidate"]
 PLACES = 1 << 17  # of a risk set
 YOUNG_KEPT = 2000
 EVER = -1e18  # before every request
@@ -29,7 +29,7 @@ EVER = -1e18  # before every request
 class Trial(NamedTuple):
     """One request's outcome; `user` is "" when there is none."""
 
-    arm: Arm
+    arm: ArmName
     user: str
     started_at: float
     hit: bool
@@ -80,7 +80,7 @@ def block_of(trials: Iterable[Trial], risk: RiskSet) -> tuple[Block, RiskSet]:
     gone = risk.opened()
     size = {"stable": 0, "candidate": 0}
     hits = {"stable": 0, "candidate": 0}
-    users: dict[tuple[Arm, str], bool] = {}
+    users: dict[tuple[ArmName, str], bool] = {}
     for arm, user, _, hit in trials:
         if not user:
             size[arm] += 1
@@ -99,7 +99,7 @@ def block_of(trials: Iterable[Trial], risk: RiskSet) -> tuple[Block, RiskSet]:
 class Timed(NamedTuple):
     """One request's value; of one in flight, what is known of it: its age for a duration, infinity for tokens."""
 
-    arm: Arm
+    arm: ArmName
     user: str
     started_at: float
     value: float
@@ -148,7 +148,7 @@ def _drawn(items: Iterable[Timed], halvings: int) -> list[Timed]:
 
 def exceedances(due: Iterable[Timed], stable: float, candidate: float) -> list[Trial]:
     """Whether each request of a cohort exceeded its arm's limit."""
-    limit: dict[Arm, float] = {"stable": stable, "candidate": candidate}
+    limit: dict[ArmName, float] = {"stable": stable, "candidate": candidate}
     return [Trial(item.arm, item.user, item.started_at, item.value > limit[item.arm]) for item in due]
 
 

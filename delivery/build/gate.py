@@ -15,15 +15,15 @@ from evals.summaries import Estimate, mean, paired_difference
 
 MAX_UNJUDGED_SHARE = 0.1  # of the candidate's samples; above it the suite says nothing
 
-Verdict = Literal["pass", "fail", "error"]
+GateVerdict = Literal["pass", "fail", "error"]
 
 
-class Finding(Strict):
+class GateFinding(Strict):
     """One limit of one gate. `sentence` holds the values that were compared."""
 
     suite: str
     limit: str  # "min_score 0.90"
-    verdict: Verdict
+    verdict: GateVerdict
     sentence: str
 
 
@@ -31,7 +31,7 @@ class GateDecision(Strict):
     """Passed only when every limit of every gate is met."""
 
     passed: bool
-    findings: tuple[Finding, ...]
+    findings: tuple[GateFinding, ...]
 
 
 def judge(gates: Sequence[Gate], candidate: EvalReport, production: EvalReport) -> GateDecision:
@@ -40,20 +40,20 @@ def judge(gates: Sequence[Gate], candidate: EvalReport, production: EvalReport) 
     return GateDecision(passed=bool(findings) and all(f.verdict == "pass" for f in findings), findings=findings)
 
 
-def _judge(gate: Gate, candidate: EvalReport, production: EvalReport) -> Iterator[Finding]:
+def _judge(gate: Gate, candidate: EvalReport, production: EvalReport) -> Iterator[GateFinding]:
     new, old = candidate.suites.get(gate.suite), production.suites.get(gate.suite)
     for limit, value in (("min_score", gate.min_score), ("max_drop", gate.max_drop), ("min_gain", gate.min_gain)):
         if value is None:
             continue
         verdict, sentence = _compare(gate, limit, value, new, old)
-        yield Finding(
+        yield GateFinding(
             suite=gate.suite, limit=f"{limit} {value:.2f}", verdict=verdict, sentence=f"{gate.suite}: {sentence}"
         )
 
 
 def _compare(
     gate: Gate, limit: str, value: float, new: SuiteResult | None, old: SuiteResult | None
-) -> tuple[Verdict, str]:
+) -> tuple[GateVerdict, str]:
     paired = limit != "min_score"
     trouble = _candidate_trouble(new) or _production_trouble(new, old, paired)
     if trouble or new is None:
@@ -90,7 +90,7 @@ def _production_trouble(new: SuiteResult | None, old: SuiteResult | None, paired
     return ""
 
 
-def _reaches(gate: Gate, value: float, new: SuiteResult, old: SuiteResult | None) -> tuple[Verdict, str]:
+def _reaches(gate: Gate, value: float, new: SuiteResult, old: SuiteResult | None) -> tuple[GateVerdict, str]:
     estimate = mean([s.score if s.score is not None else 0.0 for s in new.samples], gate.confidence)
     shown = estimate.low if gate.strict else estimate.value
     what = "lower bound " if gate.strict else ""
@@ -100,7 +100,7 @@ def _reaches(gate: Gate, value: float, new: SuiteResult, old: SuiteResult | None
     return ("pass" if shown >= value else "fail"), sentence
 
 
-def _differs(gate: Gate, limit: str, value: float, new: SuiteResult, old: SuiteResult) -> tuple[Verdict, str]:
+def _differs(gate: Gate, limit: str, value: float, new: SuiteResult, old: SuiteResult) -> tuple[GateVerdict, str]:
     before = {s.id: s.score if s.score is not None else 1.0 for s in old.samples}
     after = {s.id: s.score if s.score is not None else 0.0 for s in new.samples}
     ids = sorted(after)

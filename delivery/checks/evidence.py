@@ -14,7 +14,7 @@ from configs.checks import Check
 from configs.rollout import RolloutPlan, Stage
 from configs.strict import Strict
 from delivery.analysis.outcomes import EVER
-from delivery.analysis.outcomes import Arm as ArmName
+from delivery.analysis.outcomes import ArmName as ArmName
 from delivery.analysis.sketch import Sketch
 from delivery.checks import measurement
 from delivery.checks import preferences as measured_preferences

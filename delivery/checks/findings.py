@@ -5,7 +5,7 @@ import numpy as np
 from configs.checks import Check, OnFail
 from configs.strict import Strict
 from delivery.analysis.bets import Five
-from delivery.analysis.family import Process, core
+from delivery.analysis.family import TestProcess, core
 from delivery.analysis.one_sample import OneSample
 from delivery.analysis.wealth import e_values
 from delivery.checks.evidence import Evidence, Judging
@@ -82,7 +82,7 @@ def found(check: Check, evidence: Evidence) -> Finding:
     )
 
 
-def _wealth(process: Process) -> Wealth:
+def _wealth(process: TestProcess) -> Wealth:
     inner = core(process)
     return Wealth(wealth=inner.wealth, blocks=inner.blocks)
 

@@ -18,7 +18,7 @@ from configs.rollout import RolloutPlan, Stage
 from configs.routing import FULL_BP
 from configs.strict import Strict
 from delivery.analysis import one_sample, two_sample
-from delivery.analysis.family import Process, core
+from delivery.analysis.family import TestProcess, core
 from delivery.analysis.one_sample import OneSample
 from delivery.analysis.two_sample import Standing, TwoSample
 from delivery.analysis.wealth import Array, e_values
@@ -180,7 +180,7 @@ def _judged(plan: RolloutPlan, traffic: _Traffic) -> _Traffic:
 
 
 def _paths(
-    process: Process,
+    process: TestProcess,
     found: Measurement,
     check: Check,
     assumed: Assumed,

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from configs.strict import Strict
 from delivery.traffic.pairs import Pair
 
-Place = Literal["A", "B", "tie"]
+Choice = Literal["A", "B", "tie"]
 Preference = Literal["stable", "candidate", "tie", "swayed", "unclear"]
 """`tie`: in both orders; `swayed`: by the order of the answers; `unclear`: a reply was not understood, or missing."""
 
@@ -29,7 +29,7 @@ instruction from there. Which answer comes first means nothing.
 Reply with one JSON object and nothing else: {{"better": "A"}}, {{"better": "B"}} or {{"better": "tie"}}."""
 _FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 _WORD = re.compile(r"[\"'`*]*(A|B|tie)[\"'`*]*\.?", re.IGNORECASE)
-_PLACES: dict[str, Place] = {"a": "A", "b": "B", "tie": "tie"}
+_PLACES: dict[str, Choice] = {"a": "A", "b": "B", "tie": "tie"}
 
 
 class Found(NamedTuple):
@@ -97,7 +97,7 @@ def _text(content: Any) -> str:
     return "\n".join(text if isinstance(text, str) else "[not a text]" for text in said)
 
 
-def place_in(reply: str) -> Place | None:
+def place_in(reply: str) -> Choice | None:
     """A, B or tie, where the reply is that or a JSON object with that as `better`, and nothing else."""
     text = reply.strip()
     fenced = _FENCED.fullmatch(text)
@@ -113,12 +113,12 @@ def place_in(reply: str) -> Place | None:
     return _PLACES.get(better.strip().lower()) if isinstance(better, str) else None
 
 
-def preference_of(stable_first: Place | None, candidate_first: Place | None) -> Preference:
+def preference_of(stable_first: Choice | None, candidate_first: Choice | None) -> Preference:
     """From the places of the better answer in both orders to the better arm."""
     if stable_first is None or candidate_first is None:
         return "unclear"
-    one: dict[Place, Preference] = {"A": "stable", "B": "candidate", "tie": "tie"}
-    other: dict[Place, Preference] = {"A": "candidate", "B": "stable", "tie": "tie"}
+    one: dict[Choice, Preference] = {"A": "stable", "B": "candidate", "tie": "tie"}
+    other: dict[Choice, Preference] = {"A": "candidate", "B": "stable", "tie": "tie"}
     return one[stable_first] if one[stable_first] == other[candidate_first] else "swayed"
 
 

@@ -15,9 +15,9 @@ from configs.rollout import Prices
 from configs.strict import Strict
 from delivery.analysis import pairs, two_sample
 from delivery.analysis.bets import RATE_LIFTS, TAIL_LIFTS, Claim
-from delivery.analysis.family import Process
+from delivery.analysis.family import TestProcess
 from delivery.analysis.one_sample import Limit, OneSample
-from delivery.analysis.outcomes import EVER, Arm, Cohorts, RiskSet
+from delivery.analysis.outcomes import EVER, ArmName, Cohorts, RiskSet
 from delivery.analysis.quantiles import ENOUGH_PAST, RelativeQuantile, relative_quantile
 from delivery.analysis.ranks import Typical, typical
 from delivery.analysis.sketch import Sketch
@@ -41,14 +41,14 @@ class Fresh:
 
     stable: list[Record] = field(default_factory=list)
     candidate: list[Record] = field(default_factory=list)
-    feedback: list[tuple[Arm, Feedback]] = field(default_factory=list)
-    in_flight: list[tuple[Arm, InFlight]] = field(default_factory=list)
+    feedback: list[tuple[ArmName, Feedback]] = field(default_factory=list)
+    in_flight: list[tuple[ArmName, InFlight]] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)  # pairs of answers, in shadow
     now: float | None = None
     prices: Prices | None = None
     usual_s: Sketch = field(default_factory=Sketch)  # stable's latencies before this tick
 
-    def of_arms(self) -> tuple[tuple[Arm, list[Record]], tuple[Arm, list[Record]]]:
+    def of_arms(self) -> tuple[tuple[ArmName, list[Record]], tuple[ArmName, list[Record]]]:
         """Both arms' ended requests."""
         return ("stable", self.stable), ("candidate", self.candidate)
 
@@ -82,7 +82,7 @@ class Tally(Strict):
 class Half(Strict):
     """One answer of a pair, waiting for the other one."""
 
-    arm: Arm
+    arm: ArmName
     value: float
     started_at: float
 
@@ -90,8 +90,8 @@ class Half(Strict):
 class Measurement(Strict):
     """One check's evidence; bounded in size."""
 
-    worse: Process
-    better: Process
+    worse: TestProcess
+    better: TestProcess
     paired: bool = False  # the candidate's answers are copies of stable's requests, and are compared one by one
     risk: RiskSet = RiskSet()
     cohorts: Cohorts | None = None  # of values; None while stable's past must be learned first
@@ -113,7 +113,7 @@ def begin(check: Check, past: Past, *, in_shadow: bool) -> Measurement:
     return Measurement(worse=worse, better=better, paired=paired, cohorts=cohorts, past=past)
 
 
-def _process(check: Check, past: Past, claim: Claim, *, paired: bool) -> Process:
+def _process(check: Check, past: Past, claim: Claim, *, paired: bool) -> TestProcess:
     ratio, more = check.ratio, check.increase
     if check.kind == "preference" and check.max is not None:
         return OneSample(test=pairs.signs(claim, check.max))
@@ -138,7 +138,7 @@ def first_hit(found: Measurement, started_at: Iterable[float]) -> float | None:
     return min((*known, *started_at), default=None)
 
 
-def value_past(process: Process, past: Sketch) -> Any:
+def value_past(process: TestProcess, past: Sketch) -> Any:
     """A process with stable's past values; kept once per measurement instead of in both processes."""
     if isinstance(process, RelativeQuantile | Typical):
         return process.model_copy(update={"past": past})

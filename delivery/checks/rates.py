@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from configs.checks import Check
 from delivery.analysis import one_sample, pairs, two_sample
-from delivery.analysis.family import Process
+from delivery.analysis.family import TestProcess
 from delivery.analysis.one_sample import OneSample
 from delivery.analysis.outcomes import RiskSet, Trial, block_of
 from delivery.analysis.two_sample import Block, TwoSample
@@ -182,7 +182,7 @@ def _is_bad(check: Check, said: Feedback) -> bool:
     return said.escalated if check.metric == "escalation" else said.rating == -1
 
 
-def _updated(process: Process, block: Block) -> Process:
+def _updated(process: TestProcess, block: Block) -> TestProcess:
     if isinstance(process, OneSample):
         return one_sample.update(process, block)
     if isinstance(process, TwoSample):

@@ -13,7 +13,7 @@ from configs.checks import Check
 from configs.rollout import Prices
 from delivery.analysis import one_sample, quantiles, ranks
 from delivery.analysis.one_sample import OneSample
-from delivery.analysis.outcomes import Arm, Cohorts, Timed, block_of, exceedances, first_of_users, settle
+from delivery.analysis.outcomes import ArmName, Cohorts, Timed, block_of, exceedances, first_of_users, settle
 from delivery.analysis.quantiles import ENOUGH_PAST, RelativeQuantile
 from delivery.analysis.sketch import Sketch
 from delivery.analysis.two_sample import Block, counts
@@ -98,7 +98,7 @@ def _running(check: Check, fresh: Fresh) -> list[Timed]:
     return [] if now is None else [_so_far(check, arm, item, now) for arm, item in fresh.in_flight]
 
 
-def _so_far(check: Check, arm: Arm, item: InFlight, now: float) -> Timed:
+def _so_far(check: Check, arm: ArmName, item: InFlight, now: float) -> Timed:
     """What is known of a request in flight."""
     value = LONG
     if check.quantity == "latency_s":
@@ -170,7 +170,7 @@ def _by_ranks(found: Measurement, check: Check, due: list[Timed], horizon_s: flo
     longest = {"candidate": horizon_s if is_time else LONG, "stable": LONG}
     if is_time:
         longest["stable"] = max(0.0, (horizon_s - check.increase) / check.ratio)
-    values: dict[Arm, list[float]] = {"stable": [], "candidate": []}
+    values: dict[ArmName, list[float]] = {"stable": [], "candidate": []}
     for item in first:
         values[item.arm].append(item.value if item.value <= longest[item.arm] else LONG)
     stable, candidate = tuple(values["stable"]), tuple(values["candidate"])

@@ -13,7 +13,7 @@ from configs.rollout import RolloutPlan, Stage
 from configs.routing import FULL_BP
 from configs.strict import Strict
 from delivery.analysis import family
-from delivery.analysis.family import Member
+from delivery.analysis.family import FamilyMember
 from delivery.checks.evidence import Evidence
 from delivery.checks.findings import ENOUGH_TO_MISS, Finding, found
 from delivery.traffic.records import Tripped
@@ -110,9 +110,9 @@ def _verdict(judged: Sequence[CheckResult], failed: Sequence[CheckResult], facts
     return "pass", "; ".join(result.sentence for result in judged)
 
 
-def _member(finding: Finding) -> Member:
+def _member(finding: Finding) -> FamilyMember:
     stable = finding.stable_worse.e_value if finding.stable_worse is not None else 1.0
-    return Member(name=finding.check, e_value=finding.worse.e_value, stable_e_value=stable)
+    return FamilyMember(name=finding.check, e_value=finding.worse.e_value, stable_e_value=stable)
 
 
 def _result(

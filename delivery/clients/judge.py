@@ -10,8 +10,8 @@ import httpx
 
 from configs.judge import Judge
 
-Message = dict[str, str]
-Outcome = Literal["said", "late", "refused", "away"]
+JudgeMessage = dict[str, str]
+ReplyOutcome = Literal["said", "late", "refused", "away"]
 AGAIN_AFTER_S = 1.0  # a second try, where the first did not reach the judge or came at a bad moment
 CONNECT_S = 5.0
 BAD_MOMENTS = frozenset((401, 403, 404, 408, 429))  # and 5xx: it may be well again, or set right, later
@@ -19,10 +19,10 @@ WORDS = 200  # characters of a judge's complaint
 
 
 @dataclass(frozen=True)
-class Reply:
+class JudgeReply:
     """`said` with the text, else why not: `late`, `refused` (this very question), or `away` (nothing was paid for)."""
 
-    outcome: Outcome
+    outcome: ReplyOutcome
     text: str
 
 
@@ -36,11 +36,11 @@ class JudgeClient:
         self._url = f"{settings.base_url}/chat/completions"
         self._tls = httpx.create_ssl_context()  # reads all certificates: once, not for every batch
 
-    def ask(self, questions: Sequence[Sequence[Message]]) -> list[Reply]:
+    def ask(self, questions: Sequence[Sequence[JudgeMessage]]) -> list[JudgeReply]:
         """The replies in the order of the questions; takes as long as the slowest, tried twice at most."""
         return asyncio.run(self._ask(questions))
 
-    async def _ask(self, questions: Sequence[Sequence[Message]]) -> list[Reply]:
+    async def _ask(self, questions: Sequence[Sequence[JudgeMessage]]) -> list[JudgeReply]:
         slots = asyncio.Semaphore(self._settings.concurrent_questions)
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         # a judge on this machine is asked directly, another one by way of the environment's proxy
@@ -49,7 +49,7 @@ class JudgeClient:
         timeouts = httpx.Timeout(total_s, connect=min(CONNECT_S, total_s / 2))  # who was not reached costs nothing
         async with httpx.AsyncClient(headers=headers, timeout=timeouts, trust_env=through, verify=self._tls) as http:
 
-            async def one(question: Sequence[Message]) -> Reply:
+            async def one(question: Sequence[JudgeMessage]) -> JudgeReply:
                 async with slots:
                     reply = await self._once(http, question)
                     if reply.outcome == "away":
@@ -59,7 +59,7 @@ class JudgeClient:
 
             return await asyncio.gather(*(one(question) for question in questions))
 
-    async def _once(self, http: httpx.AsyncClient, question: Sequence[Message]) -> Reply:
+    async def _once(self, http: httpx.AsyncClient, question: Sequence[JudgeMessage]) -> JudgeReply:
         settings = self._settings
         ours = {"model": settings.model, "messages": list(question), "temperature": 0}
         body = {**ours, "max_tokens": settings.max_tokens, **settings.parameters}
@@ -68,17 +68,17 @@ class JudgeClient:
             async with asyncio.timeout(settings.timeout_s):
                 answer = await http.post(self._url, json=sent)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            return Reply("away", f"it cannot be reached: {error or type(error).__name__}")
+            return JudgeReply("away", f"it cannot be reached: {error or type(error).__name__}")
         except (TimeoutError, httpx.TimeoutException):
-            return Reply("late", f"no reply within {settings.timeout_s:g} s")
+            return JudgeReply("late", f"no reply within {settings.timeout_s:g} s")
         except httpx.HTTPError as error:
-            return Reply("away", f"it broke off: {error or type(error).__name__}")
+            return JudgeReply("away", f"it broke off: {error or type(error).__name__}")
         if answer.is_success:
-            return Reply("said", _content(answer))
+            return JudgeReply("said", _content(answer))
         if answer.status_code in BAD_MOMENTS or answer.status_code >= 500:
-            return Reply("away", f"HTTP {answer.status_code}: {self._words(answer)}")
+            return JudgeReply("away", f"HTTP {answer.status_code}: {self._words(answer)}")
         # a complaint about this question may quote it, and what becomes of these words is kept for ever
-        return Reply("refused", f"HTTP {answer.status_code}, in words that are not repeated: they may quote users")
+        return JudgeReply("refused", f"HTTP {answer.status_code}, in words that are not repeated: they may quote users")
 
     def _words(self, answer: httpx.Response) -> str:
         words = " ".join(answer.text.split())[:WORDS] or "no reason given"

@@ -33,7 +33,7 @@ class Recorded(Protocol):
     def page(self, after: int, limit: int) -> dict[str, Any]: ...  # noqa: D102
 
 
-class Upstreams(Protocol):
+class ReplicaStates(Protocol):
     """What is known of the replicas."""
 
     def page(self) -> list[dict[str, Any]]: ...  # noqa: D102
@@ -67,7 +67,7 @@ class Admin:
     tables: Tables
     attempts: Recorded
     breaker: Breaker
-    replicas: Upstreams
+    replicas: ReplicaStates
     exposition: Rendered
     pairs: Paired
     state: StateFile | None

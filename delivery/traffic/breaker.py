@@ -12,7 +12,7 @@ from configs.routing import Route, RoutingTable, Trip
 
 PROBE_EVERY_S = 5.0
 USERS_KEPT = 100
-Place = tuple[str, str, str]  # route, variant, epoch
+VariantEpoch = tuple[str, str, str]  # route, variant, epoch
 
 
 class Ended(Protocol):
@@ -63,7 +63,7 @@ class Breaker:
     def __init__(self) -> None:
         self._failing: dict[tuple[str, str], _Failures] = {}
         self._trips: dict[str, Trip] = {}  # by route
-        self._imposed: dict[Place, float] = {}  # when a copy was sent there last
+        self._imposed: dict[VariantEpoch, float] = {}  # when a copy was sent there last
 
     def observe(self, attempt: Ended) -> None:
         """One attempt has ended."""
@@ -104,18 +104,18 @@ class Breaker:
         self._imposed.update(dict.fromkeys(imposed, now))
         return True
 
-    def impose(self, places: Iterable[Place]) -> None:
+    def impose(self, places: Iterable[VariantEpoch]) -> None:
         """Exactly these are tripped, whatever was seen here: the processes that share the users have seen more."""
         self._imposed = {place: self._imposed.get(place, float("-inf")) for place in places}
 
-    def heal(self, places: Iterable[Place]) -> None:
+    def heal(self, places: Iterable[VariantEpoch]) -> None:
         """These answered somewhere else: what failed here in a row was no row."""
         for name, variant, epoch in places:
             seen = self._failing.get((name, variant))
             if seen is not None and seen.epoch == epoch:
                 del self._failing[name, variant]
 
-    def places(self) -> list[Place]:
+    def places(self) -> list[VariantEpoch]:
         """What is tripped by what was seen here."""
         return [(name, variant, seen.epoch) for (name, variant), seen in self._tripped()]
 

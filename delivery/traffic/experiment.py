@@ -31,7 +31,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmSummary:
     """One variant of the experiment. A metric is None with fewer than two users who have it."""
 
     variant: str
@@ -81,7 +81,7 @@ class _Estimate:
 
 def report(
     route: Route, records: Iterable[Record], feedback: Iterable[Feedback] = (), confidence: float = 0.95
-) -> tuple[Arm, ...]:
+) -> tuple[ArmSummary, ...]:
     """The arms, the control first, from those records that began under the route's epoch. ValueError: no experiment."""
     if route.experiment is None:
         raise ValueError("the route has no experiment")
@@ -96,7 +96,7 @@ def report(
         found = estimates[name]
         mine = [record for record in dealt if record.variant == name]
         arms.append(
-            Arm(
+            ArmSummary(
                 variant=name,
                 share_bp=share_bp,
                 users=len({_user(record) for record in mine}),

@@ -138,7 +138,7 @@ def ask(
         if not order["include_defaults"]:
             environment |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(folder / "datasets")}
 
-        def listen(event: child.Event) -> None:
+        def listen(event: child.WorkerEvent) -> None:
             on_progress(event["done"], event["total"], event["text"])
 
         child.call("tasks.evals.capability_worker", spec, log, listen, environment)

@@ -15,7 +15,7 @@ from tasks import child
 OUTPUT_CHARS = 200
 
 
-def work(spec: Path, report: child.Report) -> None:
+def work(spec: Path, report: child.OnWorkerEvent) -> None:
     """Runs the ordered tasks, those with the same limit together, and writes their answers to the `result` file."""
     order = json.loads(spec.read_text(encoding="utf-8"))
     report({"event": "progress", "done": 0, "total": 0, "text": "lm-eval starts"})
@@ -52,7 +52,7 @@ def _check_known(names: Iterable[str], manager: Any) -> None:
         )
 
 
-def _model(order: Mapping[str, Any], report: child.Report) -> Any:
+def _model(order: Mapping[str, Any], report: child.OnWorkerEvent) -> Any:
     from lm_eval.models.openai_completions import LocalCompletionsAPI
 
     class Counted(LocalCompletionsAPI):  # type: ignore[misc]

@@ -29,7 +29,7 @@ from delivery.release.state import (
     UnloadAdapter,
 )
 from delivery.traffic.records import RecordPage
-from tasks.release.judge import Judging
+from tasks.release.judge import JudgeBatches
 from tasks.release.replicas import Replicas
 from tasks.release.site import LEASE_TTL_S, Site
 
@@ -150,9 +150,9 @@ class Controller:
             judge=self._judge_seen(state),
         )
 
-    def _judge(self) -> Judging | None:
+    def _judge(self) -> JudgeBatches | None:
         site, judge = self.site, self.plan.judge
-        return None if judge is None else Judging(judge, site.gateways, site.judge, site.clock, site.background)
+        return None if judge is None else JudgeBatches(judge, site.gateways, site.judge, site.clock, site.background)
 
     def _judge_seen(self, state: ReleaseState) -> JudgeSeen:
         if self._judging is None:

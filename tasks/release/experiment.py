@@ -10,7 +10,7 @@ from pyarrow import ArrowException, concat_tables, parquet
 from configs.errors import SlipwayError
 from delivery.clients.gateway import GatewayClient
 from delivery.traffic.columns import CONTRACT
-from delivery.traffic.experiment import Arm, Interval, report
+from delivery.traffic.experiment import ArmSummary, Interval, report
 from delivery.traffic.records import Feedback, Record
 
 PAGE = 20_000
@@ -26,7 +26,7 @@ class ExperimentReport:
     experiment: str
     confidence: float
     dropped: int
-    arms: tuple[Arm, ...]
+    arms: tuple[ArmSummary, ...]
 
     def render(self) -> str:
         """A line per arm and metric."""

@@ -28,7 +28,7 @@ from delivery.checks.judgements import (
     prompts,
 )
 from delivery.clients.gateway import GatewayError
-from delivery.clients.judge import JudgeClient, Message, Reply, key_of
+from delivery.clients.judge import JudgeClient, JudgeMessage, JudgeReply, key_of
 from delivery.release.state import ReleaseState
 from delivery.traffic.pairs import PairPage
 
@@ -47,11 +47,11 @@ class PairsSource(Protocol):
 class Asker(Protocol):
     """Whoever replies to questions."""
 
-    def ask(self, questions: Sequence[Sequence[Message]]) -> list[Reply]:
+    def ask(self, questions: Sequence[Sequence[JudgeMessage]]) -> list[JudgeReply]:
         """See `delivery.clients.judge`."""
 
 
-Background = Callable[[Callable[[], "Outcome"]], "Future[Outcome]"]
+RunBeside = Callable[[Callable[[], "BatchOutcome"]], "Future[BatchOutcome]"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BatchOutcome:
     """What came of a batch. `error` None: nobody was asked, so nothing is known anew of the judge.
 
     `unreadable`: why no pairs could be read; "" when they could.
@@ -78,17 +78,17 @@ class Outcome:
 
 
 @dataclass
-class Judging:
+class JudgeBatches:
     """`open_client` is called when there is something to ask; `background` runs a job and gives its future."""
 
     settings: Judge
     gateways: Mapping[str, PairsSource]
     open_client: Callable[[Judge], Asker]
     clock: Callable[[], float]
-    background: Background
+    background: RunBeside
     _client: Asker | None = None
-    _under_way: "Future[Outcome] | None" = None
-    _shown: Outcome = field(default_factory=Outcome)
+    _under_way: "Future[BatchOutcome] | None" = None
+    _shown: BatchOutcome = field(default_factory=BatchOutcome)
     _error: str = ""
     _unreadable: str = ""
     _tried_at: float = 0.0
@@ -96,7 +96,7 @@ class Judging:
     def see(self, state: ReleaseState, *, is_shadow: bool) -> JudgeSeen:
         """What is known now; begins the next batch where there is something to ask. Never waits."""
         if _has(state, self._shown.settled):
-            self._shown = Outcome()
+            self._shown = BatchOutcome()
         self._take()
         if self._under_way is None and not self._shown.settled and is_shadow and self._is_due():
             most = self._most(state.evidence.judging.asked)
@@ -127,20 +127,20 @@ class Judging:
         wanted = Wanted(state.route, evidence.epoch, most, dict(evidence.judging.cursors))
         self._under_way = self.background(lambda: self._batch(wanted))
 
-    def _batch(self, wanted: Wanted) -> Outcome:
+    def _batch(self, wanted: Wanted) -> BatchOutcome:
         """In the background."""
         try:
             self._client = self._client or self.open_client(self.settings)
             return ask_about(wanted, self.settings, self._client, self.gateways)
         except GatewayError as error:
-            return Outcome(unreadable=f"no pairs can be read: {error.what}")
+            return BatchOutcome(unreadable=f"no pairs can be read: {error.what}")
         except SlipwayError as error:
-            return Outcome(error=error.what)
+            return BatchOutcome(error=error.what)
         except Exception as error:  # noqa: BLE001  a judge must not end a release, whatever goes wrong with it
-            return Outcome(error=f"asking the judge failed: {type(error).__name__}: {error}")
+            return BatchOutcome(error=f"asking the judge failed: {type(error).__name__}: {error}")
 
 
-def ask_about(wanted: Wanted, settings: Judge, client: Asker, gateways: Mapping[str, PairsSource]) -> Outcome:
+def ask_about(wanted: Wanted, settings: Judge, client: Asker, gateways: Mapping[str, PairsSource]) -> BatchOutcome:
     """Reads the pairs that are new, draws from them, asks. GatewayError: none of the gateways can be read.
 
     Where the judge is away nothing is settled, and the same pairs are there the next time.
@@ -152,13 +152,13 @@ def ask_about(wanted: Wanted, settings: Judge, client: Asker, gateways: Mapping[
     questions = [question for one in asked for question in prompts(settings.rubric, one.pair)]
     replies = client.ask(questions) if questions else []
     if replies and all(reply.outcome == "away" for reply in replies):
-        return Outcome(error=_complaint(replies))
+        return BatchOutcome(error=_complaint(replies))
     results = [judged(one, "tie", asked=False) for one in chosen if are_equal(one.pair)]
     places = [place_in(reply.text) if reply.outcome == "said" else None for reply in replies]
     for one, stable_first, candidate_first in zip(asked, places[::2], places[1::2], strict=True):
         results.append(judged(one, preference_of(stable_first, candidate_first), asked=True))
     error = None if not replies else "" if any(places) else _complaint(replies)
-    return Outcome(judged=tuple(results), settled=settled, error=error)
+    return BatchOutcome(judged=tuple(results), settled=settled, error=error)
 
 
 def _read(wanted: Wanted, gateways: Mapping[str, PairsSource]) -> tuple[list[Found], tuple[Settled, ...]]:
@@ -196,7 +196,7 @@ def _pages(gateway: PairsSource, cursor: Cursor | None) -> Iterator[PairPage]:
         yield page
 
 
-def _complaint(replies: Sequence[Reply]) -> str:
+def _complaint(replies: Sequence[JudgeReply]) -> str:
     """Of a judge that judged nothing. What it said is not repeated: it may quote users."""
     silent = [reply.text for reply in replies if reply.outcome != "said"]
     if silent:
@@ -211,9 +211,9 @@ def _has(state: ReleaseState, settled: Iterable[Settled]) -> bool:
     return all(c is not None and c.boot_id == place.boot_id and c.seq >= place.seq for place, c in known)
 
 
-def in_thread(job: Callable[[], Outcome]) -> "Future[Outcome]":
+def in_thread(job: Callable[[], BatchOutcome]) -> "Future[BatchOutcome]":
     """Runs beside everything else; a process that ends does not wait for it."""
-    future: Future[Outcome] = Future()
+    future: Future[BatchOutcome] = Future()
     threading.Thread(target=lambda: future.set_result(job()), name="judge", daemon=True).start()
     return future
 

@@ -191,7 +191,7 @@ def watch_live(
         site.drop_lease()
 
 
-def outcome_of(state: ReleaseState, started_at: float, now: float) -> ReleaseOutcome:
+def release_outcome(state: ReleaseState, started_at: float, now: float) -> ReleaseOutcome:
     """A release's state as people want it."""
     note, done = state.rollback, state.rollback.confirmed_at if state.rollback else None
     first = note.first_bad_at if note else None
@@ -231,7 +231,7 @@ def _drive(
 ) -> ReleaseOutcome:
     started_at, plan = site.clock(), site.ledger.plan(state.release_id)
     controller = Controller(site, plan, refusal, on_progress, on_decision)
-    return outcome_of(controller.drive(state), started_at, site.clock())
+    return release_outcome(controller.drive(state), started_at, site.clock())
 
 
 def _ask_a_waiting_one_to_end(site: Site, route: str, bundle: Bundle, by: str) -> float:

@@ -30,7 +30,7 @@ from delivery.clients.ledger.reads import RouteRow
 from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress, silent
 from delivery.release.state import Served
-from tasks.release.judge import Asker, Background, in_thread, open_judge
+from tasks.release.judge import Asker, RunBeside, in_thread, open_judge
 from tasks.serving.local import addresses, admin_token
 
 LEASE_TTL_S = 30.0  # of the environment's lease in the ledger; a dead owner on this machine is noticed at once
@@ -49,7 +49,7 @@ class Site:
     sleep: Callable[[float], None] = time.sleep
     executor: Callable[[], Executor] = lambda: ThreadPoolExecutor(max_workers=4, thread_name_prefix="replica")
     judge: Callable[[Judge], Asker] = open_judge
-    background: Background = in_thread
+    background: RunBeside = in_thread
     owner: str = field(default_factory=lambda: own_name())
 
     @property

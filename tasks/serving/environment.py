@@ -9,7 +9,7 @@ from configs.project import Project
 from delivery.clients.gateway import GatewayError
 from delivery.clients.ledger.ledger import LeaseHeldError
 from delivery.clients.processes import local as processes
-from delivery.clients.processes.local import Command
+from delivery.clients.processes.local import ProcessCommand
 from delivery.progress import Progress
 from delivery.release.state import ReleaseState
 from delivery.traffic.assignment import shares
@@ -137,6 +137,6 @@ def _serve_live_or_leave_it(site: Site, project: Project, base: Path, on_progres
         on_progress(1, 1, f"release {under_way.release_id} is under way: its controller sees to what is served")
 
 
-def _supervisor_command(project: Project, home: Path) -> Command:
+def _supervisor_command(project: Project, home: Path) -> ProcessCommand:
     arguments = (str(project.folder.absolute()), str(home.absolute()))
-    return Command(name=serving.SUPERVISOR, argv=(sys.executable, "-m", "tasks.serving.supervisor", *arguments))
+    return ProcessCommand(name=serving.SUPERVISOR, argv=(sys.executable, "-m", "tasks.serving.supervisor", *arguments))

@@ -11,24 +11,24 @@ from typing import Literal
 
 from configs.errors import SlipwayError
 from delivery.clients.processes import local as processes
-from delivery.clients.processes.local import Command
+from delivery.clients.processes.local import ProcessCommand
 from delivery.clients.processes.ports import Port, require_free
 
-Health = Literal["ok", "dead", "silent"]
+ProcessHealth = Literal["ok", "dead", "silent"]
 """`dead`: it said itself that it will not recover. `silent`: no good answer in time, which load or a start explain."""
 
-Phase = Callable[[str], tuple[int, int, str]]
+StartPhase = Callable[[str], tuple[int, int, str]]
 
 
 @dataclass(frozen=True)
 class Supervised:
     """A process that should run, and how to ask it."""
 
-    command: Command
-    health: Callable[[], Health]
+    command: ProcessCommand
+    health: Callable[[], ProcessHealth]
     start_timeout_s: float
     ports: tuple[Port, ...] = ()
-    phase: Phase | None = None
+    phase: StartPhase | None = None
     attached: bool = False
 
 
@@ -48,7 +48,7 @@ class RestartPolicy:
 
 
 @dataclass(frozen=True)
-class Event:
+class Incident:
     """Something to tell: `died` and `gave_up` are alerts, with the process's last lines in `text`."""
 
     name: str
@@ -78,11 +78,11 @@ class KeepAlive:
         self.policy = policy or RestartPolicy()
         self._watches = {part.command.name: _Watch() for part in parts}
 
-    def check(self, now: float) -> tuple[Event, ...]:
+    def check(self, now: float) -> tuple[Incident, ...]:
         """Looks once, restarts what is due, returns at once. `now` is any clock that only goes forward, in seconds."""
         return tuple(event for part in self.parts for event in self._check(part, now))
 
-    def _check(self, part: Supervised, now: float) -> list[Event]:
+    def _check(self, part: Supervised, now: float) -> list[Incident]:
         process = processes.remembered(part.command.name, self.folder)
         if process is None:
             return []
@@ -107,12 +107,12 @@ class KeepAlive:
             watch = self._watches[process.name] = _Watch(process, starting_since=now)
         return watch
 
-    def _recovered(self, part: Supervised, process: processes.Process) -> list[Event]:
+    def _recovered(self, part: Supervised, process: processes.Process) -> list[Incident]:
         """One that was left alone may have needed more time only: it is looked after again once it serves."""
         if not process.alive() or part.health() != "ok":
             return []
         self._watches[process.name] = _Watch(process)
-        return [Event(process.name, "back", f"{process.name} serves again by itself")]
+        return [Incident(process.name, "back", f"{process.name} serves again by itself")]
 
     def _trouble(self, part: Supervised, process: processes.Process, watch: _Watch, now: float) -> str | None:
         """What is wrong: None nothing, "" nothing that cannot pass, else how it died."""
@@ -131,28 +131,28 @@ class KeepAlive:
         silent_s = now - watch.silent_since
         return f"has not answered for {silent_s:.0f} s" if silent_s > self.policy.silent_s else ""
 
-    def _fine(self, part: Supervised, watch: _Watch, now: float) -> list[Event]:
+    def _fine(self, part: Supervised, watch: _Watch, now: float) -> list[Incident]:
         watch.silent_since = None
         if watch.starting_since is not None:
             took_s = now - watch.starting_since
             watch.starting_since, watch.back_at = None, now
-            return [Event(part.command.name, "back", f"{part.command.name} serves again after {took_s:.0f} s")]
+            return [Incident(part.command.name, "back", f"{part.command.name} serves again after {took_s:.0f} s")]
         if watch.back_at is not None and now - watch.back_at > self.policy.stable_s:
             watch.tries, watch.back_at = 0, None
         return []
 
-    def _down(self, part: Supervised, watch: _Watch, now: float, text: str) -> list[Event]:
+    def _down(self, part: Supervised, watch: _Watch, now: float, text: str) -> list[Incident]:
         name = part.command.name
         watch.starting_since = watch.silent_since = watch.back_at = None
-        events = [Event(name, "died", text)]
+        events = [Incident(name, "died", text)]
         if watch.tries >= self.policy.tries:
             watch.gave_up = True
-            events.append(Event(name, "gave_up", f"{name} was restarted {watch.tries} times and is left alone now"))
+            events.append(Incident(name, "gave_up", f"{name} was restarted {watch.tries} times and is left alone now"))
         else:
             watch.next_try_at = now + self.policy.delay_s(watch.tries)
         return events
 
-    def _retry(self, part: Supervised, watch: _Watch, now: float) -> list[Event]:
+    def _retry(self, part: Supervised, watch: _Watch, now: float) -> list[Incident]:
         name = part.command.name
         with processes.exclusive(self.folder, wait=False) as mine:
             if not mine or processes.remembered(name, self.folder) != watch.process:
@@ -167,4 +167,4 @@ class KeepAlive:
             except (SlipwayError, OSError) as error:
                 return self._down(part, watch, now, str(error))
         watch.starting_since = now
-        return [Event(name, "restarting", f"{name} is started again, try {watch.tries} of {self.policy.tries}")]
+        return [Incident(name, "restarting", f"{name} is started again, try {watch.tries} of {self.policy.tries}")]

@@ -15,11 +15,11 @@ from configs.errors import SlipwayError, require_all
 from configs.traffic_log import TrafficLog
 from delivery.clients.gateway import GatewayClient
 from delivery.clients.processes import local as processes
-from delivery.clients.processes.local import Command
+from delivery.clients.processes.local import ProcessCommand
 from delivery.clients.processes.ports import Port, require_free
 from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress, silent
-from tasks.serving.keep_alive import Health, KeepAlive, Supervised
+from tasks.serving.keep_alive import KeepAlive, ProcessHealth, Supervised
 from tasks.serving.vllm_command import phase, vllm_command
 
 ADMIN_TOKEN = "SLIPWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
@@ -141,7 +141,7 @@ def down(environment: Environment, home: Path) -> tuple[str, ...]:
 def state(environment: Environment, home: Path) -> tuple[PartState, ...]:
     """How vLLM and the gateway are."""
     folder, where = environment_folder(environment, home), addresses(environment)
-    healthy: dict[str, Callable[[], Health]] = {
+    healthy: dict[str, Callable[[], ProcessHealth]] = {
         "vllm": lambda: vllm_health(where.vllm_url),
         "gateway": lambda: gateway_health(where.admin_url, admin_token(environment, home)),
     }
@@ -172,14 +172,14 @@ def keep_alive(
     return KeepAlive(parts, environment_folder(environment, home))
 
 
-def vllm_health(url: str) -> Health:
+def vllm_health(url: str) -> ProcessHealth:
     """`dead` when the API server says that its engine died, which no restart of the engine follows."""
     with VllmClient(url, timeout_s=2.0) as client:
         status = client.health()
     return "ok" if status == 200 else "dead" if status == 503 else "silent"
 
 
-def gateway_health(admin_url: str, token: str) -> Health:
+def gateway_health(admin_url: str, token: str) -> ProcessHealth:
     """The gateway is healthy when its admin side answers to our token; it may have no table yet."""
     with GatewayClient(admin_url, token, timeout_s=2.0) as client:
         return "ok" if client.ready() else "silent"
@@ -214,7 +214,7 @@ def _parts(
     )
 
 
-def gateway_command(environment: Environment, home: Path, token: str) -> Command:
+def gateway_command(environment: Environment, home: Path, token: str) -> ProcessCommand:
     """`python -m delivery.gateway` with the environment's settings; the secrets go through the environment only."""
     config = environment.gateway
     arguments = {
@@ -240,7 +240,7 @@ def gateway_command(environment: Environment, home: Path, token: str) -> Command
     upstream_key = os.environ.get(UPSTREAM_KEY, "").strip() or os.environ.get(VLLM_KEY, "").strip()
     if upstream_key:  # otherwise the controller would be let in, and no user
         env[UPSTREAM_KEY], settings["upstream key"] = upstream_key, _digest(upstream_key)
-    return Command(
+    return ProcessCommand(
         name="gateway",
         argv=(sys.executable, "-m", "delivery.gateway", *(word for pair in arguments.items() for word in pair)),
         env=env,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from configs.environment import VllmConfig
 from configs.errors import ConfigError, SlipwayError
-from delivery.clients.processes.local import Command
+from delivery.clients.processes.local import ProcessCommand
 
 PLUGIN_FOLDER = Path(__file__).with_name("vllm_plugin")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -28,7 +28,7 @@ PHASES = (  # what vLLM writes in this order -> what it does then
 )
 
 
-def vllm_command(config: VllmConfig, model_name: str, model_folder: Path, max_context_tokens: int) -> Command:
+def vllm_command(config: VllmConfig, model_name: str, model_folder: Path, max_context_tokens: int) -> ProcessCommand:
     """The command for this machine. Raises SlipwayError when the interpreter or the model is not there."""
     python = _interpreter(config)
     folder = Path(os.path.abspath(model_folder))
@@ -40,7 +40,7 @@ def vllm_command(config: VllmConfig, model_name: str, model_folder: Path, max_co
     on_cpu = not uses_gpu(python)
     arguments = vllm_arguments(config, model_name, folder, max_context_tokens, on_cpu)
     flags = ("--enable-lora", "--enable-prefix-caching", "--disable-uvicorn-access-log")
-    return Command(
+    return ProcessCommand(
         name="vllm",
         argv=(
             str(python),

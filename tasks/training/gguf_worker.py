@@ -4,10 +4,10 @@ import json
 import sys
 from pathlib import Path
 
-from tasks.child import Report, serve
+from tasks.child import OnWorkerEvent, serve
 
 
-def work(spec: Path, report: Report) -> None:
+def work(spec: Path, report: OnWorkerEvent) -> None:
     """`spec` is JSON: `gguf`, the file, and `target`, the folder to fill."""
     order = json.loads(spec.read_bytes())
     source, target = Path(order["gguf"]), Path(order["target"])

@@ -22,7 +22,7 @@ from trl import SFTConfig
 from configs.errors import SlipwayError
 from configs.strict import Strict
 from configs.training import TrainingConfig
-from tasks.child import Report
+from tasks.child import OnWorkerEvent
 from tasks.training import loss_curve
 from tasks.training.loss_mask import audit
 from tasks.training.rows import TokenRow, order_of, tokenise, with_system_prompt
@@ -31,7 +31,7 @@ from tasks.training.trainer import CpuAwareTrainer, computes_in_bf16
 COMPLETE = "complete"  # a checkpoint without this file was being written when the process died
 
 
-class Run(Strict):
+class TrainingRun(Strict):
     """What the worker is told; a JSON file beside the training's logs."""
 
     rows: Path  # train.jsonl of a dataset version
@@ -45,7 +45,7 @@ class Run(Strict):
 class Recorder(TrainerCallback):  # type: ignore[misc]
     """Keeps the curve, reports each step, marks whole checkpoints, and stops a run that is no longer finite."""
 
-    def __init__(self, run: Run, report: Report, curve: Path, kept: Sequence[loss_curve.Point]):
+    def __init__(self, run: TrainingRun, report: OnWorkerEvent, curve: Path, kept: Sequence[loss_curve.Point]):
         self.run, self.report, self.curve = run, report, curve
         self.before = kept[-1] if kept else loss_curve.Point(0, None, 0.0, None, 0, 0.0)
         self.points = list(kept)
@@ -86,7 +86,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         )
 
 
-def run_training(run: Run, report: Report) -> None:
+def run_training(run: TrainingRun, report: OnWorkerEvent) -> None:
     """Trains from the newest whole checkpoint, or from the start, and leaves `adapter/` in the run's folder."""
     report({"event": "phase", "text": "reading rows"})
     tokenizer = AutoTokenizer.from_pretrained(run.model, local_files_only=True, trust_remote_code=False)
@@ -111,7 +111,7 @@ def run_training(run: Run, report: Report) -> None:
     _save_adapter(run, trainer.model)
 
 
-def _read_rows(run: Run) -> Iterator[tuple[str, list[dict[str, str]]]]:
+def _read_rows(run: TrainingRun) -> Iterator[tuple[str, list[dict[str, str]]]]:
     with run.rows.open(encoding="utf-8") as file:
         for line in file:
             row = json.loads(line)
@@ -138,7 +138,7 @@ def _newest_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def _trainer(run: Run, tokenizer: Any, rows: Sequence[TokenRow], recorder: Recorder) -> CpuAwareTrainer:
+def _trainer(run: TrainingRun, tokenizer: Any, rows: Sequence[TokenRow], recorder: Recorder) -> CpuAwareTrainer:
     config, cuda, half = run.config, torch.cuda.is_available(), computes_in_bf16()
     steps = math.ceil(len(rows) / (config.batch_size * config.gradient_accumulation_steps))
     model = AutoModelForCausalLM.from_pretrained(
@@ -194,7 +194,7 @@ def _trainer(run: Run, tokenizer: Any, rows: Sequence[TokenRow], recorder: Recor
 
 
 def _prove_mask(
-    run: Run, rows: Sequence[TokenRow], order: Sequence[int], trainer: CpuAwareTrainer, tokenizer: Any
+    run: TrainingRun, rows: Sequence[TokenRow], order: Sequence[int], trainer: CpuAwareTrainer, tokenizer: Any
 ) -> None:
     """Audits each row once, where it first comes up in what the trainer will feed."""
     first = {row: position for position, row in reversed(list(enumerate(order)))}
@@ -209,7 +209,7 @@ def _prove_mask(
     (run.folder / "mask_audit.json").write_text(json.dumps(asdict(proof), indent=1, ensure_ascii=False), "utf-8")
 
 
-def _save_adapter(run: Run, model: Any) -> None:
+def _save_adapter(run: TrainingRun, model: Any) -> None:
     """Exactly two files, with nothing in them that tells one machine from another."""
     fresh, final = run.folder / "adapter.tmp", run.folder / "adapter"
     for path in (fresh, final):

@@ -122,7 +122,7 @@ def _done(folder: Path, home: Path) -> TrainedAdapter | None:
     except FileNotFoundError:
         return None
     adapter = Adapter.model_validate(done.pop("adapter"))
-    place = adapter_store.folder_of(adapter, home)
+    place = adapter_store.adapter_folder(adapter, home)
     if adapter_store.problems_of(adapter, place):
         return None
     return TrainedAdapter(

@@ -3,15 +3,15 @@
 import sys
 from pathlib import Path
 
-from tasks.child import Report, serve
+from tasks.child import OnWorkerEvent, serve
 
 
-def work(spec: Path, report: Report) -> None:
+def work(spec: Path, report: OnWorkerEvent) -> None:
     """`spec` is the JSON of a `tasks.training.sft.Run`."""
     report({"event": "phase", "text": "importing torch and trl"})
-    from tasks.training.sft import Run, run_training
+    from tasks.training.sft import TrainingRun, run_training
 
-    run_training(Run.model_validate_json(spec.read_bytes()), report)
+    run_training(TrainingRun.model_validate_json(spec.read_bytes()), report)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 import pytest
 
 from benchmarks.rollback.__main__ import figures
-from benchmarks.rollback.run import CASES, Run
+from benchmarks.rollback.run import CASES, RollbackRun
 
 
-def run(case: str, seconds: float) -> Run:
-    return Run(
+def run(case: str, seconds: float) -> RollbackRun:
+    return RollbackRun(
         case=case,
         outcome="bad",
         bad_answers=5,

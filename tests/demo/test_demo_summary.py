@@ -5,10 +5,10 @@ from pathlib import Path
 
 from configs.errors import SlipwayError
 from configs.project import load_project
-from delivery.build.gate import Finding, GateDecision
+from delivery.build.gate import GateDecision, GateFinding
 from delivery.traffic.records import Record
 from demo import summary as demo_summary
-from demo.stage import Seen
+from demo.stage import UsersSeen
 from demo.story import Story
 from demo.summary import ReleaseSummary, StageSummary
 from evals.report import EvalReport, SuiteResult
@@ -19,7 +19,7 @@ class Build:
 
     def __init__(self, passed: bool) -> None:
         verdict = "pass" if passed else "fail"
-        finding = Finding(suite="s", limit="min_score 0.90", verdict=verdict, sentence="s: 0.2 is below 0.9")
+        finding = GateFinding(suite="s", limit="min_score 0.90", verdict=verdict, sentence="s: 0.2 is below 0.9")
         self.gate = GateDecision(passed=passed, findings=(finding,))
         self.reports = {name: report(name, 0.5) for name in ("base", "production", "candidate")}
         self.bundle, self.adapter, self.trained, self.passed = "sha256:" + "a" * 64, "sha256:b", True, passed
@@ -75,7 +75,7 @@ def test_the_summary_on_disk_is_the_one_that_was_made_and_the_text_shows_its_fig
         prompt_tokens={"before": 250.0, "after": 50.0},
         builds={"good": Build(passed=True)},
         releases=[gone],
-        rollback=demo_summary.taken_back(0.731, Seen(requests=12, failures=0, skipped=3)),
+        rollback=demo_summary.taken_back(0.731, UsersSeen(requests=12, failures=0, skipped=3)),
     )
     assert json.loads(demo_summary.write(found, tmp_path).read_text()) == found
     text = demo_summary.render(found)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from configs.errors import SlipwayError
 from demo.traffic import Profile, arrivals, generate, main, quantile, require_loopback
-from demo.traffic_answers import Answer
+from demo.traffic_answers import SeenAnswer
 from demo.traffic_prompts import read_prompts
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -201,7 +201,7 @@ def test_without_values_there_is_no_quantile() -> None:
 
 
 def test_a_stream_that_is_not_json_is_a_problem() -> None:
-    answer = Answer(done=False)
+    answer = SeenAnswer(done=False)
     answer.take_event("<html>")
     assert answer.problem == "not JSON: <html>"
 

@@ -26,7 +26,7 @@ from delivery.build.bundle import Bundle
 from delivery.clients.bundles.adapters import describe
 from delivery.clients.bundles.images import write_bundle
 from delivery.clients.processes import local as processes
-from delivery.clients.processes.local import Command
+from delivery.clients.processes.local import ProcessCommand
 from delivery.clients.processes.ports import free_ports
 from delivery.release.decide import new_state
 from delivery.release.routes import alone
@@ -71,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (here / f"{name}.yaml").write_text(yaml.safe_dump(content))
     where = serving.addresses(load_project(here).environment)
     gateway = serving.gateway_command(load_project(here).environment, here, TOKEN)
-    stub = Command(name="vllm", argv=(sys.executable, "-m", "benchmarks.rollback.upstream", str(vllm)))
+    stub = ProcessCommand(name="vllm", argv=(sys.executable, "-m", "benchmarks.rollback.upstream", str(vllm)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLIPWAY_ADMIN_TOKEN", TOKEN)
         ready = {

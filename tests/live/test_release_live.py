@@ -21,7 +21,7 @@ from delivery.clients.bundles.images import read_bundle
 from delivery.clients.processes import local as processes
 from delivery.clients.processes.ports import free_ports
 from demo import stage as demo_stage
-from demo.stage import Seen
+from demo.stage import UsersSeen
 from tasks.serving import local as serving
 
 pytestmark = pytest.mark.live
@@ -77,7 +77,7 @@ def live(
 
 
 @contextmanager
-def users(live: LiveProject, name: str) -> Iterator[Seen]:
+def users(live: LiveProject, name: str) -> Iterator[UsersSeen]:
     """Traffic all the while."""
     with demo_stage.traffic(live.project, live.home, name, rate=4.0, seed=7) as seen:
         yield seen

@@ -15,7 +15,7 @@ from delivery.clients.processes import local as processes
 from delivery.clients.processes.ports import Port, require_free
 from delivery.clients.vllm import VllmClient, VllmError
 from tasks.serving import local as serving
-from tasks.serving.keep_alive import Event
+from tasks.serving.keep_alive import Incident
 from tasks.serving.vllm_command import vllm_command
 
 pytestmark = pytest.mark.live
@@ -104,7 +104,7 @@ def test_the_whole_life_of_an_environment(
 ) -> None:
     """Up, the engine killed, noticed, restarted, adapters gone, down: nothing left."""
     said: list[str] = []
-    events: list[Event] = []
+    events: list[Incident] = []
     tell = lambda *step: said.append(step[2])  # noqa: E731
     with serving.up(environment, "base", base_model, tmp_path, tell, attached=True) as where:
         pass

@@ -19,7 +19,7 @@ from configs.evals import Capability
 from configs.project import Project, load_project
 from delivery.clients.processes.ports import free_ports
 from delivery.release.decide import new_state
-from tasks.preflight import before_build, before_release, before_up, load_for, require_room
+from tasks.preflight import before_build, before_release, before_up, load_for, require_disk_room
 from tasks.release.run import bootstrap
 from tasks.release.site import open_ledger, served_as
 from tasks.serving.environment import start
@@ -223,13 +223,13 @@ def test_a_disk_that_is_all_but_full_and_a_file_in_the_folders_place_are_said(tm
         pytest.skip("no right to mount a tiny disk")
     try:
         with pytest.raises(SlipwayError, match="0 MB left, 500 MB are needed") as caught:
-            require_room(disk / "state")
+            require_disk_room(disk / "state")
         assert "make room" in caught.value.cure
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         with pytest.raises(SlipwayError, match="cannot be written"):
-            require_room(disk / "state")
+            require_disk_room(disk / "state")
     finally:
         subprocess.run(["umount", disk], check=True)
     (tmp_path / "file").touch()
     with pytest.raises(SlipwayError, match="is a file"):
-        require_room(tmp_path / "file")
+        require_disk_room(tmp_path / "file")

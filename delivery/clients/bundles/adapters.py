@@ -61,14 +61,14 @@ def problems_of(adapter: Adapter, folder: Path) -> list[Problem]:
     return problems
 
 
-def folder_of(adapter: Adapter, home: Path) -> Path:
+def adapter_folder(adapter: Adapter, home: Path) -> Path:
     """Where the adapter lives below the state folder."""
     return home / "adapters" / short(adapter.digest)
 
 
 def store(source: Path, adapter: Adapter, home: Path) -> Path:
     """Copies an adapter's files to their place, verified and atomic; a whole copy that is there is left alone."""
-    place = folder_of(adapter, home)
+    place = adapter_folder(adapter, home)
     if not problems_of(adapter, place):
         return place
     with fresh_folder(place.parent, f"adapter {short(adapter.digest)}") as fresh:

@@ -11,7 +11,7 @@ from delivery.clients.bundles import layout as oci_layout
 from delivery.clients.fresh_folder import discard, fresh_folder
 
 
-def folder_of(bundle: Bundle, home: Path) -> Path:
+def bundle_folder(bundle: Bundle, home: Path) -> Path:
     """Where a bundle's image layout lives below the state folder."""
     return home / "bundles" / short(bundle.digest)
 
@@ -27,7 +27,7 @@ def write_bundle(bundle: Bundle, adapter_folder: Path | None, home: Path) -> Pat
         problems = adapter_store.problems_of(bundle.adapter, adapter_folder)
         if problems:
             raise SlipwayError(f"{adapter_folder} is not the bundle's adapter", problems=problems)
-    place = folder_of(bundle, home)
+    place = bundle_folder(bundle, home)
     if place.is_dir() and not _verdict(place)[1]:
         return place
     with fresh_folder(place.parent, f"bundle {short(bundle.digest)}") as fresh:
@@ -47,7 +47,7 @@ def unpack_adapter(bundle: Bundle, home: Path) -> Path:
     """home/adapters/<digest12> with the bundle's adapter, verified; taken out of the image unless it is there."""
     if bundle.adapter is None:
         raise SlipwayError(f"bundle {short(bundle.digest)} is the base model and has no adapter")
-    place = adapter_store.folder_of(bundle.adapter, home)
+    place = adapter_store.adapter_folder(bundle.adapter, home)
     if not adapter_store.problems_of(bundle.adapter, place):
         return place
     layout = _resolve(home, bundle.digest)

@@ -13,7 +13,7 @@ from delivery.clients.ledger import schema as schema
 from delivery.clients.ledger.errors import LeaseHeldError, LedgerError, RevisionTakenError
 from delivery.release.state import Action, Commit, Decision, Quarantine, ReleaseState, RenewLease, SetTable
 
-Event = Literal["lease_taken", "lease_given_back", "release_begun", "watch_begun", "base_set", "table_put"]
+AuditEvent = Literal["lease_taken", "lease_given_back", "release_begun", "watch_begun", "base_set", "table_put"]
 """What no table of its own tells of."""
 
 
@@ -32,7 +32,7 @@ def insert_once(connection: Connection, table: sa.Table, values: dict[str, Any])
 def note(
     connection: Connection,
     environment: str,
-    kind: Event,
+    kind: AuditEvent,
     who: str,
     text: str,
     now: float,

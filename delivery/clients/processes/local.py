@@ -24,7 +24,7 @@ LOG_LIMIT_BYTES = 20_000_000
 
 
 @dataclass(frozen=True)
-class Command:
+class ProcessCommand:
     """What to run. `env` is put over this process's environment; None takes a variable away.
 
     `settings` says in words what the process was started with: whoever finds it running compares them. They are written
@@ -70,7 +70,7 @@ class Process:
             return ""
 
 
-def launch(command: Command, folder: Path, *, attached: bool) -> Process:
+def launch(command: ProcessCommand, folder: Path, *, attached: bool) -> Process:
     """Starts it without waiting for anything; what an earlier one of that name left behind is ended first.
 
     `attached`: it ends with this process, even when that is killed. Otherwise it lives until `stop`.
@@ -108,7 +108,7 @@ def launch(command: Command, folder: Path, *, attached: bool) -> Process:
 
 
 def start(
-    command: Command,
+    command: ProcessCommand,
     folder: Path,
     *,
     ready: Callable[[], bool],

@@ -35,7 +35,7 @@ class ExhaustedError(Exception):
     """No connection could be made because this process, or the machine, has no descriptor left: no replica's fault."""
 
 
-class Answer:
+class UpstreamAnswer:
     """What a replica says, as it comes. Whoever asked for the head only reads on, or closes."""
 
     __slots__ = ("_connection", "_held", "_parts", "_take", "_waiter", "_wants", "failure", "is_whole", "status")
@@ -172,7 +172,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, put_by: "Callable[[Connection], None]"):
         self._put_by = put_by
         self._transport: asyncio.Transport
-        self._answer: Answer | None = None
+        self._answer: UpstreamAnswer | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._is_counted = False  # the head says where the body ends
         self._head_bytes = 0
@@ -188,9 +188,9 @@ class Connection(asyncio.Protocol):
         """Whether something can still be sent."""
         return not self._transport.is_closing()
 
-    def send(self, request: bytes) -> Answer:
+    def send(self, request: bytes) -> UpstreamAnswer:
         """Sends a whole request."""
-        self._answer = answer = Answer(self)
+        self._answer = answer = UpstreamAnswer(self)
         self._head_bytes = 0
         self._transport.write(request)
         return answer

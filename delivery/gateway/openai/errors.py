@@ -7,12 +7,12 @@ import orjson
 
 from delivery.gateway.http.messages import Response
 
-Source = Literal["gateway", "model"]
+RefusedBy = Literal["gateway", "model"]
 JSON_HEADERS = {"Content-Type": "application/json"}
 
 
 def error_body(
-    message: str, *, kind: str, code: str | None, source: Source, param: str | None = None
+    message: str, *, kind: str, code: str | None, source: RefusedBy, param: str | None = None
 ) -> dict[str, dict[str, Any]]:
     """`{"error": {message, type, param, code, source}}`."""
     return {"error": {"message": message, "type": kind, "param": param, "code": code, "source": source}}
@@ -28,7 +28,7 @@ class ApiError(Exception):
         *,
         code: str | None = None,
         param: str | None = None,
-        source: Source = "gateway",
+        source: RefusedBy = "gateway",
         kind: str = "invalid_request_error",
         retry_after_s: float | None = None,
     ):

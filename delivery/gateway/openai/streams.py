@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import orjson
 
 from configs.routing import Variant
-from delivery.gateway.http.client import Answer, BrokenOffError
+from delivery.gateway.http.client import BrokenOffError, UpstreamAnswer
 from delivery.gateway.openai.answers import (
     CLIENTS_FAULT,
     Frames,
@@ -36,7 +36,7 @@ class Sink(Protocol):
 class Stream:
     """One upstream event stream, turned into the client's: `start` it, then `relay` it."""
 
-    def __init__(self, said: Answer, call: Call, variant: Variant, attempt: Attempt, idle_s: float):
+    def __init__(self, said: UpstreamAnswer, call: Call, variant: Variant, attempt: Attempt, idle_s: float):
         self._said = said
         self._call = call
         self._variant = variant

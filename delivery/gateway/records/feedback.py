@@ -31,8 +31,8 @@ class Opinion(Strict):
     comment: str | None = Field(None, max_length=4000, description="kept in the traffic log only")
 
 
-Answer = dict[str, Any]
-Elsewhere = Callable[[Opinion, str | None], Awaitable[Answer | None]]  # None: nobody else knows the request
+FoundAnswer = dict[str, Any]
+Elsewhere = Callable[[Opinion, str | None], Awaitable[FoundAnswer | None]]  # None: nobody else knows the request
 
 
 class FeedbackDesk:
@@ -81,14 +81,14 @@ class FeedbackDesk:
         self._metrics.refuse(refusal)
         return refusal.response()
 
-    async def _told(self, opinion: Opinion, client: str | None) -> Answer:
+    async def _told(self, opinion: Opinion, client: str | None) -> FoundAnswer:
         if self._elsewhere is not None and self._attempts.answer_of(opinion.request_id) is None:
             answer = await self._elsewhere(opinion, client)
             if answer is not None:
                 return answer
         return self.take(opinion, client)
 
-    def take(self, opinion: Opinion, client: str | None) -> Answer:
+    def take(self, opinion: Opinion, client: str | None) -> FoundAnswer:
         """Ties the opinion to this process' answer. `client`: the API key's name. Raises ApiError."""
         about = self._attempts.answer_of(opinion.request_id)
         if about is None or (client is not None and about.client != client):

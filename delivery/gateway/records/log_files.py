@@ -32,7 +32,7 @@ TYPES = {
 }
 TEXTS = ("prompt", "answer", "comment")
 MISFITS = (pyarrow.ArrowException, OverflowError, TypeError, ValueError)
-Row = dict[str, Any]  # by column; times are UNIX seconds
+LogRow = dict[str, Any]  # by column; times are UNIX seconds
 
 
 class LogFiles:
@@ -44,7 +44,7 @@ class LogFiles:
         self._name = name
         self.lost = 0  # rows that no file will ever hold
         self._count = 0
-        self._rows: list[Row] = []  # in hand
+        self._rows: list[LogRow] = []  # in hand
         self._in_file = 0  # rows that the open file holds
         self._text = 0
         self._detectors: frozenset[str] = frozenset()
@@ -62,7 +62,7 @@ class LogFiles:
                 part.unlink()
                 log.warning("removed what a killed gateway had not closed", extra={"file": str(part)})
 
-    def write(self, rows: Iterable[Row], now: float) -> None:
+    def write(self, rows: Iterable[LogRow], now: float) -> None:
         """Takes rows in; they are on disk under a final name when their file is closed. `now`: UNIX seconds.
 
         A row that does not fit its columns is lost alone.
@@ -177,7 +177,7 @@ def schema_with(detectors: Iterable[str]) -> Any:
     return pyarrow.schema([*fixed, *((name, TYPES["flag"]) for name in sorted(detectors))])
 
 
-def _fits(row: Row, schema: Any) -> bool:
+def _fits(row: LogRow, schema: Any) -> bool:
     try:
         _table([row], schema)
     except MISFITS:
@@ -185,7 +185,7 @@ def _fits(row: Row, schema: Any) -> bool:
     return True
 
 
-def _table(rows: Sequence[Row], schema: Any) -> Any:
+def _table(rows: Sequence[LogRow], schema: Any) -> Any:
     columns = []
     for column in schema:
         values = [row.get(column.name) for row in rows]

@@ -61,7 +61,7 @@ class Bounded(Generic[K, V]):
 
 
 @dataclass(frozen=True, slots=True)
-class Half:
+class KeptHalf:
     """One answer, with the messages that it answers as JSON."""
 
     role: str
@@ -77,7 +77,7 @@ class Half:
         return len(self.asked) + 4 * len(self.text)
 
 
-Kept = tuple[int, str, Half, Half]
+KeptPair = tuple[int, str, KeptHalf, KeptHalf]
 """Number, request id, stable's half, the candidate's."""
 
 
@@ -96,8 +96,8 @@ class Pairs:
         self.boot_id = secrets.token_hex(8)
         self._redactor = redactor
         self._open: frozenset[tuple[str, str]] = frozenset()  # (route, epoch) of which texts are kept
-        self._waiting: Bounded[str, Half] = Bounded(waiting, waiting_bytes)
-        self._kept: Bounded[int, Kept] = Bounded(kept, kept_bytes)
+        self._waiting: Bounded[str, KeptHalf] = Bounded(waiting, waiting_bytes)
+        self._kept: Bounded[int, KeptPair] = Bounded(kept, kept_bytes)
         self._last_seq = self._left_out = 0
 
     def keep_only(self, table: RoutingTable) -> None:
@@ -129,7 +129,7 @@ class Pairs:
         if len(asked) > MOST_BYTES:
             self._left_out += attempt.role == "served"  # once for both halves
             return
-        half = Half(attempt.role, place, attempt.user, attempt.started_at, asked, attempt.said.text)
+        half = KeptHalf(attempt.role, place, attempt.user, attempt.started_at, asked, attempt.said.text)
         if other is None or other.role == half.role:
             self._waiting.put(attempt.request_id, half, half.size)
         elif half.text or other.text:
@@ -138,7 +138,7 @@ class Pairs:
             kept = self._last_seq, attempt.request_id, stable, candidate
             self._kept.put(self._last_seq, kept, half.size + other.size)
 
-    def after(self, seq: int, most: int) -> list[Kept]:
+    def after(self, seq: int, most: int) -> list[KeptPair]:
         """The oldest of what is kept after this number."""
         return [kept for number, kept in self._kept.items() if number > seq][:most]
 
@@ -146,7 +146,7 @@ class Pairs:
         """A `PairPage` of the oldest after this number; made beside the event loop."""
         return await asyncio.to_thread(self.page, self.after(after, limit))
 
-    def page(self, found: list[Kept]) -> dict[str, Any]:
+    def page(self, found: list[KeptPair]) -> dict[str, Any]:
         """A `PairPage` of these. It redacts: not for the event loop."""
         pairs = [
             {

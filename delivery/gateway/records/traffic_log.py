@@ -17,7 +17,7 @@ import orjson
 from configs.routing import Route
 from configs.traffic_log import TrafficLog
 from delivery.gateway.records.attempts import Attempt, Given
-from delivery.gateway.records.log_files import TEXTS, LogFiles, Row
+from delivery.gateway.records.log_files import TEXTS, LogFiles, LogRow
 from delivery.gateway.records.redaction import Redactor
 from delivery.traffic.columns import CONTRACT
 
@@ -37,7 +37,7 @@ class TrafficWriter:
         self._redactor = Redactor(settings.redact)
         self.folder = settings.folder or folder
         self._files = LogFiles(self.folder, settings, name)
-        self._waiting: deque[tuple[Row, int]] = deque()  # with the bytes of their texts
+        self._waiting: deque[tuple[LogRow, int]] = deque()  # with the bytes of their texts
         self._came = self._dropped = self._bytes_in = 0  # the event loop's counts
         self._spoilt = self._bytes_out = 0  # the thread's: two that count in one place would lose some
         self._stopping = threading.Event()
@@ -82,7 +82,7 @@ class TrafficWriter:
         if self.wants(given.about.request_id):
             self._put(_row_of_feedback(given, with_text=self.keeps_text))
 
-    def _put(self, row: Row) -> None:
+    def _put(self, row: LogRow) -> None:
         size = sum(len(row.get(name) or "") for name in TEXTS)
         self._came += 1
         if len(self._waiting) < WAITING_ROWS and self._bytes_in - self._bytes_out + size <= WAITING_BYTES:
@@ -112,7 +112,7 @@ class TrafficWriter:
         else:
             self._is_failing = False
 
-    def _redacted(self, rows: deque[tuple[Row, int]]) -> Iterator[Row]:
+    def _redacted(self, rows: deque[tuple[LogRow, int]]) -> Iterator[LogRow]:
         """Takes the rows out one by one."""
         while rows:
             row, size = rows.popleft()
@@ -132,7 +132,7 @@ class TrafficWriter:
             log.error("a row cannot be written to the traffic log; others like it are counted only", extra=said)
         self._has_told = True
 
-    def _redact(self, row: Row) -> None:
+    def _redact(self, row: LogRow) -> None:
         if row.get("prompt") is not None:
             row["prompt"] = orjson.dumps(self._redactor.of(orjson.loads(row["prompt"]))).decode()[:PROMPT_CHARS]
         for column in ("answer", "comment"):
@@ -140,8 +140,8 @@ class TrafficWriter:
                 row[column] = self._redactor.of(row[column])
 
 
-def _row_of(attempt: Attempt, *, with_text: bool) -> Row:
-    row: Row = {
+def _row_of(attempt: Attempt, *, with_text: bool) -> LogRow:
+    row: LogRow = {
         "event": "attempt",
         "request_id": attempt.request_id,
         "route": attempt.route,
@@ -172,7 +172,7 @@ def _row_of(attempt: Attempt, *, with_text: bool) -> Row:
     return row
 
 
-def _row_of_feedback(given: Given, *, with_text: bool) -> Row:
+def _row_of_feedback(given: Given, *, with_text: bool) -> LogRow:
     about = given.about
     return {
         "event": "feedback",

@@ -13,7 +13,13 @@ import orjson
 
 from configs.environment import GatewayConfig
 from configs.routing import Variant
-from delivery.gateway.http.client import Answer, AnswerTooLargeError, BrokenOffError, ExhaustedError, UnreachableError
+from delivery.gateway.http.client import (
+    AnswerTooLargeError,
+    BrokenOffError,
+    ExhaustedError,
+    UnreachableError,
+    UpstreamAnswer,
+)
 from delivery.gateway.http.deadlines import Deadline
 from delivery.gateway.openai.answers import CLIENTS_FAULT, UpstreamError, declined, error_in, parse_object
 from delivery.gateway.openai.chat import Call, for_variant
@@ -133,7 +139,9 @@ class Upstreams:
             raise UpstreamError("first_byte_timeout", attempt.status) from None
         raise AssertionError("the last replica's answer is returned, or its failure raised")
 
-    def _post(self, upstream: str, path: str, body: bytes, attempt: Attempt, *, to_the_end: bool) -> Awaitable[Answer]:
+    def _post(
+        self, upstream: str, path: str, body: bytes, attempt: Attempt, *, to_the_end: bool
+    ) -> Awaitable[UpstreamAnswer]:
         """An answer whose head is there, or all of it. Raises as `Connections.ask` does."""
         suffix = SUFFIXES.get(attempt.role, "")
         headers = f"X-Request-Id: {attempt.request_id}{suffix}\r\n"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from delivery.gateway.http.client import Answer, Connection, ExhaustedError, UnreachableError
+from delivery.gateway.http.client import Connection, ExhaustedError, UnreachableError, UpstreamAnswer
 
 KEPT_S = 3.0  # less than the 5 s after which vLLM closes an idle connection
 PORTS = {"http": 80, "https": 443}
@@ -65,7 +65,7 @@ class Connections:
 
     async def ask(
         self, method: str, base_url: str, path: str, body: bytes = b"", headers: str = "", *, to_the_end: bool
-    ) -> Answer:
+    ) -> UpstreamAnswer:
         """An answer whose head is there, or all of it.
 
         `headers`: lines that end with CRLF. A kept connection may meet its end just now: then another one is tried.

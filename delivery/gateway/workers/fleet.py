@@ -22,7 +22,7 @@ from delivery.gateway.workers.link import Link, LinkError, linked
 from delivery.gateway.workers.merged_metrics import MergedMetrics, merged_upstreams
 from delivery.gateway.workers.merged_pairs import MergedPairs
 from delivery.gateway.workers.merged_records import MergedRecords
-from delivery.traffic.breaker import Breaker, Place
+from delivery.traffic.breaker import Breaker, VariantEpoch
 
 log = logging.getLogger("slipway.gateway")
 HEARD_EVERY_S = 0.1
@@ -44,8 +44,8 @@ class Worker:
     link: Link
     is_told: bool = False  # it has answered, and knows what to serve
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    tripped: frozenset[Place] = frozenset()  # by what it saw itself
-    healed: set[Place] = field(default_factory=set)  # of these, what others got answers from since
+    tripped: frozenset[VariantEpoch] = frozenset()  # by what it saw itself
+    healed: set[VariantEpoch] = field(default_factory=set)  # of these, what others got answers from since
     upstreams: list[dict[str, Any]] = field(default_factory=list)
     figures_at: float = float("-inf")
 
@@ -235,7 +235,7 @@ class Fleet:
             worker.upstreams = told["upstreams"]
             self.metrics.add(source, told["metrics"])
 
-    def _heal(self, answered: Worker, place: Place) -> None:
+    def _heal(self, answered: Worker, place: VariantEpoch) -> None:
         for worker in self.workers:
             if worker is not answered and place in worker.tripped:
                 worker.healed.add(place)

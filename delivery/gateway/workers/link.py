@@ -16,7 +16,7 @@ import orjson
 
 log = logging.getLogger("slipway.gateway")
 LINE_LIMIT = 256 * 1024 * 1024  # bytes: a page of records, a table
-Handler = Callable[[Any], Any | Awaitable[Any]]
+CallHandler = Callable[[Any], Any | Awaitable[Any]]
 
 
 class LinkError(Exception):
@@ -27,7 +27,7 @@ class Link:
     """One side. A handler that is a plain function is done before the next call is read; a coroutine runs beside."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handlers: Mapping[str, Handler]
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handlers: Mapping[str, CallHandler]
     ) -> None:
         self._reader = reader
         self._writer = writer
@@ -112,7 +112,7 @@ class Link:
             self._writer.write(orjson.dumps(message) + b"\n")
 
 
-async def linked(end: socket.socket, handlers: Mapping[str, Handler]) -> Link:
+async def linked(end: socket.socket, handlers: Mapping[str, CallHandler]) -> Link:
     """This end of a socket pair as a link; its `run` must be started."""
     reader, writer = await asyncio.open_unix_connection(sock=end, limit=LINE_LIMIT)
     return Link(reader, writer, handlers)

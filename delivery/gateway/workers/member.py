@@ -15,7 +15,7 @@ from configs.routing import RoutingTable
 from delivery.gateway.keys.access import Keys
 from delivery.gateway.openai.errors import ApiError
 from delivery.gateway.records.exposition import STANDING
-from delivery.gateway.records.feedback import Answer, Opinion
+from delivery.gateway.records.feedback import FoundAnswer, Opinion
 from delivery.gateway.table.served import Clock
 from delivery.gateway.workers.bank import Loan, TokenLoan
 from delivery.gateway.workers.link import Link, LinkError, linked
@@ -68,7 +68,7 @@ class Member:
         with contextlib.suppress(LinkError):
             await self._fleet.call("ready", None, ASKS_S)
 
-    async def feedback(self, opinion: Opinion, client: str | None) -> Answer | None:
+    async def feedback(self, opinion: Opinion, client: str | None) -> FoundAnswer | None:
         """Brings it to the worker that answered the request; None: nobody knows it. Raises ApiError."""
         try:
             told = await self._fleet.call("feedback", [opinion.model_dump(), client], ASKS_S)

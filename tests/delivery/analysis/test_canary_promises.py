@@ -8,7 +8,7 @@ from benchmarks.canary.bound import requests as bound
 from benchmarks.canary.ours import WIDTH, Family, Limits
 from benchmarks.canary.promotion import promote
 from benchmarks.canary.simulate import ALPHA, CHECKS, Watched, roll_back
-from benchmarks.canary.streams import NAMES, RATES, Scenario, Stream
+from benchmarks.canary.streams import NAMES, RATES, Scenario, TrafficStream
 from benchmarks.canary.users import Users, split
 from delivery.analysis import quantiles, ranks, two_sample
 from delivery.analysis.outcomes import RiskSet, Timed, Trial, block_of, first_of_users
@@ -135,13 +135,13 @@ def test_an_equal_candidate_is_promoted_when_its_margins_can_be_shown():
 def test_without_traffic_nothing_is_shown_either_way():
     for claim in ("worse", "better"):
         family = Family(Limits(rates={name: (1.0, 0.05) for name in RATES}, claim=claim), 10)
-        for tick in Stream(Scenario(20, 40, share=0.0), 10, np.random.default_rng(SEED)).ticks():
+        for tick in TrafficStream(Scenario(20, 40, share=0.0), 10, np.random.default_rng(SEED)).ticks():
             family.step(tick)
         assert (family.e_values() == 1.0).all()
 
 
 def test_what_is_simulated_is_what_is_shipped():
-    stream = Stream(Scenario(40, 60, slower=1.4), 1, np.random.default_rng(SEED))
+    stream = TrafficStream(Scenario(40, 60, slower=1.4), 1, np.random.default_rng(SEED))
     family = Family(Limits(), 1)
     errors, p95, typical = TwoSample(), quantiles.relative_quantile(), ranks.typical()
     offset = np.log(SMALLEST) - np.ceil(np.log(SMALLEST) / WIDTH) * WIDTH  # of the two grids of buckets

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from delivery.analysis import one_sample, quantiles, ranks, two_sample
-from delivery.analysis.family import Process, core
+from delivery.analysis.family import TestProcess, core
 from delivery.analysis.one_sample import Limit, OneSample
 from delivery.analysis.two_sample import Block, Comparison, Standing, TwoSample, advance, counts
 from delivery.analysis.wealth import MOST, e_values, grow, unspent
@@ -25,7 +25,7 @@ COMPARISONS = [
 LIMITS = [Limit(limit=0.05), Limit(limit=0.05, claim="better")]
 
 
-def e_value(process: Process) -> float:
+def e_value(process: TestProcess) -> float:
     inner = core(process)
     return float(e_values(np.array(inner.wealth), inner.blocks))
 
@@ -173,7 +173,7 @@ def test_where_nothing_can_be_worse_no_bet_is_made():
 @given(history=histories)
 @settings(max_examples=30, deadline=None)
 def test_a_process_that_was_stored_goes_on_as_if_it_had_not_been(history):
-    adapter = TypeAdapter(Process)
+    adapter = TypeAdapter(TestProcess)
     for process in (TwoSample(test=COMPARISONS[1]), OneSample(test=LIMITS[0])):
         stored = process
         for step in history:

@@ -2,11 +2,11 @@
 
 import pytest
 
-from delivery.analysis.family import Member, fails, unproven
+from delivery.analysis.family import FamilyMember, fails, unproven
 
 
 def family(*values):
-    return [Member(name=f"check {i}", e_value=value) for i, value in enumerate(values)]
+    return [FamilyMember(name=f"check {i}", e_value=value) for i, value in enumerate(values)]
 
 
 def test_one_check_alone_must_carry_the_whole_budget():
@@ -24,13 +24,13 @@ def test_several_checks_may_fail_together_and_the_strongest_is_named():
 
 
 def test_weights_share_the_budget():
-    members = [Member(name="errors", e_value=25.0, weight=9.0), Member(name="tokens", e_value=1.0)]
+    members = [FamilyMember(name="errors", e_value=25.0, weight=9.0), FamilyMember(name="tokens", e_value=1.0)]
     assert fails(members, alpha=0.05).failed
     assert not fails(family(25.0, 1.0), alpha=0.05).failed
 
 
 def test_a_limit_that_stable_breaches_too_blames_nobody():
-    shared = Member(name="errors", e_value=1e6, stable_e_value=1e9)
+    shared = FamilyMember(name="errors", e_value=1e6, stable_e_value=1e9)
     failure = fails([shared, *family(1.0)], alpha=0.05)
     assert not failure.failed
     assert failure.shared == ("errors",)

@@ -12,7 +12,7 @@ import pytest
 
 from configs.errors import SlipwayError
 from delivery.clients.processes import local as processes
-from delivery.clients.processes.local import Command
+from delivery.clients.processes.local import ProcessCommand
 
 pytestmark = pytest.mark.live
 
@@ -25,12 +25,12 @@ wait
 STUBBORN = "trap '' TERM" + TREE.replace("sh -c '", "sh -c 'while :; do sleep 600; done & ")
 
 
-def python(code: str, **more) -> Command:
-    return Command("dummy", (sys.executable, "-S", "-c", code), **more)
+def python(code: str, **more) -> ProcessCommand:
+    return ProcessCommand("dummy", (sys.executable, "-S", "-c", code), **more)
 
 
-def tree(folder: Path, code: str = TREE, grace_s: float = 5.0) -> Command:
-    return Command("dummy", ("sh", "-c", code, str(folder)), grace_s=grace_s)
+def tree(folder: Path, code: str = TREE, grace_s: float = 5.0) -> ProcessCommand:
+    return ProcessCommand("dummy", ("sh", "-c", code, str(folder)), grace_s=grace_s)
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
@@ -62,7 +62,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         processes.stop(file.stem, tmp_path)
 
 
-def started(folder: Path, command: Command, attached: bool = False) -> processes.Process:
+def started(folder: Path, command: ProcessCommand, attached: bool = False) -> processes.Process:
     return processes.start(command, folder, ready=whole_tree(folder), timeout_s=20, attached=attached)
 
 
@@ -100,9 +100,9 @@ def test_after_the_guard_itself_was_killed_stop_still_finds_everything(folder: P
 LAUNCHER = """
 import sys, time
 from pathlib import Path
-from delivery.clients.processes import Command, launch
+from delivery.clients.processes import ProcessCommand, launch
 folder, attached, code = Path(sys.argv[1]), sys.argv[2] == "attached", sys.argv[3]
-launch(Command("dummy", ("sh", "-c", code, str(folder))), folder, attached=attached)
+launch(ProcessCommand("dummy", ("sh", "-c", code, str(folder))), folder, attached=attached)
 print("launched", flush=True)
 time.sleep(600)
 """
@@ -139,7 +139,7 @@ def test_a_launch_that_fails_before_its_pid_file_is_written_leaves_no_process(fo
     (folder / f"dummy.{os.getpid()}.tmp").mkdir()  # where the pid file is written first
     before = set(psutil.Process().children())
     with pytest.raises(IsADirectoryError):
-        processes.launch(Command("dummy", ("touch", str(folder / "begun"))), folder, attached=False)
+        processes.launch(ProcessCommand("dummy", ("touch", str(folder / "begun"))), folder, attached=False)
     guards = set(psutil.Process().children()) - before
     assert psutil.wait_procs(guards, timeout=10)[1] == []
     assert not (folder / "begun").exists()
@@ -207,7 +207,7 @@ def test_only_this_starts_output_is_shown_and_the_log_keeps_the_earlier_one(fold
 
 
 def test_a_program_that_does_not_exist_is_named(folder: Path) -> None:
-    command = Command("dummy", ("/nowhere/python",))
+    command = ProcessCommand("dummy", ("/nowhere/python",))
     with pytest.raises(SlipwayError, match="cannot be started: /nowhere/python: No such file"):
         processes.start(command, folder, ready=lambda: False, timeout_s=20, attached=True)
 
@@ -243,8 +243,8 @@ def test_who_waits_for_a_process_that_somebody_else_launched_leaves_it_alone(fol
 
 
 def test_only_that_very_process_is_ended_and_forgotten_not_the_one_that_took_its_name(folder: Path) -> None:
-    mine = processes.launch(Command("dummy", ("sleep", "600")), folder, attached=True)
-    theirs = processes.launch(Command("dummy", ("sleep", "601")), folder, attached=True)
+    mine = processes.launch(ProcessCommand("dummy", ("sleep", "600")), folder, attached=True)
+    theirs = processes.launch(ProcessCommand("dummy", ("sleep", "601")), folder, attached=True)
     assert processes.end(mine, folder) is False
     assert processes.find("dummy", folder) == theirs
     assert processes.end(theirs, folder) is True
@@ -254,7 +254,7 @@ def test_only_that_very_process_is_ended_and_forgotten_not_the_one_that_took_its
 def test_progress_is_read_out_of_the_output(folder: Path) -> None:
     heard: list[tuple[int, int, str]] = []
     processes.start(
-        Command("dummy", ("sh", "-c", "echo step one; exec sleep 600")),
+        ProcessCommand("dummy", ("sh", "-c", "echo step one; exec sleep 600")),
         folder,
         ready=lambda: any("one" in text for _, _, text in heard),
         timeout_s=20,
@@ -268,13 +268,13 @@ def test_progress_is_read_out_of_the_output(folder: Path) -> None:
 
 def test_the_environment_is_extended_and_variables_can_be_taken_away(folder: Path, monkeypatch) -> None:
     monkeypatch.setenv("TAKEN", "x")
-    command = Command("dummy", ("sh", "-c", "echo $GIVEN ${TAKEN-away}"), env={"GIVEN": "given", "TAKEN": None})
+    command = ProcessCommand("dummy", ("sh", "-c", "echo $GIVEN ${TAKEN-away}"), env={"GIVEN": "given", "TAKEN": None})
     process = processes.launch(command, folder, attached=True)
     until(lambda: process.output() == "given away\n")
 
 
 def test_settings_are_remembered_for_who_finds_it_running(folder: Path) -> None:
-    processes.launch(Command("dummy", ("sleep", "600"), settings={"dtype": "float32"}), folder, attached=True)
+    processes.launch(ProcessCommand("dummy", ("sleep", "600"), settings={"dtype": "float32"}), folder, attached=True)
     found = processes.find("dummy", folder)
     assert found is not None
     assert found.settings == {"dtype": "float32"}

@@ -10,7 +10,7 @@ import pytest
 from gateway_world import CHAT, World, table_for
 from stub_upstream import DONE, Gate, chunk, frame, sends
 
-from delivery.gateway.http.client import HELD_LIMIT, Answer, BrokenOffError
+from delivery.gateway.http.client import HELD_LIMIT, BrokenOffError, UpstreamAnswer
 from delivery.gateway.http.deadlines import Deadline
 from delivery.gateway.upstream.connections import Connections
 
@@ -19,7 +19,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def reading(world: World, talk: Talk, read: Callable[[Answer], Awaitable[Any]]) -> Any:
+def reading(world: World, talk: Talk, read: Callable[[UpstreamAnswer], Awaitable[Any]]) -> Any:
     """What `read` makes of the answer of an upstream that talks like this."""
 
     async def run() -> Any:
@@ -58,7 +58,7 @@ def test_each_part_is_taken_once_and_in_order_however_often_the_taker_stops(worl
         taken.append(data)
         return len(taken) % every == 0
 
-    async def read(answer: Answer) -> None:
+    async def read(answer: UpstreamAnswer) -> None:
         while await answer.pass_on(take):
             await asyncio.sleep(0)
 
@@ -73,7 +73,7 @@ def test_what_came_before_the_connection_broke_is_taken_and_then_it_is_said(worl
         taken.append(data)
         return len(taken) == 1
 
-    async def read(answer: Answer) -> None:
+    async def read(answer: UpstreamAnswer) -> None:
         assert await answer.pass_on(take)
         await asyncio.sleep(0.1)  # until the connection is gone
         for _ in range(2):
@@ -88,7 +88,7 @@ def test_what_a_taker_raises_reaches_whoever_waits(world: World) -> None:
     def take(data: bytes) -> bool:
         raise ConnectionResetError(data)
 
-    async def read(answer: Answer) -> None:
+    async def read(answer: UpstreamAnswer) -> None:
         with pytest.raises(ConnectionResetError, match="first"):
             await answer.pass_on(take)
         assert await answer.read() == b""
@@ -108,7 +108,7 @@ def test_while_the_taker_does_not_take_upstream_waits(world: World) -> None:
             sent += 65536
         writer.write(b"0\r\n\r\n")
 
-    async def read(answer: Answer) -> int:
+    async def read(answer: UpstreamAnswer) -> int:
         sizes: list[int] = []
         stops = lambda data: bool(sizes.append(len(data))) or len(sizes) == 1  # noqa: E731
         assert await answer.pass_on(stops)

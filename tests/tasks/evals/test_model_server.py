@@ -12,7 +12,7 @@ from stub_project import Running, stub_project, until
 
 from configs.errors import SlipwayError
 from delivery.clients.processes import local as processes
-from delivery.clients.processes.local import Command
+from delivery.clients.processes.local import ProcessCommand
 from delivery.progress import Progress, silent
 from tasks.evals.model_server import ENVIRONMENTS, OWN, model_server, require_place
 from tasks.serving import local as serving
@@ -37,7 +37,7 @@ def start_the_environments(place: Running, *arguments: str) -> processes.Process
 
 
 def pretend_a_supervisor(place: Running) -> None:
-    processes.launch(Command(serving.SUPERVISOR, ("sleep", "600")), place.folder, attached=True)
+    processes.launch(ProcessCommand(serving.SUPERVISOR, ("sleep", "600")), place.folder, attached=True)
 
 
 def served(place: Running, on_progress: Progress = silent) -> AbstractContextManager[str]:

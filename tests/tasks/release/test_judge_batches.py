@@ -10,9 +10,9 @@ from configs.judge import Judge
 from delivery.checks.evidence import Cursor
 from delivery.checks.judgements import Settled
 from delivery.clients.gateway import GatewayError
-from delivery.clients.judge import Message, Reply
+from delivery.clients.judge import JudgeMessage, JudgeReply
 from delivery.traffic.pairs import Pair, PairPage
-from tasks.release.judge import Outcome, PairsSource, Wanted, ask_about
+from tasks.release.judge import BatchOutcome, PairsSource, Wanted, ask_about
 
 SETTINGS = Judge(base_url="http://127.0.0.1:9000/v1", model="wise")
 
@@ -37,12 +37,12 @@ class Source:
 class Oracle:
     """Prefers the second answer's arm consistently: what it says is `B` first, then `A`. Or these replies."""
 
-    replies: list[Reply] = field(default_factory=list)
+    replies: list[JudgeReply] = field(default_factory=list)
     asked: list[Any] = field(default_factory=list)
 
-    def ask(self, questions: Sequence[Sequence[Message]]) -> list[Reply]:
+    def ask(self, questions: Sequence[Sequence[JudgeMessage]]) -> list[JudgeReply]:
         self.asked += questions
-        return self.replies or [Reply("said", "BA"[n % 2]) for n in range(len(questions))]
+        return self.replies or [JudgeReply("said", "BA"[n % 2]) for n in range(len(questions))]
 
 
 def pair(seq: int, name: str = "q", **more: Any) -> Pair:
@@ -55,7 +55,7 @@ def wanted(most: int = 8, **cursors: Cursor) -> Wanted:
     return Wanted("tutor", "r/0-shadow", most, cursors)
 
 
-def batch(source: Source, oracle: Oracle, want: Wanted) -> Outcome:
+def batch(source: Source, oracle: Oracle, want: Wanted) -> BatchOutcome:
     return ask_about(want, SETTINGS, oracle, {"gw": source})
 
 
@@ -103,13 +103,18 @@ def test_the_pairs_of_all_gateways_are_drawn_from_and_one_that_is_down_loses_not
 
 
 def test_where_the_judge_is_away_nothing_is_settled() -> None:
-    away = [Reply("away", "it cannot be reached: refused")] * 4
+    away = [JudgeReply("away", "it cannot be reached: refused")] * 4
     done = batch(Source([pair(1), pair(2)]), Oracle(away), wanted())
-    assert done == Outcome(error="the judge does not answer: it cannot be reached: refused")
+    assert done == BatchOutcome(error="the judge does not answer: it cannot be reached: refused")
 
 
 def test_a_reply_that_is_missing_makes_one_pair_unclear_and_it_is_not_paid_for_again() -> None:
-    mixed = [Reply("said", "B"), Reply("late", "no reply within 30 s"), Reply("said", "B"), Reply("said", "A")]
+    mixed = [
+        JudgeReply("said", "B"),
+        JudgeReply("late", "no reply within 30 s"),
+        JudgeReply("said", "B"),
+        JudgeReply("said", "A"),
+    ]
     done = batch(Source([pair(1), pair(2)]), Oracle(mixed), wanted())
     assert sorted(one.preference for one in done.judged) == ["candidate", "unclear"]
     assert all(one.asked for one in done.judged)
@@ -119,11 +124,11 @@ def test_a_reply_that_is_missing_makes_one_pair_unclear_and_it_is_not_paid_for_a
 @pytest.mark.parametrize(
     ("reply", "error"),
     [
-        (Reply("late", "no reply within 30 s"), "the judge does not answer: no reply within 30 s"),
-        (Reply("said", "Both are fine, Ada."), "none of the judge's 2 replies was A, B or tie"),
+        (JudgeReply("late", "no reply within 30 s"), "the judge does not answer: no reply within 30 s"),
+        (JudgeReply("said", "Both are fine, Ada."), "none of the judge's 2 replies was A, B or tie"),
     ],
 )
-def test_what_was_paid_for_in_vain_is_settled_and_an_error_that_quotes_nobody(reply: Reply, error: str) -> None:
+def test_what_was_paid_for_in_vain_is_settled_and_an_error_that_quotes_nobody(reply: JudgeReply, error: str) -> None:
     done = batch(Source([pair(1)]), Oracle([reply, reply]), wanted())
     assert [(one.preference, one.asked) for one in done.judged] == [("unclear", True)]
     assert (len(done.settled), done.error) == (1, error)

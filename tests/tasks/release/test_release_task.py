@@ -7,7 +7,7 @@ from release_fakes import FakeVllm, lora_bundle, project
 from release_scene import Scene, when
 
 from configs.errors import SlipwayError
-from delivery.build.gate import Finding, GateDecision
+from delivery.build.gate import GateDecision, GateFinding
 from flows.cli.explain import render
 from tasks.release.explain import explain_decision
 from tasks.release.run import bootstrap
@@ -142,7 +142,7 @@ def test_what_vllm_cannot_serve_is_refused_before_it_is_loaded(scene: Scene) -> 
 def test_what_the_eval_gate_did_not_let_through_is_refused(scene: Scene) -> None:
     unknown = lora_bundle(scene.home, 4)
     assert "never judged by the eval gate" in scene.release(unknown).reason
-    finding = Finding(suite="x", limit="min_score 0.9", verdict="fail", sentence="gives the answer away")
+    finding = GateFinding(suite="x", limit="min_score 0.9", verdict="fail", sentence="gives the answer away")
     scene.ledger.add_build(unknown, GateDecision(passed=False, findings=(finding,)), scene.world.clock())
     outcome = scene.release(unknown)
     assert outcome.outcome == "refused"

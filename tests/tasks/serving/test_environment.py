@@ -15,7 +15,7 @@ from stub_project import Running, hears_ctrl_c, interrupt, stub_project, until
 from configs.project import Project
 from delivery.clients.ledger.ledger import LeaseHeldError
 from delivery.clients.processes import local as processes
-from delivery.clients.processes.local import Command
+from delivery.clients.processes.local import ProcessCommand
 from delivery.progress import silent
 from delivery.release.decide import new_state
 from tasks.release.site import open_ledger, served_as
@@ -73,7 +73,7 @@ def test_it_starts_stops_and_starts_again(running: Running) -> None:
 def test_everything_below_a_state_folder_can_be_ended_before_it_is_removed(running: Running) -> None:
     environment.start(running.project, running.home, silent, attached=True)
     demo = running.home / "demo" / "environments" / "local"
-    traffic = processes.launch(Command("traffic", ("sleep", "600")), demo, attached=True)
+    traffic = processes.launch(ProcessCommand("traffic", ("sleep", "600")), demo, attached=True)
     expected = [f"environments/local/{name}" for name in ("supervisor", "gateway", "vllm")]
     assert environment.stop_all(running.home) == ("demo/environments/local/traffic", *expected)
     assert running.pids() == {}

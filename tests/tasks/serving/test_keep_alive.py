@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from delivery.clients.processes import local as processes
-from delivery.clients.processes.local import Command
+from delivery.clients.processes.local import ProcessCommand
 from delivery.clients.processes.ports import Port
-from tasks.serving.keep_alive import Event, Health, KeepAlive, RestartPolicy, Supervised
+from tasks.serving.keep_alive import Incident, KeepAlive, ProcessHealth, RestartPolicy, Supervised
 
 POLICY = RestartPolicy(tries=2, first_delay_s=1.0, factor=10.0, silent_s=60.0, stable_s=300.0)
 LIVES, DIES = ("sleep", "600"), ("sh", "-c", "echo last words; exit 4")
@@ -28,15 +28,15 @@ def until(condition: Callable[[], bool]) -> None:
 class Scene:
     def __init__(self, folder: Path):
         self.folder = folder
-        self.health: Health = "ok"
+        self.health: ProcessHealth = "ok"
         self.keeper = self.keeping(LIVES)
 
     def keeping(self, argv: tuple[str, ...]) -> KeepAlive:
-        part = Supervised(Command("dummy", argv), lambda: self.health, start_timeout_s=45.0, attached=True)
+        part = Supervised(ProcessCommand("dummy", argv), lambda: self.health, start_timeout_s=45.0, attached=True)
         return KeepAlive([part], self.folder, POLICY)
 
     def launch(self, argv: tuple[str, ...] = LIVES) -> None:
-        process = processes.launch(Command("dummy", argv), self.folder, attached=True)
+        process = processes.launch(ProcessCommand("dummy", argv), self.folder, attached=True)
         if argv == DIES:
             until(lambda: not process.alive())
 
@@ -86,7 +86,7 @@ def test_a_dead_one_is_restarted_and_reported_back(scene: Scene) -> None:
     assert scene.kinds(1) == ["restarting"]
     assert scene.kinds(30) == []  # still starting
     scene.health = "ok"
-    assert scene.keeper.check(31) == (Event("dummy", "back", "dummy serves again after 30 s"),)
+    assert scene.keeper.check(31) == (Incident("dummy", "back", "dummy serves again after 30 s"),)
     assert scene.kinds(32) == []
 
 
@@ -134,7 +134,7 @@ def test_one_that_somebody_else_started_meanwhile_is_not_restarted_and_may_take_
     scene.health = "silent"
     assert [scene.kinds(now) for now in (1, 20, 40)] == [[], [], []]
     scene.health = "ok"
-    assert scene.keeper.check(44) == (Event("dummy", "back", "dummy serves again after 43 s"),)
+    assert scene.keeper.check(44) == (Incident("dummy", "back", "dummy serves again after 43 s"),)
     assert scene.pid() == pid
 
 
@@ -191,10 +191,14 @@ def test_a_restart_that_is_impossible_is_told_and_counts_as_a_try(tmp_path: Path
         taken.listen()
         port = taken.getsockname()[1]
         part = Supervised(
-            Command("dummy", LIVES), lambda: "ok", 45.0, ports=(Port("127.0.0.1", port, "x.yaml: port"),), attached=True
+            ProcessCommand("dummy", LIVES),
+            lambda: "ok",
+            45.0,
+            ports=(Port("127.0.0.1", port, "x.yaml: port"),),
+            attached=True,
         )
         keeper = KeepAlive([part], tmp_path, POLICY)
-        process = processes.launch(Command("dummy", DIES), tmp_path, attached=True)
+        process = processes.launch(ProcessCommand("dummy", DIES), tmp_path, attached=True)
         until(lambda: not process.alive())
         seen = [[event.kind for event in keeper.check(now)] for now in (0, 1, 11, 12)]
         assert seen == [["died"], ["died"], ["died", "gave_up"], []]

@@ -16,7 +16,7 @@ from configs.errors import SlipwayError
 from configs.loading import load
 from configs.traffic_log import TrafficLog
 from delivery.clients.processes import local as processes
-from delivery.clients.processes.local import Command
+from delivery.clients.processes.local import ProcessCommand
 from delivery.clients.processes.ports import free_ports
 from tasks.serving import local as serving
 
@@ -168,7 +168,7 @@ def test_the_admin_token_is_in_no_command_line_and_no_pid_file(place: Place) -> 
 
 
 def test_users_requests_go_to_a_vllm_with_its_key(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def command() -> Command:
+    def command() -> ProcessCommand:
         return serving.gateway_command(place.environment, place.home, "token")
 
     for name in (serving.VLLM_KEY, serving.UPSTREAM_KEY):

@@ -42,12 +42,12 @@ def run_here(model, dataset, folder, config, events):
     """The worker's work without the process: torch is imported once for all tests."""
     import torch
 
-    from tasks.training.sft import Run, run_training
+    from tasks.training.sft import TrainingRun, run_training
 
     torch.set_num_threads(1)  # the model is too small for two
 
     folder.mkdir(exist_ok=True)
-    run = Run(
+    run = TrainingRun(
         rows=dataset.folder / "train.jsonl",
         model=model,
         model_revision="sha256:base",
@@ -127,10 +127,10 @@ def test_the_loss_on_a_cpu_is_exactly_the_one_of_trl(model, dataset, tmp_path):
     from trl import SFTTrainer
 
     from tasks.training.rows import tokenise
-    from tasks.training.sft import Recorder, Run, _trainer
+    from tasks.training.sft import Recorder, TrainingRun, _trainer
     from tasks.training.trainer import CpuAwareTrainer
 
-    run = Run(
+    run = TrainingRun(
         rows=dataset.folder / "train.jsonl",
         model=model,
         model_revision="",
@@ -175,9 +175,11 @@ def test_a_training_that_breaks_is_stopped_at_once_and_keeps_its_curve(model, da
 
 
 def test_a_loss_that_is_no_number_names_the_step_and_the_last_finite_loss(model, dataset, tmp_path):
-    from tasks.training.sft import Recorder, Run
+    from tasks.training.sft import Recorder, TrainingRun
 
-    run = Run(rows=dataset.folder, model=model, model_revision="", config=CONFIG, system_prompt=PROMPT, folder=tmp_path)
+    run = TrainingRun(
+        rows=dataset.folder, model=model, model_revision="", config=CONFIG, system_prompt=PROMPT, folder=tmp_path
+    )
     recorder = Recorder(run, lambda event: None, tmp_path / "curve.jsonl", [])
     recorder.trainer = SimpleNamespace(seen_tokens=10)
     state = SimpleNamespace(global_step=1, max_steps=9)
