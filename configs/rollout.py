@@ -61,6 +61,14 @@ class RolloutPlan(Strict):
             raise ValueError("; ".join(problems))
         return self
 
+    def without_stable(self) -> "RolloutPlan":
+        """The plan with the checks that need no stable to compare with: absolute limits.
+
+        Raises pydantic's ValidationError where a stage would be left without a check that takes a candidate back.
+        """
+        checks = [check for check in self.checks if not check.is_relative]
+        return RolloutPlan.model_validate({**dict(self), "checks": tuple(checks), "judge": None})
+
     def checks_of(self, stage: Stage) -> tuple[Check, ...]:
         """The checks that are judged in a stage."""
         return tuple(check for check in self.checks if stage.kind in check.stages)

@@ -9,8 +9,8 @@ from prefect.states import Failed
 from configs.project import load_project
 from flows.parameters import Person, Reason, Reference
 from flows.reporting import follow, show_markdown
-from tasks.release.rollback import RollbackOutcome
 from tasks.release.rollback import rollback as roll_back
+from tasks.release.rollback_outcome import RollbackOutcome
 from tasks.release.site import open_site_of
 
 

@@ -11,13 +11,16 @@ from typing import Any
 from configs.rollout import RolloutPlan
 from delivery.checks.evidence import Cursor, Evidence, fold
 from delivery.release import rollback
-from delivery.release.reconcile import is_listed, is_verified, loads, routing_actions
+from delivery.release.reconcile import is_listed, is_verified, loads, lost_on, routing_actions
 from delivery.release.routes import current_stage
 from delivery.release.stages import Tick, enter, run_stage
 from delivery.release.state import Action, Clocks, Decision, Observation, ReleaseState, Served
 
 LONGEST_STEP_S = 10.0  # a tick never counts for more (or for three planned ones): clocks jump, controllers sleep
 LOAD_TRIES = 5
+OVER_BROKEN_STABLE = (
+    "give it up and go on from the base, without comparing: slipway release BUNDLE --over-broken-stable --reason TEXT"
+)
 
 
 def new_state(
@@ -130,12 +133,14 @@ def _prepare(plan: RolloutPlan, state: ReleaseState, observation: Observation, n
     missing = _not_ready(state, observation)
     if not missing:
         return enter(plan, state, observation, 0)
-    missing = observation.load_error or missing
+    why = f"{missing}: {observation.load_error}" if observation.load_error else missing
     if failures >= LOAD_TRIES or held_s > plan.max_hold_s:
-        reason = f"the candidate could not be prepared: {missing}"
+        reason = f"the candidate could not be prepared: {why}"
+        if lost_on(observation, state.stable):
+            reason = f"stable is broken, not the candidate: {why}; {OVER_BROKEN_STABLE}"
         return rollback.begin(plan, state, observation, now, reason=reason, quarantine=False)
     wanted = [*loads(observation, state.stable, probed=False), *loads(observation, state.candidate, probed=True)]
-    return _decision(state.model_copy(update={"reason": missing}), *wanted)
+    return _decision(state.model_copy(update={"reason": why}), *wanted)
 
 
 def _not_ready(state: ReleaseState, observation: Observation) -> str:

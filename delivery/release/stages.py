@@ -6,6 +6,7 @@ from typing import Any
 from configs.rollout import RolloutPlan
 from delivery.checks.verdicts import Judgement, judge
 from delivery.release import rollback
+from delivery.release.condemn import missing_evidence
 from delivery.release.reconcile import is_listed, is_verified, loads, lost_on, routing_actions
 from delivery.release.routes import current_stage, epoch_of, holdback_of
 from delivery.release.state import (
@@ -107,8 +108,16 @@ def _pass(tick: Tick, state: ReleaseState, judgement: Judgement, alerts: list[Ac
 
 def _turn(tick: Tick, state: ReleaseState, judgement: Judgement, reason: str) -> Decision:
     noted = _noted(tick.plan, state, judgement)
-    first = judgement.first_bad_at
-    decision = rollback.begin(tick.plan, noted, tick.observation, tick.now, reason=reason, first_bad_at=first)
+    missing = missing_evidence(tick.plan, state, tick.observation, judgement)
+    decision = rollback.begin(
+        tick.plan,
+        noted,
+        tick.observation,
+        tick.now,
+        reason=reason if not missing else f"{reason}; not quarantined, for there was missing: {missing}",
+        quarantine=not missing,
+        first_bad_at=judgement.first_bad_at,
+    )
     return decision.model_copy(
         update={"results": judgement.results, "facts": judgement.facts, "verdict": judgement.verdict}
     )
@@ -208,6 +217,8 @@ def _alerts(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) -> tup
     if state.evidence.dropped:
         texts["dropped"] = f"{state.evidence.dropped} records were lost before they could be read"
     for result in judgement.results:
+        if result.stable_worse is not None and result.stable_worse.e_value >= 1 / plan.alpha:
+            texts[f"stable {result.check}"] = f"stable itself breaches {result.check}: {state.stable.name} is to be mended"
         if result.verdict == "fail" and result.on_fail == "warn":
             texts[f"warn {result.check}"] = f"warning: {result.sentence}"
     new = [Alert(text=text) for key, text in texts.items() if key not in state.alerts]

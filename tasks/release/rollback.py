@@ -141,12 +141,7 @@ def _reroute(site: Site, state: ReleaseState, stable: Served, by: str, why: str,
     for _ in range(CLASHES):
         if site.ledger.state(state.release_id).phase == "rolled_back":  # by somebody else; what came since is not ours
             return "", not_now
-        seen: dict[str, GatewaySeen | None] = {}
-        for name, client in site.gateways.items():
-            try:
-                seen[name] = GatewaySeen(table=client.table())
-            except GatewayError as error:
-                seen[name], problem = None, str(error)
+        seen = _tables(site)
         newest = site.ledger.newest_table(site.name)
         observation = Observation(gateways=seen, replicas={}, ledger_table=newest)
         lease_s = site.ledger.plan(state.release_id).lease_s
@@ -164,6 +159,17 @@ def _reroute(site: Site, state: ReleaseState, stable: Served, by: str, why: str,
         if not problem:
             break
     return problem, unrecorded
+
+
+def _tables(site: Site) -> dict[str, GatewaySeen | None]:
+    """What each gateway serves; None: it does not answer, which the put will say."""
+    seen: dict[str, GatewaySeen | None] = {}
+    for name, client in site.gateways.items():
+        try:
+            seen[name] = GatewaySeen(table=client.table())
+        except GatewayError:
+            seen[name] = None
+    return seen
 
 
 def _put(site: Site, seen: Mapping[str, GatewaySeen | None], table: RoutingTable) -> str:
