@@ -218,7 +218,9 @@ def _alerts(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) -> tup
         texts["dropped"] = f"{state.evidence.dropped} records were lost before they could be read"
     for result in judgement.results:
         if result.stable_worse is not None and result.stable_worse.e_value >= 1 / plan.alpha:
-            texts[f"stable {result.check}"] = f"stable itself breaches {result.check}: {state.stable.name} is to be mended"
+            texts[f"stable {result.check}"] = (
+                f"stable itself breaches {result.check}: {state.stable.name} is to be mended"
+            )
         if result.verdict == "fail" and result.on_fail == "warn":
             texts[f"warn {result.check}"] = f"warning: {result.sentence}"
     new = [Alert(text=text) for key, text in texts.items() if key not in state.alerts]

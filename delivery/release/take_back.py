@@ -35,7 +35,7 @@ class Meant(Strict):
 
 
 def meant(releases: Sequence[Past], live: str, named: str = "") -> Meant:
-    """`releases`: the route's, newest first. `live`: digest of its live bundle. `named`: an id, or a digest's beginning.
+    """`releases`: the route's, newest first; `live`: its live bundle's digest; `named`: an id, or a digest's beginning.
 
     A refused release never had a request, and is nobody's meaning without a name.
     """

@@ -111,14 +111,25 @@ def release(
         list[str] | None, typer.Option(help="Serve the candidate from this vLLM instead of the environment's.")
     ] = None,
     accept_blind_plan: AcceptBlind = False,
+    over_broken_stable: Annotated[
+        bool,
+        typer.Option(
+            "--over-broken-stable", help="Give up what is live: the base serves instead, absolute limits alone judge."
+        ),
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why stable is given up; kept in the ledger.")] = "",
     by: By = None,
 ) -> None:
     """Take a bundle through shadow, canary, full and watch. Exit status 1 when it is refused or rolled back."""
     from delivery.clients.bundles.images import read_bundle
     from tasks.preflight import before_release
+    from tasks.release.broken_stable import over_broken_stable as without_stable
 
     read_bundle(home, bundle)  # a wrong digest is said at once
-    checks = before_release(_project(project), home, candidate_upstream, accept_blind_plan=accept_blind_plan)
+    if over_broken_stable != bool(reason.strip()):
+        raise SlipwayError("--over-broken-stable and --reason belong together", cure="give both, or none of them")
+    settings = without_stable(_project(project)) if over_broken_stable else _project(project)
+    checks = before_release(settings, home, candidate_upstream, accept_blind_plan=accept_blind_plan)
     require_all("the release cannot start", checks)
     _require_prefect(home)
     from flows.release import release as flow
@@ -131,6 +142,7 @@ def release(
         home=home,
         candidate_upstreams=candidate_upstream,
         accept_blind_plan=accept_blind_plan,
+        broken_stable=reason or None,
         by=_who(by),
         return_state=True,
     )

@@ -16,6 +16,7 @@ from delivery.progress import Progress, silent
 from delivery.release.decide import new_state, watching
 from delivery.release.routes import alone, table_with
 from delivery.release.state import GatewaySeen, Observation, ReleaseState, Served, StageRecord
+from tasks.release.broken_stable import give_up_stable, over_broken_stable
 from tasks.release.controller import Controller, OnDecision, ignore
 from tasks.release.cursors import cursors, reading_from_now
 from tasks.release.left_behind import GRACE_S, asked_back
@@ -97,12 +98,14 @@ def run_release(
     on_progress: Progress = silent,
     on_decision: OnDecision = ignore,
     candidate_upstreams: tuple[str, ...] | None = None,
+    broken_stable: str = "",
 ) -> ReleaseOutcome:
     """Takes a bundle through the stages of the project's plan, or goes on where a killed controller left off.
 
     Another bundle's unfinished release is superseded: rolled back, or finished when it is committed already. One that
     waits for an approval is superseded even while its controller runs. A bundle that is refused supersedes nothing.
     `candidate_upstreams`: vLLM replicas for the candidate other than the environment's (blue and green).
+    `broken_stable`: why what is live is given up first: the base serves instead, and only absolute limits count.
     LeaseHeldError: somebody else controls the environment.
     """
     wrong = _wrong_place(project, bundle)
@@ -125,6 +128,9 @@ def run_release(
         if taken_back is not None:
             on_progress(0, 0, f"the rollback of release {taken_back.release_id} was left behind and is finished first")
             _drive(site, reading_from_now(site, taken_back), on_progress, ignore)
+        if broken_stable:
+            project = over_broken_stable(project)
+            _give_up_stable(site, bundle, by, broken_stable, on_progress)
         pointers = site.require_route(project.route)
         if pointers.live.bundle == bundle.digest:
             made_live = site.ledger.release_that_made_live(site.name, project.route, bundle.digest)
@@ -256,6 +262,14 @@ def _supersede(
         reason = f"superseded by bundle {short(bundle.digest)}"
         site.ledger.add_command(waiting.release_id, "cancel", by, reason, site.clock())
     _drive(site, waiting, on_progress, on_decision)
+
+
+def _give_up_stable(site: Site, bundle: Bundle, by: str, reason: str, on_progress: Progress) -> None:
+    """Serves the base instead of what is live, for a bundle that may be released."""
+    given_up = None if _unfit(site, bundle) else give_up_stable(site, bundle, by, reason)
+    if given_up is not None:
+        on_progress(0, 0, f"stable is given up: release {given_up.release_id} is taken back to the base")
+        _drive(site, reading_from_now(site, given_up), on_progress, ignore)
 
 
 def _unfit(site: Site, bundle: Bundle) -> str:

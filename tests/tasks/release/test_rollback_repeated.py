@@ -1,4 +1,4 @@
-"""A rollback that is repeated - by a second person, a retry, or as its own message advises - takes nothing else back."""
+"""A rollback that is repeated - by a second person, a retry, or as its message advises - takes nothing else back."""
 
 from dataclasses import replace
 from pathlib import Path
