@@ -53,7 +53,7 @@ class _Pass:
     tally: Tally = field(default_factory=Tally)
     sources: list[SourceFile] = field(default_factory=list)
     bad: list[Rejected] = field(default_factory=list)  # the first few, duplicates not among them
-    tokens: array[int] = field(default_factory=lambda: array("I"))
+    tokens: "array[int]" = field(default_factory=lambda: array("I"))
 
 
 @dataclass(frozen=True)

@@ -81,11 +81,11 @@ def _reader(located: Located, first: list[Record]) -> str:
     shown = [
         Problem(f"{located.name}: {fault.partition(': ')[0]}", fault.partition(": ")[2]) for fault in faults[:SHOWN]
     ]
+    what, cure = f"cannot be read: {found.what}", found.cure
+    if len(faults) == len(first) and located.format == "jsonl":
+        what, cure = "holds no JSON lines", "if it is one JSON value, say `format: json` or name it .json"
     raise SlipwayError(
-        f"{located.path or located.name} cannot be read: {found.what}",
-        where="dataset.yaml: sources: reader",
-        problems=shown,
-        cure=found.cure,
+        f"{located.path or located.name} {what}", where="dataset.yaml: sources: reader", problems=shown, cure=cure
     )
 
 
