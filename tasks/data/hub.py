@@ -20,7 +20,7 @@ def read(source: Source) -> Iterator[Record]:
         raise SlipwayError(
             f"the dataset {name}, split {source.split}, cannot be had from the hub: {type(error).__name__}: {cause}",
             cure="check name, revision, subset and split, and that this machine reaches the hub (HF_ENDPOINT, "
-            "HF_TOKEN, HF_HUB_OFFLINE); without it save the dataset elsewhere (save_to_disk) and name its folder as `path`",
+            "HF_TOKEN, HF_HUB_OFFLINE); or save the dataset elsewhere (save_to_disk) and name its folder as `path`",
         ) from error
     batches = table.with_format("arrow").iter(BATCH_ROWS)
     yield from records_of(batches)

@@ -32,6 +32,7 @@ def open_source(located: Located) -> Opened:
 
     Rows that cannot be read carry their fault. A file that is broken as a whole raises while its rows are read.
     """
+    written, digest = _written(located), _digest(located)
     records = iter(_records(located))
     first = list(islice(records, LOOKED_AT))
     if not first:
@@ -40,7 +41,28 @@ def open_source(located: Located) -> Opened:
             f"{located.path or located.name} has no rows{size}", cure="write the data again, or drop this source"
         )
     reader = _reader(located, first)
-    return Opened(_described(located, reader), _rows(located, reader, chain(first, records)))
+    rows = _rows(located, reader, chain(first, records))
+    return Opened(_described(located, reader, digest), _unless_written(located, written, rows))
+
+
+def _written(located: Located) -> tuple[int, int] | None:
+    if located.path is None:
+        return None
+    found = located.path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _unless_written(located: Located, written: tuple[int, int] | None, rows: Iterator[RawRow]) -> Iterator[RawRow]:
+    """The rows, unless the file is not the one any more whose digest was taken."""
+    yield from rows
+    if _written(located) != written:
+        raise SlipwayError(f"{located.path} was written while it was read", cure="build again once it is complete")
+
+
+def _digest(located: Located) -> str:
+    if located.path is None:
+        return digest_of(located.source.model_dump(include={"hub", "revision", "subset", "split"}))
+    return file_digest(located.path)
 
 
 def first_rows(located: Located, count: int) -> list[Any]:
@@ -53,14 +75,10 @@ def _records(located: Located) -> Iterator[Record]:
         yield from hub.read(located.source)
         return
     try:
-        before = located.path.stat()
         yield from FORMATS[located.format].read(DataFile(located.path, located.source.delimiter))
-        after = located.path.stat()
     except OSError as error:
         cause = error.strerror or str(error)
         raise SlipwayError(f"cannot read {located.path}: {cause}", cure=_cure(cause)) from error
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise SlipwayError(f"{located.path} was written while it was read", cure="build again once it is complete")
 
 
 def _cure(cause: str) -> str:
@@ -89,17 +107,12 @@ def _reader(located: Located, first: list[Record]) -> str:
     )
 
 
-def _described(located: Located, reader: str) -> SourceFile:
+def _described(located: Located, reader: str, digest: str) -> SourceFile:
     source = located.source
-    options: dict[str, Any] = {}
-    if source.messages:
-        options["messages"] = [turn.model_dump() for turn in source.messages]
-    options |= {name: value for name in ("ignore", "delimiter", "format") if (value := getattr(source, name))}
-    options = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
-    if located.path is None:
-        said = source.model_dump(include={"hub", "revision", "subset", "split"})
-        return SourceFile(name=located.name, digest=digest_of(said), reader=reader, options=options | said)
-    return SourceFile(name=located.name, digest=file_digest(located.path), reader=reader, options=options)
+    options: dict[str, Any] = {name: value for name in ("delimiter", "format") if (value := getattr(source, name))}
+    options |= {"ignore": list(source.ignore)} if source.ignore else {}
+    options |= {"messages": [turn.model_dump() for turn in source.messages]} if source.messages else {}
+    return SourceFile(name=located.name, digest=digest, reader=reader, options=options)
 
 
 def _rows(located: Located, reader: str, records: Iterator[Record]) -> Iterator[RawRow]:

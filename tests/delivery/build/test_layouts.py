@@ -305,7 +305,23 @@ def test_a_template_evaluates_nothing_and_names_what_it_cannot_fill(content, rea
 
 
 def test_every_layout_refuses_any_value_rather_than_break():
-    odd = [None, True, 3, 0.5, "", "x", [], [None], [[]], {}, {"role": 1}, [{"role": "user"}], [{"from": 1}], "[1]", "{}"]
+    odd = [
+        None,
+        True,
+        3,
+        0.5,
+        "",
+        "x",
+        [],
+        [None],
+        [[]],
+        {},
+        {"role": 1},
+        [{"role": "user"}],
+        [{"from": 1}],
+        "[1]",
+        "{}",
+    ]
     keys = {"messages", "conversations", "instruction", "input", "output", "history", "prompt", "completion", "chosen"}
     keys |= {"rejected", "question", "answer", "system", "tools"}
     for reader in LAYOUTS:

@@ -36,9 +36,12 @@ def test_a_text_is_repaired_once_and_never_changed_without_a_name(text):
     assert "".join(after.split()) == "".join(unicodedata.normalize("NFC", text.lstrip("\ufeff")).split())
 
 
-FOREIGN = """<|im_start|> <|eot_id|> <|start_header_id|> <|endoftext|> <|user|> <|begin_of_text|> <|channel|> [INST] [/INST]
-<s> </s> <<SYS>> <</SYS>> <bos> <eos> <pad> <start_of_turn> <end_of_turn> <｜begin▁of▁sentence｜> <｜User｜> [|assistant|]
-[AVAILABLE_TOOLS] [TOOL_CALLS] [gMASK] <BOS_TOKEN> <unused7> <|START_OF_TURN_TOKEN|> [SYSTEM_PROMPT] <end_of_image>""".split()
+FOREIGN = [
+    *("<|im_start|>", "<|eot_id|>", "<|start_header_id|>", "<|endoftext|>", "<|user|>", "<|channel|>"),
+    *("[INST]", "[/INST]", "<s>", "</s>", "<<SYS>>", "<</SYS>>", "<bos>", "<eos>", "<pad>", "<BOS_TOKEN>"),
+    *("<start_of_turn>", "<end_of_turn>", "<end_of_image>", "<unused7>", "<｜begin▁of▁sentence｜>", "<｜User｜>"),
+    *("[|assistant|]", "[AVAILABLE_TOOLS]", "[TOOL_CALLS]", "[gMASK]", "[SYSTEM_PROMPT]", "<|START_OF_TURN_TOKEN|>"),
+]
 
 
 @pytest.mark.parametrize("token", FOREIGN)
@@ -48,7 +51,17 @@ def test_control_tokens_of_any_family_are_seen(token):
 
 @pytest.mark.parametrize(
     "text",
-    ["a <b> c", "x <| y |> z", "[1] [a] [INSTALL]", "if a<s and b>t", "<|>", "a || b", "f(x)|>g", "<sub>2</sub>", "<start>"],
+    [
+        "a <b> c",
+        "x <| y |> z",
+        "[1] [a] [INSTALL]",
+        "if a<s and b>t",
+        "<|>",
+        "a || b",
+        "f(x)|>g",
+        "<sub>2</sub>",
+        "<start>",
+    ],
 )
 def test_ordinary_text_is_no_control_token(text):
     assert ControlTokens.foreign(text) is None
