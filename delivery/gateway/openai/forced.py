@@ -11,14 +11,15 @@ from typing import Any
 DECIDING = frozenset(
     ("allowed_token_ids", "bad_words", "ignore_eos", "logit_bias", "min_tokens", "n", "structured_outputs")
 )
-NOTHING_ASKED: tuple[Any, ...] = (None, 0, 1, False, [], {}, "")
 FEW_TOKENS = 64  # a client's own limit below this leaves no room for an answer
 UNSAID = object()  # the model's server does not tell what stopped the model
 
 
 def are_deciding(body: Mapping[str, Any]) -> bool:
     """Whether the request decides beforehand what can be said."""
-    return not DECIDING.isdisjoint(body) and any(body[name] not in NOTHING_ASKED for name in DECIDING & body.keys())
+    if DECIDING.isdisjoint(body):
+        return False
+    return any(body[name] and (name, body[name]) != ("n", 1) for name in DECIDING & body.keys())
 
 
 def is_end_forced(body: Mapping[str, Any], finish_reason: str, stopped_by: Any, *, has_content: bool) -> bool:

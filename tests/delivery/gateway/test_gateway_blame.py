@@ -55,10 +55,10 @@ def test_where_stable_has_nothing_to_say_either_the_candidate_keeps_its_users(wo
         ("served", "new", False, "empty", False),
     ]
     page = running.admin.records(0)
-    assert (page.tripped, page.in_flight) == ((), ())
+    assert ({trip.variant for trip in page.tripped}, page.in_flight) == ({"old"}, ())
 
 
-def test_where_stable_fails_in_the_candidates_place_too_nobody_is_tripped(world: World) -> None:
+def test_where_stable_fails_in_the_candidates_place_too_the_candidate_is_not_tripped(world: World) -> None:
     running = world.gateway(
         table_for(
             world.upstream(**{"new-model": refuses(500), "old-model": refuses(500)}).url, trip=TRIP, **all_to_new()
@@ -66,7 +66,7 @@ def test_where_stable_fails_in_the_candidates_place_too_nobody_is_tripped(world:
     )
     for user in range(8):
         assert running.ask(user=str(user)).status_code == 502
-    assert running.admin.records(0).tripped == ()
+    assert {trip.variant for trip in running.admin.records(0).tripped} == {"old"}
 
 
 def test_a_candidate_that_alone_has_nothing_to_say_is_tripped(world: World) -> None:
@@ -75,7 +75,7 @@ def test_a_candidate_that_alone_has_nothing_to_say_is_tripped(world: World) -> N
     for user in range(4):
         assert running.said(user=str(user)) == "I am old-model"
     (trip,) = running.admin.records(0).tripped
-    assert (trip.failures, trip.error) == (3, "empty")
+    assert (trip.failures >= 3, trip.error) == (True, "empty")
 
 
 def test_why_an_answer_ended_is_on_record(world: World) -> None:
