@@ -7,6 +7,8 @@ records were read, and so survives a killed controller without counting a record
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TypeVar
 
 from pydantic import Field
 
@@ -25,6 +27,7 @@ from delivery.checks.measurement import Fresh, Measurement, Past
 from delivery.traffic.records import TRIPPED, Feedback, InFlight, Record, RecordPage, Role
 
 _NOT_ASKED = JudgeSeen()
+T = TypeVar("T", Record, Feedback, InFlight)
 
 
 class Arm(Strict):
@@ -34,6 +37,7 @@ class Arm(Strict):
     errors: int = 0
     in_flight: int = 0  # when the gateways were last asked
     left_out: int = 0  # that count for nothing: the variant was not asked, or the client decided what it could say
+    unvouched: int = 0  # of users for whom nobody vouches; together they are one user
 
 
 class Cursor(Strict):
@@ -185,6 +189,7 @@ def _added(arm: Arm, fresh: Fresh, name: ArmName, left_out: int) -> Arm:
         errors=arm.errors + sum(not record.ok for record in records),
         in_flight=sum(whose == name for whose, _ in fresh.in_flight),
         left_out=arm.left_out + left_out,
+        unvouched=arm.unvouched + sum(not record.vouched for record in records),
     )
 
 
@@ -234,10 +239,11 @@ class _Reading:
                 last = max(last, said.seq)
                 arm = self._arm(said)
                 if arm is not None:
-                    self.feedback.append((arm, said))
+                    self.feedback.append((arm, _counted(arm, said)))
         self.cursors[gateway] = Cursor(boot_id=page.boot_id, seq=last)
         self._clocks[gateway] = page.now if last >= page.last_seq else None
-        self._open[gateway] = [(arm, item) for item in page.in_flight if (arm := self._arm(item)) is not None]
+        mine = ((arm, item) for item in page.in_flight if (arm := self._arm(item)) is not None)
+        self._open[gateway] = [(arm, _counted(arm, item)) for arm, item in mine]
         self.in_flight = [one for items in self._open.values() for one in items]
 
     def _add(self, record: Record) -> None:
@@ -247,7 +253,7 @@ class _Reading:
         if arm is not None and (record.forced or record.error == TRIPPED):
             self.left_out[arm] += 1
         elif arm is not None:
-            self.records.append((arm, record))
+            self.records.append((arm, _counted(arm, record)))
 
     def excused(self) -> set[str]:
         """Requests at which stable failed in the same way, when it was asked instead: the request's own fault."""
@@ -290,3 +296,8 @@ class _Reading:
             self.dropped += max(0, first - after - 1)
             after = max(after, first - 1)
         return after
+
+
+def _counted(arm: ArmName, item: T) -> T:
+    """Users who name themselves may all be one, and count as one, where nobody vouches for them."""
+    return item if item.vouched else replace(item, user=f"unvouched {arm}")

@@ -40,6 +40,7 @@ class Facts(Strict):
     candidate_requests: int
     candidate_in_flight: int = 0
     candidate_left_out: int = 0  # came, and count for nothing
+    unvouched: int = 0  # of both, for whose users nobody vouches
     expected_requests: float | None = None  # from the share and stable's requests
     tripped: Tripped | None = None  # the gateway keeps users from the candidate, for which it may have its reasons
 
@@ -65,6 +66,7 @@ def judge(plan: RolloutPlan, stage: Stage, evidence: Evidence, tripped: Tripped 
         candidate_requests=evidence.candidate.requests,
         candidate_in_flight=evidence.candidate.in_flight,
         candidate_left_out=evidence.candidate.left_out,
+        unvouched=evidence.candidate.unvouched + evidence.stable.unvouched,
         expected_requests=_expected(stage, evidence),
         tripped=tripped,
     )
@@ -106,7 +108,7 @@ def _verdict(judged: Sequence[CheckResult], failed: Sequence[CheckResult], facts
     for verdict in ("error", "inconclusive"):
         open_ones = [result.sentence for result in judged if result.verdict == verdict]
         if open_ones:
-            return verdict, "; ".join(open_ones)
+            return verdict, "; ".join([*open_ones, *_made_up(facts)])
     if facts.candidate_requests < facts.min_requests or not judged:
         return "inconclusive", f"{facts.candidate_requests} of the {facts.min_requests} candidate requests needed here"
     return "pass", "; ".join(result.sentence for result in judged)
@@ -177,6 +179,15 @@ def _shortage(facts: Facts) -> str:
     if expected is None or expected < ENOUGH_TO_MISS or got * SHORTAGE >= expected:
         return ""
     return f"error: {got} candidate requests came where its share should have brought about {expected:.0f}"
+
+
+def _made_up(facts: Facts) -> list[str]:
+    if not facts.unvouched:
+        return []
+    return [
+        f"{facts.unvouched} requests came without an API key, and nobody vouches for their users' names: together they"
+        " count as one user (give out keys, or say trust_user_names: true to the gateway)"
+    ]
 
 
 def given_up(trip: Tripped) -> str:

@@ -48,6 +48,7 @@ class Proxy:
     metrics: Metrics
     keys: Keys
     places: Places
+    trusts_names: bool = True
     body_timeout_s: float = 30.0
     write_timeout_s: float = 60.0
     is_draining: bool = False
@@ -120,6 +121,7 @@ class Proxy:
             endpoint=endpoint,
             client=asking,
             size=len(raw),
+            vouched=client is not None or self.trusts_names,
             decides=are_deciding(body),
             chosen=route.testers.get(named_tester(http.headers, body, asking)) if route.testers else None,
         )

@@ -112,6 +112,8 @@ class Gateway:
             self.metrics,
         )
         places = Places(settings.max_in_flight)
+        if settings.api_keys is None and not settings.trusts_user_names:
+            log.warning("users who name themselves count as one: no API keys are required, and others can reach this")
         self.proxy = Proxy(
             self.tables,
             self.attempts,
@@ -121,6 +123,7 @@ class Gateway:
             self.metrics,
             self.keys,
             places,
+            settings.trusts_user_names,
         )
         self.exposition = Exposition(self.metrics, self.attempts, self.tables, self.breaker, self.replicas, self.log)
         elsewhere = member.feedback if member is not None else None

@@ -53,6 +53,9 @@ class Assigned:
     ]
     user: Annotated[str, Column("text", "keyed hash of the user's key; empty: nobody known")]
     started_at: Annotated[float, Column("time", "when the attempt began", needed=True)]
+    vouched: Annotated[
+        bool, Column("flag", "whether an API key, or the operator's word, stands behind the user's name; default true")
+    ] = True
 
 
 @dataclass(slots=True, kw_only=True)

@@ -135,6 +135,7 @@ class Attempts:
             duration_s=0.0,
             status=0,
             ok=True,
+            vouched=call.vouched,
             forced=call.decides,
             call=call,
             said=Said() if self._needs_text(call) else None,

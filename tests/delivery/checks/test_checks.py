@@ -241,6 +241,16 @@ def test_what_a_client_forces_counts_for_no_check_and_against_no_variant() -> No
     assert [one.e_worse for one in result.results] == [pytest.approx(1.0)] * 3
 
 
+def test_users_for_whom_nobody_vouches_are_one_user_whatever_they_call_themselves() -> None:
+    made_up, plan = {"vouched": False}, plan_of(ERRORS)
+    alone = Canary(plan).tick([made_up | BAD] * 500, [GOOD] * 100)
+    result = judge(plan, CANARY, alone.evidence)
+    assert (result.blame, of(result, ERRORS).candidate_requests) == ("", 1)
+    assert "500 requests came without an API key" in result.reason
+    among_others = Canary(plan).tick([*[made_up | BAD] * 500, *[GOOD] * 60], [GOOD] * 100)
+    assert of(judge(plan, CANARY, among_others.evidence), ERRORS).verdict == "pass"
+
+
 # -- together -------------------------------------------------------------------------------------------------------
 
 

@@ -116,3 +116,22 @@ def test_parameters_that_ask_for_nothing_decide_nothing() -> None:
         assert not are_deciding(calm)
     for deciding in ({"n": 16}, {"logit_bias": {"2": 1}}, {"structured_outputs": {"regex": "x"}}, {"ignore_eos": True}):
         assert are_deciding(deciding)
+
+
+@pytest.mark.parametrize(
+    ("settings", "vouched"),
+    [
+        ({}, True),  # only this machine reaches it
+        ({"trust_user_names": False}, False),
+        ({"host": "0.0.0.0"}, False),
+        ({"host": "0.0.0.0", "trust_user_names": True}, True),
+    ],
+)
+def test_who_vouches_for_users_that_name_themselves(
+    world: World, settings: dict[str, Any], vouched: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = world.gateway(table_for(world.upstream().url), **settings)
+    running.ask(user="made-up")
+    (record,) = running.wait_for_records(1)
+    assert record.vouched is vouched
+    assert any("count as one" in message for message in caplog.messages) is not vouched
