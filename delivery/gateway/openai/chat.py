@@ -135,6 +135,9 @@ def _messages(call: Call, system_prompt: str) -> list[Any]:
 
 
 def _fill_in(sent: dict[str, Any], variant: Variant, policy: Policy) -> None:
+    for name, value in variant.parameters.items():
+        if sent.get(name) is None:
+            sent[name] = value
     if variant.temperature is not None and sent.get("temperature") is None:
         sent["temperature"] = variant.temperature
     limits = [limit for limit in (variant.max_tokens, policy.max_tokens) if limit is not None]

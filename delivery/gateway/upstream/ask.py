@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 import orjson
 
-from configs.environment import GatewayConfig
+from configs.gateway import GatewayConfig
 from configs.routing import Variant
 from delivery.gateway.http.client import (
     AnswerTooLargeError,
@@ -28,7 +28,6 @@ from delivery.gateway.records.attempts import EXHAUSTED, Attempt, Attempts
 from delivery.gateway.upstream.connections import Connections
 from delivery.gateway.upstream.replicas import Replicas
 
-DEFAULTS = GatewayConfig()
 TRIES = 3  # replicas of a variant asked for one attempt
 ANOTHER_MAY_DO = frozenset(("connect", "disconnected", "first_frame"))
 SUFFIXES = {"failover": "-f", "mirror": "-m"}  # of the request's id, by role
@@ -39,10 +38,20 @@ T = TypeVar("T")
 class Timeouts:
     """All in seconds."""
 
-    connect_s: float = DEFAULTS.connect_timeout_s
-    first_byte_s: float = DEFAULTS.first_byte_timeout_s  # streams: to the first content byte
-    idle_s: float = DEFAULTS.idle_timeout_s  # streams: between two chunks
-    answer_s: float = DEFAULTS.answer_timeout_s  # plain requests: to the whole answer
+    connect_s: float
+    first_byte_s: float  # streams: to the first content byte
+    idle_s: float  # streams: between two chunks
+    answer_s: float  # plain requests: to the whole answer
+
+    @classmethod
+    def of(cls, config: GatewayConfig) -> Self:
+        """As the gateway's settings say."""
+        return cls(
+            connect_s=config.connect_timeout_s,
+            first_byte_s=config.first_byte_timeout_s,
+            idle_s=config.idle_timeout_s,
+            answer_s=config.answer_timeout_s,
+        )
 
 
 @dataclass

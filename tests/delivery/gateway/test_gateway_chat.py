@@ -57,6 +57,25 @@ def test_defaults_fill_in_only_what_the_client_left_open(world: World) -> None:
     assert sent == [(0.25, 99, None), (1.5, 5, None), (0, None, 6)]
 
 
+def test_a_variant_brings_parameters_of_its_own_which_clients_need_not_know(world: World) -> None:
+    stub = world.upstream()
+    own = {"chat_template_kwargs": {"enable_thinking": False}, "top_k": 20}
+    running = world.gateway(table_for(stub.url, variants={"old": {"parameters": own}}))
+    running.ask()
+    running.ask(top_k=3)
+    assert [(seen.body["chat_template_kwargs"], seen.body["top_k"]) for seen in stub.seen] == [
+        ({"enable_thinking": False}, 20),
+        ({"enable_thinking": False}, 3),
+    ]
+    assert running.ask(chat_template_kwargs={}).status_code == 400
+
+
+@pytest.mark.parametrize("name", ["model", "messages", "stream", "max_tokens", "temperature", "n"])
+def test_a_variants_parameters_hold_nothing_that_is_said_elsewhere(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        table_for("http://127.0.0.1:1", variants={"old": {"parameters": {name: 1}}})
+
+
 def test_token_counts_are_recorded_though_the_client_does_not_see_them_in_a_stream(world: World) -> None:
     running = world.gateway(table_for(world.upstream().url))
     assert all("usage" not in frame and frame["choices"] for frame in frames(running.ask(stream=True)))

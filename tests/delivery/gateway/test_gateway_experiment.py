@@ -57,7 +57,7 @@ def test_a_tester_gets_the_variant_that_the_table_names_for_him(world: World, na
 def test_where_keys_are_required_a_tester_is_one_clients_user(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    running = world.gateway(keys=write(tmp_path / "keys.yaml", [entry(ADA, "school"), entry(BOB, "shop")]))
+    running = world.gateway(api_keys=write(tmp_path / "keys.yaml", [entry(ADA, "school"), entry(BOB, "shop")]))
     testers = {"school/eve": "former", "eve": "new", "schol/dan": "new"}
     running.admin.put_table(table_for(world.upstream().url, testers=testers))
 

@@ -188,7 +188,7 @@ def test_after_the_first_word_no_replica_is_asked_again(world: World) -> None:
 
 def test_a_variant_that_takes_its_time_is_not_asked_anew_elsewhere(world: World) -> None:
     one, other = (world.upstream(**{"new-model": hangs}) for _ in range(2))
-    running = world.gateway(table_for(one.url, other.url, **all_to_new()), timeouts=QUICK)
+    running = world.gateway(table_for(one.url, other.url, **all_to_new()), **QUICK)
     assert running.said() == "I am old-model"
     assert len(one.asked("new-model")) + len(other.asked("new-model")) == 1
 
@@ -197,7 +197,7 @@ def test_a_variant_that_takes_its_time_is_not_asked_anew_elsewhere(world: World)
 def test_once_a_replica_has_hung_the_next_users_are_answered_by_another(world: World, stream: bool) -> None:
     hung, sound = world.upstream(**{"old-model": hangs}), world.upstream()
     hung.models = sound.models = ["old-model", "new-model", "former-model"]  # its health checks are answered
-    running = world.gateway(table_for(hung.url, sound.url), timeouts=QUICK)
+    running = world.gateway(table_for(hung.url, sound.url), **QUICK)
     asked = [running.ask(stream=stream).status_code for _ in range(10)]
     assert asked.count(504) == len(hung.seen) == 1
     assert asked.count(200) == 9
