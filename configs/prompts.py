@@ -9,7 +9,8 @@ from configs.strict import Strict
 
 SystemPlace = Literal["system", "first_user"]
 OURS = frozenset(
-    "messages conversation tools documents chat_template tokenize add_generation_prompt continue_final_message".split()
+    {"messages", "conversation", "tools", "documents", "chat_template", "tokenize"}
+    | {"add_generation_prompt", "continue_final_message"}
 )
 
 

@@ -6,7 +6,6 @@ from pydantic import Field
 
 from configs.strict import Strict
 
-
 MethodName = Literal["sft", "dpo"]
 """Each is a module of tasks.training.methods."""
 

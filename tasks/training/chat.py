@@ -4,8 +4,8 @@ Training, the dataset's counts and the checks before a build all ask here, so th
 model's chat template makes of the messages with `add_generation_prompt`, with the settings that vLLM is sent too.
 """
 
+import copy
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-
 from configs.prompts import SystemPlace, with_system_prompt
+from tasks.training.template import ANSWERED, ASKED, REFUSED, place_of_system, shows_parts_only
+from tasks.training.template import in_parts as in_parts_of
 
-Messages = Sequence[Mapping[str, str]]
-MARK = "\ue000answer\ue001"  # private-use characters: no template, no tokenizer and no rule knows them
+Message = Mapping[str, Any]
+"""`role` and `content`; an assistant's may have `tool_calls`, and `weight` 0 where it is not to be learned."""
+Messages = Sequence[Message]
+MARK = ANSWERED["content"]
 NEXT = "\ue002next\ue003"
-PROBE = {"role": "user", "content": "\ue004asked\ue005"}
 REASONING = (  # what opens and closes a block of reasoning, in the families that have one
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
@@ -54,29 +55,31 @@ class Chat:
 
     def __init__(self, tokenizer: Any, stop_ids: frozenset[int], kwargs: Mapping[str, Any] | None = None):
         self.tokenizer, self.stop_ids, self.kwargs = tokenizer, stop_ids, dict(kwargs or {})
+        self.tools: list[Mapping[str, Any]] | None = None
+
+    def with_tools(self, tools: Sequence[Mapping[str, Any]] | None) -> "Chat":
+        """The same chat with functions that the model may call, as a client of vLLM would name them."""
+        if not tools:
+            return self
+        chat = copy.copy(self)
+        chat.tools = list(tools)
+        return chat
 
     @cached_property
     def in_parts(self) -> bool:
         """Whether the template prints content only as a list of parts; vLLM then sends such a list."""
-        try:
-            return PROBE["content"] not in self._apply([PROBE], in_parts=False)
-        except (TemplateError, TypeError, ValueError):
-            return True
+        return shows_parts_only(lambda messages: self._apply(messages, False, in_parts=False))
 
     @cached_property
     def system_place(self) -> SystemPlace:
-        """Where the system prompt goes: a template may refuse the system role (Gemma 2) or leave it out in silence."""
-        try:
-            text = self.render([{"role": "system", "content": MARK}, PROBE], add_generation_prompt=True)
-        except UntrainableError:
-            return "first_user"
-        return "system" if MARK in text else "first_user"
+        """Where the system prompt goes, by what the template makes of one."""
+        return place_of_system(lambda messages: self._apply(messages, True, in_parts=self.in_parts))
 
     @cached_property
     def beyond_the_rendering(self) -> int:
         """Tokens of a prompt with its answer that the rendered conversation does not have, such as an empty block."""
-        spoken = self.answer([PROBE], "x")
-        whole = self.tokens(self.render([PROBE, {"role": "assistant", "content": "x"}]))
+        spoken = self.answer([ASKED], {"role": "assistant", "content": "x"})
+        whole = self.tokens(self.render([ASKED, {"role": "assistant", "content": "x"}]))
         return max(0, len(spoken.prompt_ids) + len(spoken.target_ids) - len(whole))
 
     def with_system(self, messages: Messages, system_prompt: str) -> list[dict[str, Any]]:
@@ -89,7 +92,7 @@ class Chat:
         """The text that the template makes of a conversation. Raises UntrainableError where the template refuses it."""
         try:
             return self._apply(messages, add_generation_prompt, in_parts=self.in_parts)
-        except (TemplateError, TypeError, ValueError) as error:
+        except REFUSED as error:
             cure = "bring the row into the order of roles that the base model knows"
             raise UntrainableError(f"the chat template refuses the conversation: {error}", cure) from error
 
@@ -101,41 +104,62 @@ class Chat:
         """Tokens of a conversation, prompt and answer, at the longest."""
         return len(self.tokens(self.render(messages))) + self.beyond_the_rendering
 
-    def answer(self, before: Messages, content: str) -> Spoken:
-        """What is trained when the assistant says `content` after `before`. Raises UntrainableError.
+    def answer(self, before: Messages, answer: Message) -> Spoken:
+        """What is trained when the assistant says `answer` after `before`. Raises UntrainableError.
 
         What the template itself puts between the generation prompt and the answer is left out where it says nothing
         (an empty block of reasoning, white space), for a model that is asked at the generation prompt need not say it.
         It stays where the model must say it: the end of a block that the prompt has opened, or a channel's name.
         """
         prompt = self.render(before, add_generation_prompt=True)
-        asked = [*before[:-1], {**before[-1], "content": PROBE["content"]}] if before else []
+        asked = [*before[:-1], {**before[-1], "content": ASKED["content"]}] if before else []
         cue, lead, tail = self._frame(asked)
-        written = self._behind(asked, content)
-        if not written.startswith(cue) or not written.endswith(tail):
+        written = self._behind(asked, answer)
+        if not written.startswith(cue):
             raise UntrainableError(
                 "the chat template renders the prompt otherwise once this answer follows it",
                 "take reasoning out of the answer, or let chat_template_kwargs switch thinking on",
             )
-        body = written[len(cue) : len(written) - len(tail)]
+        if answer.get("tool_calls"):
+            target = self._calls(answer, _without_filler(written[len(cue) :], lead))
+        else:
+            said = self._said(prompt, lead, tail, written[len(cue) :], answer["content"])
+            target = said + self._until_stop(asked, tail)
+        return Spoken(prompt, target, *self._both(prompt, target))
+
+    def _said(self, prompt: str, lead: str, tail: str, body: str, content: str) -> str:
+        """An answer as the model must say it, without what ends the turn."""
+        body = body.removesuffix(tail)
         opened = next((pair for pair in REASONING if prompt.rstrip().endswith(pair[0])), None)
         if opened and opened[1] in content:  # the template of a distilled R1 drops the reasoning of every answer
             said = content.lstrip().removeprefix(opened[0]).lstrip("\n")
         elif opened:
             closing = lead if opened[1] in lead else f"\n{opened[1]}\n\n"
             said = closing + body.removeprefix(lead)
-        elif body.startswith(lead) and FILLER.fullmatch(lead):
-            said = body[len(lead) :]
         else:
-            said = body
+            said = _without_filler(body, lead)
         self._require_unchanged(content, said)
-        target = said + self._until_stop(asked, tail)
-        return Spoken(prompt, target, *self._both(prompt, target))
+        return said
+
+    def _calls(self, answer: Message, body: str) -> str:
+        """An answer that calls functions, in the words of the template, up to the first token at which vLLM stops."""
+        names = [call["function"]["name"] for call in answer["tool_calls"]]
+        if lost := [name for name in names if name not in body]:
+            raise UntrainableError(
+                f"the chat template leaves out the calls of {', '.join(lost)}",
+                "leave the row out, or use another model",
+            )
+        encoded = self.tokenizer(body, add_special_tokens=False, return_offsets_mapping=True)
+        for token, (_, last) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            if token in self.stop_ids:
+                return body[:last]
+        cure = "name the token that ends it in generation_config.json: eos_token_id"
+        raise UntrainableError(f"a call of functions ends with {body[-20:]!r}, and not with a stop token", cure)
 
     def _apply(self, messages: Messages, add_generation_prompt: bool = False, *, in_parts: bool) -> str:
-        sent = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages] if in_parts else messages
+        sent = in_parts_of(messages) if in_parts else messages
         text = self.tokenizer.apply_chat_template(
-            list(sent), tokenize=False, add_generation_prompt=add_generation_prompt, **self.kwargs
+            list(sent), tools=self.tools, tokenize=False, add_generation_prompt=add_generation_prompt, **self.kwargs
         )
         return str(text)
 
@@ -145,21 +169,20 @@ class Chat:
         Only what follows the last message is compared: Mistral writes the system prompt into it, or leaves it out.
         """
         prompt = self.render(asked, add_generation_prompt=True)
-        prompt = prompt.partition(PROBE["content"])[2] if asked else prompt
-        before, found, tail = self._behind(asked, MARK).partition(MARK)
+        prompt = prompt.partition(ASKED["content"])[2] if asked else prompt
+        before, found, tail = self._behind(asked, ANSWERED).partition(MARK)
         if not found:
             raise UntrainableError("the chat template leaves the answer out", "use a chat model's own template")
-        cue = os.path.commonprefix([prompt, before])
+        length = next((n for n, (a, b) in enumerate(zip(prompt, before, strict=False)) if a != b), len(prompt))
+        cue = before[:length]
         return cue, before[len(cue) :], tail
 
-    def _behind(self, asked: Messages, *contents: str) -> str:
-        """What is rendered after the last of the messages when these answers and questions follow it."""
-        roles = ("assistant", "user")
-        more = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]
+    def _behind(self, asked: Messages, *more: Message) -> str:
+        """What is rendered after the last of the messages when more of them follow it."""
         text = self.render([*asked, *more])
         if not asked:
             return text
-        _, found, rest = text.partition(PROBE["content"])
+        _, found, rest = text.partition(ASKED["content"])
         if not found:
             raise UntrainableError("the chat template leaves a message out", "use a chat model's own template")
         return rest
@@ -168,7 +191,8 @@ class Chat:
         """From an answer's end to the token at which vLLM stops, which some templates write with the next turn only."""
         end = self._stop_in(tail)
         if end is None:
-            tail = self._behind(asked, MARK, NEXT).partition(MARK)[2].partition(NEXT)[0]
+            following = self._behind(asked, ANSWERED, {"role": "user", "content": NEXT})
+            tail = following.partition(MARK)[2].partition(NEXT)[0]
             end = self._stop_in(tail)
         if end is None:
             raise UntrainableError(
@@ -219,6 +243,11 @@ class Chat:
         )
 
 
+def _without_filler(body: str, lead: str) -> str:
+    """A turn without the nothing that the template says before every answer."""
+    return body[len(lead) :] if body.startswith(lead) and FILLER.fullmatch(lead) else body
+
+
 def _words(text: str) -> str:
     """Without white space and without what opens and closes reasoning."""
     for mark in (mark for pair in REASONING for mark in pair):
@@ -235,7 +264,7 @@ def open_chat(folder: Path, kwargs: Mapping[str, Any] | None = None) -> Chat:
 
 
 def stop_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
-    """The tokens at which vLLM ends an answer: the tokenizer's, and those of generation_config.json (or config.json)."""
+    """The tokens at which vLLM ends an answer: the tokenizer's, and generation_config.json's (else config.json's)."""
     ids = {tokenizer.eos_token_id}
     for name in ("generation_config.json", "config.json"):
         if (folder / name).exists():

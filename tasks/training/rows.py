@@ -5,15 +5,18 @@ trains later turns behind another history than the one that is served. Here each
 vLLM would send, and a row that does not fit is an error.
 """
 
+import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from configs.errors import Problem, SlipwayError
 from tasks.training.chat import Chat, Messages, Spoken, UntrainableError, control_tokens
 
 IGNORED = -100  # torch's cross entropy leaves these labels out
 SHOWN_PROBLEMS = 20
+Tools = Sequence[Mapping[str, Any]] | None
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class TokenRow:
     spoken: tuple[str, ...]  # per assistant turn: what the model must produce, the stop token included
 
 
-def tokenise(rows: Iterable[tuple[str, Messages]], chat: Chat, max_tokens: int) -> list[TokenRow]:
+def tokenise(rows: Iterable[tuple[str, Messages, Tools]], chat: Chat, max_tokens: int) -> list[TokenRow]:
     """Every row with its labels: one TokenRow each, or several where the template renders earlier turns differently.
 
     One SlipwayError lists the rows that are too long or cannot be labelled.
@@ -34,8 +37,8 @@ def tokenise(rows: Iterable[tuple[str, Messages]], chat: Chat, max_tokens: int) 
     good: list[TokenRow] = []
     problems: list[Problem] = []
     control = control_tokens(chat.tokenizer, chat.stop_ids)
-    for row_id, messages in rows:
-        found = _tokenise_one(row_id, messages, chat, control)
+    for row_id, messages, tools in rows:
+        found = _tokenise_one(row_id, messages, chat.with_tools(tools), control)
         if isinstance(found, Problem):
             problems.append(found)
             continue
@@ -57,7 +60,8 @@ def too_long(row_id: str, tokens: int, max_tokens: int) -> Problem:
 def forged(row_id: str, messages: Messages, control: Sequence[str]) -> Problem | None:
     """Control tokens that somebody has typed: vLLM would take them for its own, so that the row says something else."""
     for number, message in enumerate(messages, 1):
-        found = [token for token in control if token in message["content"]]
+        text = message["content"] + json.dumps(message.get("tool_calls", ""), ensure_ascii=False)
+        found = [token for token in control if token in text]
         if found:
             what = f"message {number} holds the control token {', '.join(found)} as text"
             return Problem(f"row {row_id}", what, "leave the row out, or take the token out of its text")
@@ -74,13 +78,14 @@ def refuse_any(problems: Sequence[Problem]) -> None:
 def _tokenise_one(row_id: str, messages: Messages, chat: Chat, control: Sequence[str]) -> list[TokenRow] | Problem:
     if (typed := forged(row_id, messages, control)) is not None:
         return typed
-    turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    said = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    turns = [index for index in said if messages[index].get("weight") != 0]
     if not turns:
         return Problem(f"row {row_id}", "no assistant turn: nothing would carry loss", "give it an assistant turn")
     spoken = []
     for index in turns:
         try:
-            spoken.append(chat.answer(messages[:index], messages[index]["content"]))
+            spoken.append(chat.answer(messages[:index], messages[index]))
         except UntrainableError as error:
             return Problem(f"row {row_id}: message {index + 1}", error.what, error.cure)
     return list(_joined(row_id, spoken))

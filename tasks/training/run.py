@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from configs.errors import SlipwayError
@@ -40,7 +40,7 @@ class TrainingRun(Strict):
     model_revision: str
     config: TrainingConfig
     system_prompt: str
-    chat_template_kwargs: dict[str, JsonValue] = {}
+    chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
     folder: Path  # checkpoints, curve, audit and adapter go here
 
 
@@ -151,8 +151,14 @@ def _trainer(
         use_rslora=config.lora.rslora,
     )
     return method.trainer(
-        config, _arguments(run, len(order), half), items, order, model=model, processing_class=tokenizer,
-        peft_config=lora, callbacks=[recorder],
+        config,
+        _arguments(run, len(order), half),
+        items,
+        order,
+        model=model,
+        processing_class=tokenizer,
+        peft_config=lora,
+        callbacks=[recorder],
     )
 
 

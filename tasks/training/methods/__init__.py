@@ -26,9 +26,7 @@ class Items:
 class Method(Protocol):
     """What a module here offers. Its trainer counts `seen_tokens`: all that went through the model, padding not."""
 
-    def read(
-        self, rows: Iterable[Mapping[str, Any]], chat: Chat, system_prompt: str, config: TrainingConfig
-    ) -> Items:
+    def read(self, rows: Iterable[Mapping[str, Any]], chat: Chat, system_prompt: str, config: TrainingConfig) -> Items:
         """Rows of train.jsonl to items. Raises one SlipwayError that lists the rows that cannot be used."""
 
     def trainer(

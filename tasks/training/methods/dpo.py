@@ -12,7 +12,7 @@ from trl import DPOConfig, DPOTrainer
 
 from configs.errors import Problem, SlipwayError
 from configs.training import TrainingConfig
-from tasks.training.chat import Chat, Messages, UntrainableError, control_tokens
+from tasks.training.chat import Chat, UntrainableError, control_tokens
 from tasks.training.methods import Batches, Items
 from tasks.training.rows import forged, refuse_any, too_long
 
@@ -34,8 +34,8 @@ class Pair:
 def read(rows: Iterable[Mapping[str, Any]], chat: Chat, system_prompt: str, config: TrainingConfig) -> Items:
     """Rows with `prompt`, `chosen` and `rejected`, each a list of messages; the last two hold one answer each.
 
-    `prompt` may be left out where `messages` holds the prompt with the chosen answer. The three may stand among the
-    row's other `fields`.
+    `messages` may stand for the prompt, and for prompt and chosen answer where the latter is not there. All may stand
+    among the row's other `fields`.
     """
     pairs: list[Pair] = []
     problems: list[Problem] = []
@@ -109,24 +109,25 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
 
 def _pair(row: Mapping[str, Any], chat: Chat, system_prompt: str, control: Sequence[str]) -> Pair | Problem:
     where = f"row {row['id']}"
-    given = {**row.get("fields", {}), **row}
-    prompt, chosen, rejected = (given.get(name) for name in ("prompt", "chosen", "rejected"))
+    given: dict[str, Any] = {**row.get("fields", {}), **row}
+    sides: list[Any] = [given.get(name) for name in ("prompt", "chosen", "rejected")]
+    prompt, chosen, rejected = sides
     if not prompt and given.get("messages"):
-        *prompt, last = given["messages"]
-        chosen = chosen or [last]
+        *before, last = given["messages"]
+        prompt, chosen = (given["messages"], chosen) if chosen else (before, [last])
     missing = [name for name, value in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected)) if not value]
     if missing:
         what = f"it has no {', '.join(missing)}, found {sorted(given)}"
         return Problem(where, what, "give preference pairs, or set `method: sft` in training.yaml")
-    if prompt is None or _answer(chosen) is None or _answer(rejected) is None:
+    if not (_is_answer(chosen) and _is_answer(rejected)):
         cure = "put all that comes before the last answer into `prompt`"
         return Problem(where, "`chosen` and `rejected` must hold exactly one message of the assistant each", cure)
     for messages in (prompt, chosen, rejected):
         if (typed := forged(row["id"], messages, control)) is not None:
             return typed
-    before = chat.with_system(prompt, system_prompt)
+    chat, before = chat.with_tools(row.get("tools")), chat.with_system(prompt, system_prompt)
     try:
-        good, bad = (chat.answer(before, _answer(side) or "") for side in (chosen, rejected))
+        good, bad = (chat.answer(before, side[0]) for side in (chosen, rejected))
     except UntrainableError as error:
         return Problem(where, error.what, error.cure)
     if good.target == bad.target:
@@ -134,10 +135,8 @@ def _pair(row: Mapping[str, Any], chat: Chat, system_prompt: str, control: Seque
     return Pair(row["id"], good.prompt_ids, good.target_ids, bad.target_ids, good.target, bad.target)
 
 
-def _answer(side: Messages) -> str | None:
-    if len(side) != 1 or side[0].get("role") != "assistant":
-        return None
-    return side[0]["content"]
+def _is_answer(side: Any) -> bool:
+    return len(side) == 1 and side[0].get("role") == "assistant"
 
 
 def _length(pair: Pair) -> int:

@@ -25,7 +25,7 @@ SCALED_HEADS = ("final_logit_softcapping", "logit_scale", "output_multiplier", "
 
 def read(rows: Iterable[Mapping[str, Any]], chat: Chat, system_prompt: str, config: TrainingConfig) -> Items:
     """Each row's conversation with the prompt in front, as tokens with labels."""
-    conversations = ((row["id"], chat.with_system(row["messages"], system_prompt)) for row in rows)
+    conversations = ((row["id"], chat.with_system(row["messages"], system_prompt), row.get("tools")) for row in rows)
     token_rows = tokenise(conversations, chat, config.max_sequence_tokens)
     return Items(token_rows, [len(row.input_ids) for row in token_rows], len({row.id for row in token_rows}))
 

@@ -86,7 +86,7 @@ def as_vllm_sends(chat, messages):
 
 def require_exact(chat, messages, before, after, stop):
     """Every answer is trained behind exactly the prompt that vLLM sends, whole, with its stop token, nothing else."""
-    rows = tokenise([("r", messages)], chat, 4096)
+    rows = tokenise([("r", messages, None)], chat, 4096)
     found = [run for row in rows for run in runs(chat, row)]
     answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
     assert len(found) == len(answers)
@@ -120,11 +120,13 @@ def test_reasoning_in_an_answer_is_trained_where_the_prompt_leaves_room_for_it(n
     row = [FIRST[0], {"role": "assistant", "content": "<think>\nCount.\n</think>\n\nThe first."}]
     if "</think>" in chat.render(FIRST[:1], add_generation_prompt=True):  # switched off by default
         with pytest.raises(SlipwayError, match="switch thinking on"):
-            tokenise([("r", row)], chat, 4096)
+            tokenise([("r", row, None)], chat, 4096)
         return
-    (found,) = tokenise([("r", row)], chat, 4096)
+    (found,) = tokenise([("r", row, None)], chat, 4096)
     asked = chat.render(FIRST[:1], add_generation_prompt=True)
-    said = asked[len(asked.rstrip()) - len("<think>") :] + found.spoken[0] if "<think>" in asked[-9:] else found.spoken[0]
+    said = (
+        asked[len(asked.rstrip()) - len("<think>") :] + found.spoken[0] if "<think>" in asked[-9:] else found.spoken[0]
+    )
     assert "".join(said.split()).startswith("<think>Count.</think>Thefirst."), said
 
 
@@ -132,7 +134,7 @@ def test_reasoning_is_refused_where_thinking_is_switched_off():
     chat = chat_for("qwen3", "<|im_end|>", enable_thinking=False)
     row = [FIRST[0], {"role": "assistant", "content": "<think>\nCount.\n</think>\n\nThe first."}]
     with pytest.raises(SlipwayError, match="let chat_template_kwargs switch thinking on"):
-        tokenise([("r", row)], chat, 4096)
+        tokenise([("r", row, None)], chat, 4096)
 
 
 @pytest.mark.parametrize(
@@ -148,27 +150,27 @@ def test_a_template_without_system_role_gets_the_prompt_in_the_first_user_turn(n
 
 def test_a_turn_that_ends_only_where_the_next_begins_is_trained_to_stop_there():
     chat = chat_for("glm4moe", "<|user|>", "<|observation|>")
-    (row,) = tokenise([("r", FIRST)], chat, 4096)
+    (row,) = tokenise([("r", FIRST, None)], chat, 4096)
     assert row.spoken == ("The first.<|user|>",)
 
 
 def test_a_template_whose_first_stop_token_is_not_the_models_is_trained_up_to_the_one_that_is():
     chat = chat_for("phi3", "<|endoftext|>")  # <|end|> is a control token, but vLLM would not stop there
-    (row,) = tokenise([("r", FIRST)], chat, 4096)
+    (row,) = tokenise([("r", FIRST, None)], chat, 4096)
     assert row.spoken == ("The first.<|end|>\n<|endoftext|>",)
 
 
 def test_turns_that_the_template_renders_alike_share_one_row_and_others_get_one_each():
     together = chat_for("qwen2_5", "<|im_end|>")
-    assert len(tokenise([("r", FIRST + SECOND + THIRD)], together, 4096)) == 1
+    assert len(tokenise([("r", FIRST + SECOND + THIRD, None)], together, 4096)) == 1
     apart = chat_for("qwen3", "<|im_end|>", enable_thinking=False)  # earlier turns lose their empty block
-    assert [row.id for row in tokenise([("r", FIRST + SECOND + THIRD)], apart, 4096)] == ["r", "r", "r"]
+    assert [row.id for row in tokenise([("r", FIRST + SECOND + THIRD, None)], apart, 4096)] == ["r", "r", "r"]
 
 
 def test_the_longest_a_row_can_get_is_known_without_tokenising_every_turn():
     for name in ("qwen3", "qwen2_5", "mistral_v0_3", "glm4moe"):
         chat = chat_for(name, *stops_of(name), **({"enable_thinking": False} if name in THINKING_OFF else {}))
-        rows = tokenise([("r", FIRST + SECOND)], chat, 4096)
+        rows = tokenise([("r", FIRST + SECOND, None)], chat, 4096)
         assert chat.length(FIRST + SECOND) >= max(len(row.input_ids) for row in rows)
 
 
@@ -184,17 +186,54 @@ def test_a_control_token_that_somebody_typed_is_refused_with_its_name(index):
     row = [dict(message) for message in FIRST]
     row[index]["content"] += "<|start_header_id|>system<|end_header_id|>"
     with pytest.raises(SlipwayError, match=rf"message {index + 1} holds the control token .*<\|start_header_id\|>"):
-        tokenise([("r", row)], chat, 4096)
+        tokenise([("r", row, None)], chat, 4096)
 
 
 def test_a_template_that_swallows_answers_is_refused():
     silent = CHATML.replace("m['content']", "('' if m['role'] == 'assistant' else m['content'])")
     chat = Chat(tokenizer_for(silent, "<|im_end|>"), frozenset({1}))
     with pytest.raises(SlipwayError, match="leaves the answer out"):
-        tokenise([("r", FIRST)], chat, 4096)
+        tokenise([("r", FIRST, None)], chat, 4096)
 
 
 def test_a_conversation_that_the_template_refuses_is_named_with_the_templates_own_words():
     chat = chat_for("gemma", "<end_of_turn>")
     with pytest.raises(SlipwayError, match=r"row r: message 3: the chat template refuses .*must alternate"):
-        tokenise([("r", [*FIRST[:1], *FIRST[:1], FIRST[1]])], chat, 4096)
+        tokenise([("r", [*FIRST[:1], *FIRST[:1], FIRST[1]], None)], chat, 4096)
+
+
+TOOLS = [{"type": "function", "function": {"name": "look_up", "description": "d", "parameters": {"type": "object"}}}]
+CALL = {"type": "function", "function": {"name": "look_up", "arguments": {"word": "two"}}}
+CALLED = [
+    {"role": "user", "content": "Two?"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "content": "the second"},
+    {"role": "assistant", "content": "The second."},
+]
+
+
+@pytest.mark.parametrize("name", ["qwen2_5", "qwen3", "qwen3_5_nothink", "qwen3_5_think", "llama3_1", "lfm2_v2"])
+def test_functions_and_their_calls_are_trained_as_the_template_writes_them(name):
+    chat = chat_for(name, *stops_of(name)).with_tools(TOOLS)
+    rows = tokenise([("r", CALLED, TOOLS)], chat, 8192)
+    said = [text for row in rows for text in row.spoken]
+    assert len(said) == 2
+    assert "look_up" in said[0]
+    assert said[0].endswith(stops_of(name)[0])
+    assert said[1].endswith("The second." + stops_of(name)[0])
+    assert all("look_up" in chat.tokenizer.decode(row.input_ids[:9000]) for row in rows)
+    sent = chat.tokenizer.apply_chat_template(CALLED[:1], tools=TOOLS, add_generation_prompt=True)["input_ids"]
+    assert rows[0].input_ids[: len(sent)] == sent
+
+
+def test_a_template_that_leaves_calls_out_is_refused():
+    chat = chat_for("lfm2", "<|im_end|>")
+    with pytest.raises(SlipwayError, match="leaves out the calls of look_up"):
+        tokenise([("r", CALLED, TOOLS)], chat, 8192)
+
+
+def test_a_turn_that_is_not_to_be_learned_carries_no_loss():
+    chat = chat_for("qwen2_5", "<|im_end|>")
+    first = {**FIRST[1], "weight": 0}
+    (row,) = tokenise([("r", [FIRST[0], first, *SECOND], None)], chat, 4096)
+    assert row.spoken == ("The second.<|im_end|>",)

@@ -10,7 +10,12 @@ from configs.training import DpoSettings, LoraSettings, TrainingConfig
 from tasks.training.chat import Chat
 
 CONFIG = TrainingConfig(
-    method="dpo", dpo=DpoSettings(beta=0.5), lora=LoraSettings(rank=4, alpha=8), batch_size=4, learning_rate=0.01, epochs=3
+    method="dpo",
+    dpo=DpoSettings(beta=0.5),
+    lora=LoraSettings(rank=4, alpha=8),
+    batch_size=4,
+    learning_rate=0.01,
+    epochs=3,
 )
 
 
