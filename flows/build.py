@@ -98,8 +98,9 @@ def prepare_model(project: Project, home: Path) -> Path:
 @task
 def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
     """An immutable dataset version out of the recipe."""
+    prompts, folder = project.prompts, project.dataset_folder
     version = datasets.build_dataset(
-        project.dataset, project.dataset_folder, base, project.prompts.adapter, home, follow("dataset")
+        project.dataset, folder, base, prompts.adapter, home, follow("dataset"), prompts.chat_template_kwargs
     )
     log(version.render())
     manifest = version.manifest
