@@ -11,7 +11,7 @@ import orjson
 from configs.contract import Contract, Detector, Form, Json, Pattern, Refusal
 from configs.patterns import compiled
 from evals.json_schema import TooManyStepsError, is_of
-from evals.tutoring import ending_fault, length_fault, markup_fault, refuses
+from evals.wording import ending_fault, length_fault, markup_fault, refuses
 
 QUICK_STEPS = 150  # of a JSON Schema's rules: about a millisecond
 MOST_STEPS = 20_000
