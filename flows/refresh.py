@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.states import Failed
 
 from flows.build import build
+from flows.names import named
 from flows.parameters import Person
 from flows.release import release
 from flows.reporting import result_of
@@ -13,7 +14,7 @@ from tasks.preflight import before_refresh, load_for
 from tasks.release.run import ReleaseOutcome
 
 
-@flow(name="refresh", flow_run_name="refresh-{project}")
+@flow(name="refresh", flow_run_name=named("refresh"))
 def refresh(
     project: str = "configs/tutor",
     home: Path = Path(".slipway"),

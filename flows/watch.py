@@ -6,14 +6,16 @@ from prefect import flow
 from prefect.states import Failed
 
 from configs.project import load_project
+from flows.names import named
 from flows.parameters import HoldbackBp, WatchSeconds
 from flows.release import log_decisions, show_release
-from flows.reporting import follow, log
+from flows.reporting import log
+from flows.steps import ShownSteps
 from tasks.release.run import ReleaseOutcome, watch_live
 from tasks.release.site import open_site_of
 
 
-@flow(name="watch", flow_run_name="watch-{project}")
+@flow(name="watch", flow_run_name=named("watch"))
 def watch(
     project: str = "configs/tutor",
     home: Path = Path(".slipway"),
@@ -30,14 +32,16 @@ def watch(
             compares with limits only.
     """
     settings = load_project(Path(project))
+    steps = ShownSteps(settings.route)
     with open_site_of(settings, home) as site:
         outcome = watch_live(
             site,
             settings.route,
             duration_s,
             holdback_bp=holdback_bp,
-            on_progress=follow("watch"),
+            on_progress=steps.on_progress,
             on_decision=log_decisions(),
+            steps=steps,
         )
     if outcome is None:
         log("nothing was released yet: the base model has no predecessor to go back to")
