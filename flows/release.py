@@ -32,6 +32,7 @@ def release(
     by: Person = "prefect",
     accept_blind_plan: bool = False,
     broken_stable: Reason | None = None,
+    at_any_hour: bool = False,
 ) -> ReleaseOutcome:
     """Release a bundle in gated steps. The run fails when the bundle is refused or rolled back.
 
@@ -47,14 +48,20 @@ def release(
         accept_blind_plan: Release although a stage of the plan can detect nothing.
         broken_stable: Why what is live is given up first: the base serves instead of it, and absolute limits alone
             judge the candidate. Only for a stable that cannot be loaded, or fails.
+        at_any_hour: Do not wait for the plan's release hours.
     """
     settings = load_project(Path(project))
     if broken_stable:
         settings = over_broken_stable(settings)
     checks = before_release(settings, home, candidate_upstreams, accept_blind_plan=accept_blind_plan)
     require_all("the release cannot start", checks)
-    outcome = roll_out(settings, bundle, home, candidate_upstreams, by, broken_stable or "")
+    outcome = roll_out(settings, bundle, home, candidate_upstreams, by, broken_stable or "", at_any_hour)
     show_release(outcome)
+    return judged(outcome)
+
+
+def judged(outcome: ReleaseOutcome) -> ReleaseOutcome:
+    """What a flow returns: the outcome of a release that is live, else a failed state that holds it and says why."""
     if outcome.outcome == "live":
         return outcome
     name = {"rolled_back": "RolledBack", "refused": "Refused"}.get(outcome.outcome, "Failed")
@@ -62,7 +69,13 @@ def release(
 
 
 def roll_out(
-    project: Project, bundle: str, home: Path, candidate_upstreams: list[str] | None, by: str, broken_stable: str
+    project: Project,
+    bundle: str,
+    home: Path,
+    candidate_upstreams: list[str] | None,
+    by: str,
+    broken_stable: str,
+    at_any_hour: bool,
 ) -> ReleaseOutcome:
     """The controller - observe, decide, apply, record - through all steps, each of them a task of this run."""
     manifest = read_bundle(home, bundle)
@@ -78,6 +91,7 @@ def roll_out(
             steps=steps,
             candidate_upstreams=tuple(candidate_upstreams) if candidate_upstreams else None,
             broken_stable=broken_stable,
+            at_any_hour=at_any_hour,
         )
 
 

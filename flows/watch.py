@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from prefect import flow
-from prefect.states import Failed
 
 from configs.project import load_project
 from flows.names import named
 from flows.parameters import HoldbackBp, WatchSeconds
-from flows.release import log_decisions, show_release
+from flows.release import judged, log_decisions, show_release
 from flows.reporting import log
 from flows.steps import ShownSteps
 from tasks.release.run import ReleaseOutcome, watch_live
@@ -47,6 +46,4 @@ def watch(
         log("nothing was released yet: the base model has no predecessor to go back to")
         return None
     show_release(outcome)
-    if outcome.outcome == "live":
-        return outcome
-    return Failed(name="RolledBack", message=outcome.reason, data=outcome)  # type: ignore[return-value] # as in release
+    return judged(outcome)

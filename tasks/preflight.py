@@ -17,7 +17,7 @@ from configs.errors import SlipwayError, require_all
 from configs.evals import EvalsConfig
 from configs.loading import load
 from configs.project import Project, read_project
-from delivery.checks.forecast import refuse_blind
+from delivery.checks.forecast import refuse_blind, refuse_empty
 from delivery.clients.processes import local as processes
 from delivery.clients.processes.ports import require_free
 from evals.suites import require_suites
@@ -85,6 +85,7 @@ def before_release(
     """
     if not accept_blind_plan:
         yield partial(refuse_blind, project.rollout)
+        yield partial(refuse_empty, project.rollout)
     yield partial(_require_answers, project, home, candidate_upstreams)
 
 

@@ -67,9 +67,10 @@ def decide(plan: RolloutPlan, state: ReleaseState, observation: Observation, now
     stage = current_stage(plan, state)
     evidence = fold(state.evidence, plan, stage, state.release_id, pages, observation.judge)
     learned = evidence.candidate.requests > state.evidence.candidate.requests
-    state = state.model_copy(
-        update={"evidence": evidence, "clocks": _lived(state, observation, now=now, step_s=step_s)}
-    )
+    asked = evidence.user_requests > state.evidence.user_requests
+    quiet = not asked and _can_wait(plan, state, observation, step_s)
+    clocks = _lived(state, observation, now=now, step_s=step_s, quiet=quiet)
+    state = state.model_copy(update={"evidence": evidence, "clocks": clocks})
     if state.phase in ("rolled_back", "refused"):
         return _decision(state)
     turned = _asked_to_go_back(plan, state, observation, now)
@@ -83,21 +84,35 @@ def decide(plan: RolloutPlan, state: ReleaseState, observation: Observation, now
         case "preparing":
             return _prepare(plan, state, observation, now, step_s)
         case _:
-            return run_stage(Tick(plan, observation, now, step_s, learned), state)
+            return run_stage(Tick(plan, observation, now, step_s, learned, quiet), state)
 
 
-def _lived(state: ReleaseState, observation: Observation, *, now: float, step_s: float) -> Clocks:
+def _can_wait(plan: RolloutPlan, state: ReleaseState, observation: Observation, step_s: float) -> bool:
+    """Whether a stage in which nobody asks may go on without its time running: all works, and the wait is bounded."""
+    works = not (_is_silent(observation) or _is_gone(state, observation) or state.suspended or state.awaiting_approval)
+    return state.phase == "stage" and works and state.clocks.quiet_s + step_s <= plan.wait_for_traffic_s
+
+
+def _is_silent(observation: Observation) -> bool:
+    return not observation.gateways or any(seen is None or not seen.pages for seen in observation.gateways.values())
+
+
+def _is_gone(state: ReleaseState, observation: Observation) -> bool:
+    return any(observation.replicas.get(url) is None for url in state.candidate.variant.upstreams)
+
+
+def _lived(state: ReleaseState, observation: Observation, *, now: float, step_s: float, quiet: bool) -> Clocks:
     clocks, step = state.clocks, step_s
     running = state.phase in ("stage", "watching") and not state.suspended
-    silent = not observation.gateways or any(seen is None or not seen.pages for seen in observation.gateways.values())
-    gone = any(observation.replicas.get(url) is None for url in state.candidate.variant.upstreams)
+    silent, gone = _is_silent(observation), _is_gone(state, observation)
     confirmed = state.rollback is not None and state.rollback.confirmed_at is not None
     return Clocks(
         last_tick_at=now,
-        stage_s=clocks.stage_s + step if state.phase in ("stage", "watching") else 0.0,
+        stage_s=clocks.stage_s + (0.0 if quiet else step) if state.phase in ("stage", "watching") else 0.0,
         epoch_s=clocks.epoch_s + step if running else 0.0,
         held_s=clocks.held_s,
         silent_s=clocks.silent_s + step if silent else 0.0,
+        quiet_s=clocks.quiet_s + step if quiet else clocks.quiet_s,
         gone_s=clocks.gone_s + step if gone else 0.0,
         approval_s=clocks.approval_s + step if state.awaiting_approval else 0.0,
         drain_s=clocks.drain_s + step if confirmed else 0.0,

@@ -118,6 +118,9 @@ def release(
         ),
     ] = False,
     reason: Annotated[str, typer.Option(help="Why stable is given up; kept in the ledger.")] = "",
+    at_any_hour: Annotated[
+        bool, typer.Option("--at-any-hour", help="Do not wait for the plan's release hours.")
+    ] = False,
     by: By = None,
 ) -> None:
     """Take a bundle through shadow, canary, full and watch. Exit status 1 when it is refused or rolled back."""
@@ -143,6 +146,7 @@ def release(
         candidate_upstreams=candidate_upstream,
         accept_blind_plan=accept_blind_plan,
         broken_stable=reason or None,
+        at_any_hour=at_any_hour,
         by=_who(by),
         return_state=True,
     )
@@ -336,15 +340,22 @@ def plan(
     requests_per_s: Annotated[
         float | None, typer.Option(min=1e-6, help="Of the route; by default what the plan says, else plenty.")
     ] = None,
+    users: Annotated[
+        int | None, typer.Option(min=1, help="Who ask during a stage; by default what the plan says.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Say what each stage of the release plan can detect with the traffic at hand. Exit status 1 for a blind stage."""
+    """Say what each stage of the release plan can detect with the traffic at hand.
+
+    Exit status 1 for a stage that can detect nothing, or may well reach nobody.
+    """
     from delivery.checks.forecast import look_ahead
     from flows.cli.plan import render
 
-    found = look_ahead(_project(project).rollout, requests_per_s)
+    rollout = _project(project).rollout
+    found = look_ahead(rollout if users is None else rollout.model_copy(update={"users": users}), requests_per_s)
     typer.echo(found.model_dump_json(indent=2) if as_json else render(found))
-    raise typer.Exit(1 if found.blind_stages else 0)
+    raise typer.Exit(1 if found.blind_stages or found.empty_stages else 0)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from pathlib import Path
 from configs.errors import ConfigError, Problem
 from configs.model import ModelConfig
 from configs.prompts import Prompts
-from tasks.data.dataset import open_tokenizer
+from tasks.data.tokens import open_tokenizer
 
 SHORTEST = [{"role": "user", "content": "?"}]
 
@@ -15,8 +15,7 @@ def require_room(prompts: Prompts, model: ModelConfig, tokenizer_folder: Path) -
     context, answer = model.max_context_tokens, prompts.sampling.max_tokens
     problems = []
     for name, text in (("base", prompts.base), ("adapter", prompts.adapter)):
-        count_tokens, _, _ = open_tokenizer(tokenizer_folder, text)
-        asked = count_tokens(SHORTEST)
+        asked = open_tokenizer(tokenizer_folder, text).count(SHORTEST)
         if asked + answer > context:
             what = f"{asked} tokens with the shortest question, and sampling.max_tokens {answer} of an answer"
             cure = "shorten the prompt, lower sampling.max_tokens, or raise max_context_tokens in model.yaml"

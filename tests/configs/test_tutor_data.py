@@ -11,12 +11,17 @@ import yaml
 from places import ROOT
 
 from configs.project import load_project
-from delivery.build.dataset import RawRow, divide, sift
+from delivery.build.sift import RawRow, sift
+from delivery.build.split import divide
 from evals.tutoring import format_fault, giveaway_fault, guiding_fault, refusal_fault
 
 TUTOR = ROOT / "configs" / "tutor"
 EVALS = ROOT / "evals"
 REFUSAL = "I can only help with maths."
+
+
+def twice_their_words(conversations) -> list[int]:
+    return [sum(len(m["content"].split()) * 2 for m in messages) for messages, _ in conversations]
 
 
 def rows(name: str) -> list[dict]:
@@ -99,7 +104,7 @@ def test_nearly_all_of_the_bad_data_gives_the_answer_away():
 def test_no_shipped_row_is_rejected_or_a_duplicate(name):
     recipe = load_project(TUTOR.parent / name).dataset
     data = [RawRow("shipped", n, "messages", row) for n, row in enumerate(rows(recipe.sources[0].path.name), start=1)]
-    result = sift(data, recipe.filters, lambda messages: sum(len(m["content"].split()) * 2 for m in messages))
+    result = sift(data, recipe.filters, twice_their_words)
     assert result.rejected == ()
     parts = divide(result.examples, recipe.split)
     assert min(len(part) for part in parts.values()) >= 10

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.evals import Gate
@@ -150,6 +150,7 @@ def test_one_failing_gate_fails_the_whole() -> None:
 SCORE = st.sampled_from([0.0, 1.0, None]) | st.floats(0, 1)
 
 
+@settings(deadline=None)  # importing scipy on the first call takes longer than a call may
 @given(st.lists(st.tuples(SCORE, SCORE), max_size=30), st.floats(0, 1), st.floats(0, 1))
 def test_whatever_the_scores_each_limit_gets_a_verdict(
     pairs: list[tuple[float | None, float | None]], score: float, drop: float
