@@ -15,6 +15,7 @@ from delivery.build.dataset import DatasetVersion
 from delivery.build.gate import GateDecision, judge
 from delivery.clients.bundles import images as oci
 from evals.report import EvalReport
+from evals.suites import FOLDER as SHIPPED_SUITES
 from evals.tables import compare, failures
 from flows.names import named
 from flows.reporting import follow, log, picture, result_of, show_markdown, show_table
@@ -232,7 +233,16 @@ def _evaluate(
     listener = follow(f"evals {subject.name}")
     key = os.environ.get("SLIPWAY_VLLM_API_KEY")
     return evals.evaluate(
-        subject, vllm_url, project.evals, base, home, listener, key, holdout=version.folder / "holdout.jsonl"
+        subject,
+        vllm_url,
+        project.evals,
+        base,
+        home,
+        listener,
+        key,
+        holdout=version.folder / "holdout.jsonl",
+        suites_folders=(*project.suite_folders, SHIPPED_SUITES),
+        contract=project.contract,
     )
 
 
