@@ -28,6 +28,7 @@ from tasks.release import bundle as bundles
 from tasks.release.site import open_ledger
 from tasks.training import model
 from tasks.training import train as training
+from tasks.training.template import system_place
 
 
 class BuildOutcome(Strict):
@@ -104,8 +105,9 @@ def prepare_model(project: Project, home: Path) -> Path:
 @task(task_run_name="dataset version")
 def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
     """An immutable dataset version out of the recipe."""
+    prompts, folder = project.prompts, project.dataset_folder
     version = datasets.build_dataset(
-        project.dataset, project.dataset_folder, base, project.prompts.adapter, home, follow("dataset")
+        project.dataset, folder, base, prompts.adapter, home, follow("dataset"), prompts.chat_template_kwargs
     )
     log(version.render())
     manifest = version.manifest
@@ -119,7 +121,10 @@ def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
 @task(task_run_name="training")
 def train_adapter(project: Project, version: DatasetVersion, base: Path, home: Path) -> training.TrainedAdapter:
     """A LoRA on the version's training part, unless this very training has been done."""
-    trained = training.train(version, base, project.training, project.prompts.adapter, home, follow("training"))
+    prompts = project.prompts
+    trained = training.train(
+        version, base, project.training, prompts.adapter, home, follow("training"), prompts.chat_template_kwargs
+    )
     how = "found again, nothing in its input has changed" if trained.skipped else f"trained in {trained.seconds:.0f} s"
     show_markdown(
         f"training {project.route}",
@@ -132,21 +137,20 @@ def train_adapter(project: Project, version: DatasetVersion, base: Path, home: P
 @task(task_run_name="evals of the base model")
 def evaluate_base(project: Project, base: Path, version: DatasetVersion, vllm_url: str, home: Path) -> EvalReport:
     """The base model with its long prompt: what a quick rollback falls back to."""
-    bundle = bundles.base_bundle(project, model.model_revision(base), home)
-    return _evaluate_bundle(project, base, version, bundle, "base", vllm_url, home)
+    return _evaluate_bundle(project, base, version, _base_bundle(project, base, home), "base", vllm_url, home)
 
 
 @task(task_run_name="evals of production")
 def evaluate_production(project: Project, base: Path, version: DatasetVersion, vllm_url: str, home: Path) -> EvalReport:
     """What the environment serves now: the base model before the first release, whose answers are known then."""
-    bundle = _live(project, home) or bundles.base_bundle(project, model.model_revision(base), home)
+    bundle = _live(project, home) or _base_bundle(project, base, home)
     return _evaluate_bundle(project, base, version, bundle, "production", vllm_url, home)
 
 
 @task(task_run_name="evals of the base model with the adapter's prompt")
 def evaluate_ablation(project: Project, base: Path, version: DatasetVersion, vllm_url: str, home: Path) -> EvalReport:
     """What training adds to the prompt alone."""
-    subject = _prompted(project, "base_adapter_prompt", project.model.name, model.model_revision(base))
+    subject = _prompted(project, base, "base_adapter_prompt", project.model.name, model.model_revision(base))
     return _evaluate(project, base, version, subject, vllm_url, home)
 
 
@@ -157,7 +161,7 @@ def evaluate_candidate(
     """The adapter with its short prompt, exactly as it would be served."""
     name = adapter_name(project.route, trained.adapter.digest)
     with loaded_adapter(vllm_url, name, trained.folder):
-        subject = _prompted(project, "candidate", name, trained.adapter.digest)
+        subject = _prompted(project, base, "candidate", name, trained.adapter.digest)
         return _evaluate(project, base, version, subject, vllm_url, home)
 
 
@@ -186,13 +190,14 @@ def package(
     home: Path,
 ) -> Bundle:
     """The bundle as an image, and the gate's word on it in the ledger."""
-    bundle = bundles.assemble_bundle(project, model.model_revision(base), version, trained, report, home)
+    place = system_place(base, project.prompts.chat_template_kwargs)
+    bundle = bundles.assemble_bundle(project, model.model_revision(base), version, trained, report, home, place)
     with closing(open_ledger(project.environment, home)) as ledger:
         ledger.add_build(bundle, decision, time.time())
     return bundle
 
 
-def _prompted(project: Project, name: str, served: str, identity: str) -> evals.Subject:
+def _prompted(project: Project, base: Path, name: str, served: str, identity: str) -> evals.Subject:
     """Who is served under this name, with the adapter's prompt and limits."""
     return evals.Subject(
         name=name,
@@ -201,7 +206,15 @@ def _prompted(project: Project, name: str, served: str, identity: str) -> evals.
         temperature=project.prompts.sampling.temperature,
         max_tokens=project.prompts.sampling.max_tokens,
         identity=identity,
+        chat_template_kwargs=project.prompts.chat_template_kwargs,
+        system_place=system_place(base, project.prompts.chat_template_kwargs),
     )
+
+
+def _base_bundle(project: Project, base: Path, home: Path) -> Bundle:
+    """The base model with its long prompt, which stands where its chat template has a place for it."""
+    place = system_place(base, project.prompts.chat_template_kwargs)
+    return bundles.base_bundle(project, model.model_revision(base), home, place)
 
 
 def _live(project: Project, home: Path) -> Bundle | None:
@@ -220,6 +233,8 @@ def _evaluate_bundle(
         temperature=bundle.temperature,
         max_tokens=bundle.max_tokens,
         identity=bundle.adapter.digest if bundle.adapter else bundle.base_revision,
+        chat_template_kwargs=bundle.chat_template_kwargs,
+        system_place=bundle.system_place,
     )
     if bundle.adapter is None:
         return _evaluate(project, base, version, subject, vllm_url, home)
