@@ -7,6 +7,7 @@ from rollout_world import BASE, NEW, OLD, VLLM, Gateway, Replica, World, on
 
 from delivery.release.decide import watching
 from delivery.release.state import Approval, Command, Decision, ReleaseState, RenewLease, SetTable, UnloadAdapter
+from delivery.traffic.records import Tripped
 
 SOME = st.frozensets(st.integers(0, 5))
 NONE: frozenset[int] = frozenset()
@@ -30,6 +31,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.ended = ""  # rolled_back or refused, once it is
         self.blind_s = dict.fromkeys(self.world.gateways, 0.0)  # since a controller could read its records
         self.top = 7
+        self.is_accused = False  # by a request that failed, or by a person
 
     # -- the controller ---------------------------------------------------------------------------------------------
 
@@ -89,11 +91,28 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 60), good=st.booleans())
     def traffic(self, count: int, good: bool) -> None:
+        self.is_accused |= not good
         self.world.both_serve(count, ok=good)
 
     @rule()
     def good_traffic(self) -> None:
         self.world.both_serve(40)
+
+    @rule(which=st.sampled_from(["gw", "second"]), failures=st.integers(0, 9), elsewhere=st.integers(0, 3))
+    def a_gateway_takes_the_users_away_or_gives_them_back(self, which: str, failures: int, elsewhere: int) -> None:
+        if which not in self.world.gateways:
+            return
+        trip = Tripped(
+            route="tutor",
+            epoch=self.world.state.evidence.epoch,
+            variant="new",
+            since=self.world.now,
+            failures=failures,
+            users=2,
+            error="status",
+            answered_elsewhere=elsewhere,
+        )
+        self.world.gateways[which].tripped = (trip,) if failures >= 5 else ()
 
     @rule(jump_s=st.sampled_from([-1e5, -30.0, 100.0, 1e5]))
     def clock_jumps(self, jump_s: float) -> None:
@@ -123,11 +142,13 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(approved=st.booleans(), stage=st.integers(0, 4))
     def somebody_decides(self, approved: bool, stage: int) -> None:
+        self.is_accused |= not approved
         self.world.approval = Approval(stage_index=stage, approved=approved, by="ann", reason="because")
 
     @precondition(lambda self: self.world.command is None)
     @rule(kind=st.sampled_from(["rollback", "cancel"]), to_base=st.booleans())
     def somebody_asks(self, kind: str, to_base: bool) -> None:
+        self.is_accused |= kind == "rollback"
         target = BASE if to_base and kind == "rollback" else None
         self.world.command = Command.model_validate(
             {"id": 1, "kind": kind, "by": "ann", "reason": "because", "target": target}
@@ -136,6 +157,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.world.command is None and self.world.state.phase not in ("refused", "rolled_back"))
     @rule(and_put=st.booleans())
     def somebody_takes_it_back_at_once(self, and_put: bool) -> None:
+        self.is_accused = True
         self.world.take_back_by_hand(and_put=and_put)
 
     @precondition(lambda self: self.world.state.phase == "live" and self.world.command is None)
@@ -166,6 +188,10 @@ class AnyOrder(RuleBasedStateMachine):
             elif isinstance(action, UnloadAdapter):
                 assert state.rollback is not None
                 assert state.rollback.confirmed_at is not None, "unloading comes last"
+
+    @invariant()
+    def nothing_is_condemned_without_a_failure_or_a_person(self) -> None:
+        assert self.is_accused or not self.world.quarantined
 
     @invariant()
     def never_both_promoted_and_rolled_back(self) -> None:
