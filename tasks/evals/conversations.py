@@ -5,13 +5,14 @@ sample unjudged, and more than a few failures mean that vLLM is in trouble, whic
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from configs.errors import SlipwayError
+from configs.prompts import SystemPlace, with_system_prompt
 from delivery.progress import Progress
 from evals.samples import Message, Reply, Sample
 
@@ -32,6 +33,8 @@ class Subject:
     temperature: float
     max_tokens: int
     identity: str
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)  # sent with every request
+    system_place: SystemPlace = "system"
 
 
 @dataclass
@@ -140,14 +143,16 @@ class _Asker:
 
     async def _ask(self, chat: Chat) -> Reply:
         subject = self._subject
-        system = [{"role": "system", "content": subject.system_prompt}] if subject.system_prompt else []
-        body = {
+        prompt = subject.system_prompt
+        body: dict[str, Any] = {
             "model": subject.model,
-            "messages": system + chat,
+            "messages": with_system_prompt(chat, prompt, subject.system_place) if prompt else chat,
             "temperature": subject.temperature,
             "max_tokens": subject.max_tokens,
             "seed": 0,
         }
+        if subject.chat_template_kwargs:
+            body["chat_template_kwargs"] = dict(subject.chat_template_kwargs)
         async with self._slots:
             try:
                 response = await self._post(body)

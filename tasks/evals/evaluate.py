@@ -89,6 +89,8 @@ def _behaviour(
             "system_prompt": subject.system_prompt,
             "temperature": subject.temperature,
             "max_tokens": subject.max_tokens,
+            "chat_template_kwargs": dict(subject.chat_template_kwargs),
+            "system_place": subject.system_place,
             "suites": [suite.version for suite in suites],
             "code": digest_bytes(Path(talk.__file__).read_bytes()),
         }

@@ -151,6 +151,17 @@ def test_without_a_system_prompt_none_is_sent(stub: Any, tmp_path: Path) -> None
     assert [m["role"] for m in vllm.bodies[0]["messages"]] == ["user"]
 
 
+def test_the_settings_of_the_chat_template_and_the_prompts_place_are_those_that_are_served(
+    stub: Any, tmp_path: Path
+) -> None:
+    suite(tmp_path / "suites", "asks", problems(1), "asks-guiding-question")
+    vllm = stub(lambda body: GUIDE)
+    who = subject(chat_template_kwargs={"enable_thinking": False}, system_place="first_user")
+    run(vllm.url, tmp_path, "asks", who=who)
+    assert vllm.bodies[0]["chat_template_kwargs"] == {"enable_thinking": False}
+    assert vllm.bodies[0]["messages"] == [{"role": "user", "content": "Guide.\n\nProblem 0: 5 + 0?"}]
+
+
 def test_what_suites_share_is_generated_once(stub: Any, tmp_path: Path) -> None:
     suite(tmp_path / "suites", "asks", problems(5), "asks-guiding-question")
     suite(tmp_path / "suites", "withholds", None, "withholds-answer", "../asks/samples.jsonl")
@@ -273,7 +284,14 @@ def test_the_same_again_is_not_asked_again(stub: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"identity": "sha256:other"}, {"system_prompt": "Other."}, {"temperature": 0.5}, {"max_tokens": 32}],
+    [
+        {"identity": "sha256:other"},
+        {"system_prompt": "Other."},
+        {"temperature": 0.5},
+        {"max_tokens": 32},
+        {"chat_template_kwargs": {"enable_thinking": False}},
+        {"system_place": "first_user"},
+    ],
 )
 def test_another_subject_is_asked(stub: Any, tmp_path: Path, change: Body) -> None:
     suite(tmp_path / "suites", "asks", problems(3), "asks-guiding-question")
