@@ -100,9 +100,7 @@ def _behaviour(
         transcripts = hold()
         report, failed = _report(subject, suites, transcripts, environment)
         report = report.model_copy(update={"engine": dict(engine)})
-        if (
-            not transcripts.failed and not failed
-        ):  # a failed request says nothing about the model: next time it is asked again
+        if not transcripts.failed and not failed:  # a failed request says nothing of the model: it is asked again
             _write(home, key, report.model_dump(mode="json"))
         return report
     return EvalReport.model_validate(stored).model_copy(update={"subject": subject.name, "model": subject.model})
