@@ -21,6 +21,7 @@ from flows.names import named
 from flows.reporting import follow, log, picture, result_of, show_markdown, show_table
 from tasks.data import dataset as datasets
 from tasks.evals import evaluate as evals
+from tasks.evals.engine import engine_of
 from tasks.evals.model_server import loaded_adapter, model_server
 from tasks.evals.prompt_room import require_room
 from tasks.preflight import before_build, load_for
@@ -260,6 +261,7 @@ def _evaluate(
         holdout=version.folder / "holdout.jsonl",
         suites_folders=(*project.suite_folders, SHIPPED_SUITES),
         contract=project.contract,
+        engine=engine_of(project, base, home, vllm_url, key),
     )
 
 
