@@ -16,10 +16,14 @@ from delivery.build.layouts.known import LAYOUTS, recognise
 from delivery.build.layouts.row import Reading, Unusable
 
 Kind = Literal["chat", "json", "classify", "tutor"]
-QUESTIONS = ("question", "query", "prompt", "stem", "text", "sentence", "review", "utterance", "content", "message")
-QUESTIONS += ("input", "instruction", "body", "title", "description")
-ANSWERS = ("answer", "label", "gold", "class", "category", "intent", "sentiment", "target", "output", "completion")
-ANSWERS += ("response", "reply", "topic", "tag", "answer_idx", "correct", "solution")
+QUESTIONS = (
+    *("question", "query", "prompt", "stem", "text", "sentence", "review", "utterance", "content", "message"),
+    *("input", "instruction", "body", "title", "description"),
+)
+ANSWERS = (
+    *("answer", "label", "gold", "class", "category", "intent", "sentiment", "target", "output", "completion"),
+    *("response", "reply", "topic", "tag", "answer_idx", "correct", "solution"),
+)
 CHOICES = ("choices", "options", "endings", "candidates", "answers")
 MOST_LABELS = 50  # more different answers are no classes
 MOST_ENUM = 20  # a JSON field with at most so many different texts is listed in its schema
@@ -150,7 +154,7 @@ def _object(text: str) -> Any:
 
 
 def _schema(answers: Sequence[str]) -> dict[str, Any]:
-    """A JSON Schema of the objects seen: their fields' types, which of them always stand there, and short lists of texts."""
+    """A JSON Schema of the objects seen: their fields' types, which always stand there, and short lists of texts."""
     objects = [_object(text) for text in answers]
     wrong = next((text for text, found in zip(answers, objects, strict=True) if not isinstance(found, dict)), None)
     if wrong is not None:

@@ -38,7 +38,7 @@ def init(
     question: str | None = None,
     answer: str | None = None,
 ) -> tuple[Path, Guess | None]:
-    """Writes the folder, whole or not at all. Raises SlipwayError naming the option to give, and changes nothing then."""
+    """Writes the folder, whole or not at all. Raises SlipwayError that names the option to give."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         cure = "name a folder that does not exist yet, or an empty one"
         raise SlipwayError(f"{folder} is there already, and is not overwritten", where="NAME", cure=cure)
@@ -48,7 +48,10 @@ def init(
         raise ConfigError(f"{folder.name!r} cannot be a route", where="NAME", cure=cure)
     found = _look(data, kind, question, answer) if data is not None else None
     files = _files(route, data, model, found, (found.kind if found else kind) or "chat")
-    with explained_writes(folder.absolute().parent, "the project"), fresh_folder(folder.absolute().parent, route) as fresh:
+    with (
+        explained_writes(folder.absolute().parent, "the project"),
+        fresh_folder(folder.absolute().parent, route) as fresh,
+    ):
         for name, text in files.items():
             (fresh / name).parent.mkdir(parents=True, exist_ok=True)
             (fresh / name).write_text(text, encoding="utf-8")
@@ -95,7 +98,10 @@ def _files(route: str, data: Path | None, model: str | None, found: Guess | None
 def _sequence_tokens(found: Guess | None, context: int) -> int:
     """A power of two with room for the longest row seen; `slipway check` says how long rows really are."""
     needed = (found.longest_chars / CHARS_A_TOKEN if found else 256) + PROMPT_TOKENS
-    return min(context, next(size for size in (2**n for n in range(7, 21)) if size >= needed or size >= context))
+    size = 128
+    while size < min(needed, context):
+        size *= 2
+    return min(context, size)
 
 
 def _source(data: Path | None, found: Guess | None) -> str:

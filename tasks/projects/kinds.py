@@ -27,15 +27,16 @@ def _chat(found: Guess | None) -> Parts:
     suite = """name: close-to-expected
 description: The held-out rows' answers, as close to the expected ones as text can say (0 to 1).
 scorer:
-  kind: similarity
+  name: similarity
+  measure: chrf
 samples: holdout
 limit: 200
 """
     refusals = """name: no-refusals
 description: Nothing that the rows answer is turned down.
 scorer:
-  kind: refusal
-  refused: false
+  name: refusal
+  wanted: false
 samples: holdout
 limit: 200
 """
@@ -50,7 +51,9 @@ limit: 200
         },
         checks=_check("contract:refusal", "in shadow the same questions are compared"),
         files={
-            "contract.yaml": _contract("refusal", "turns the request down, in the words that models use for it", "refusal"),
+            "contract.yaml": _contract(
+                "refusal", "turns the request down, in the words that models use for it", "refusal"
+            ),
             "evals/close-to-expected/eval.yaml": suite,
             "evals/no-refusals/eval.yaml": refusals,
         },
@@ -63,23 +66,24 @@ def _json(found: Guess | None) -> Parts:
     valid = f"""name: valid-json
 description: Every answer is one JSON object of the schema, with nothing around it.
 scorer:
-  kind: json
+  name: json
   json_schema: {_line(schema)}
+  fields: [] # the schema alone is asked here
 samples: holdout
 limit: 200
 """
     right = f"""name: right-fields
 description: The answer's fields are those of the held-out row.
 scorer:
-  kind: json
+  name: json
   fields: {_line(list(schema.get("properties", {})))} # each must equal the expected one
 samples: holdout
 limit: 200
 """
     shape = _line(schema.get("properties", {}))
     return Parts(
-        base_prompt=f"You answer with exactly one JSON object and nothing else: no introduction, no explanation, no code "
-        f"fence. Its fields are {shape}. An example of an answer: {example}",
+        base_prompt="You answer with exactly one JSON object and nothing else: no introduction, no explanation, no "
+        f"code fence. Its fields are {shape}. An example of an answer: {example}",
         adapter_prompt=f"Answer with one JSON object, for example: {example}",
         max_tokens=_answer_tokens(example),
         gates={"valid-json": "    min_score: 0.95", "right-fields": "    max_drop: 0.1"},
@@ -98,22 +102,27 @@ def _classify(found: Guess | None) -> Parts:
     suite = f"""name: right-label
 description: The held-out rows' labels; accuracy, and macro-F1 for labels that are rare.
 scorer:
-  kind: choice
-  choices: {_line(labels)}
+  name: choice
+  labels: {_line(labels)}
 samples: holdout
 limit: 400
 """
     pattern = "^\\s*(?:" + "|".join(_escaped(label) for label in labels) + ")\\s*$"
     return Parts(
-        base_prompt=f"You sort texts into classes. Read the text and answer with the one label that fits best, exactly as it "
-        f"is written here and without anything else. The labels are: {named}.",
+        base_prompt="You sort texts into classes. Read the text and answer with the one label that fits best, as "
+        f"it is written here and without anything else. The labels are: {named}.",
         adapter_prompt=f"Answer with one label: {named}.",
         max_tokens=_answer_tokens(max(labels, key=len)),
         gates={"right-label": "    max_drop: 0.05"},
         checks=_check("contract:known_label", "an answer that is none of the labels"),
         files={
             "contract.yaml": _contract(
-                "known_label", "is none of the labels", "pattern", pattern=pattern, broken_by="absence", ignore_case=False
+                "known_label",
+                "is none of the labels",
+                "pattern",
+                pattern=pattern,
+                broken_by="absence",
+                ignore_case=False,
             ),
             "evals/right-label/eval.yaml": suite,
         },
@@ -122,9 +131,9 @@ limit: 400
 
 def _tutor(found: Guess | None) -> Parts:
     return Parts(
-        base_prompt="You are a patient tutor. You never give the answer to a problem. You read the problem, think about the "
-        "most useful next step, and ask exactly one short guiding question that leads to it. Your reply is one or two short "
-        "sentences of plain text and ends with your question.",
+        base_prompt="You are a patient tutor. You never give the answer to a problem. You read the problem, think of "
+        "the most useful next step, and ask exactly one short guiding question that leads to it. Your reply is one or "
+        "two short sentences of plain text and ends with your question.",
         adapter_prompt="You are a tutor. Ask one guiding question.",
         max_tokens=64,
         gates={
@@ -135,7 +144,11 @@ def _tutor(found: Guess | None) -> Parts:
         checks=_check("contract:format", "an answer that is no single question"),
         files={
             "contract.yaml": _contract(
-                "format", "is no short turn that ends with its only question", "form", max_words=40, ends_with="question"
+                "format",
+                "is no short turn that ends with its only question",
+                "form",
+                max_words=40,
+                ends_with="question",
             )
         },
     )
@@ -155,8 +168,8 @@ def _check(metric: str, what: str) -> str:
 
 def _contract(name: str, what: str, kind: str, **settings: Any) -> str:
     lines = [
-        "# What no answer may do. The gateway judges every answer, of stable and candidate alike; a check of rollout.yaml",
-        f"# named contract:{name} compares how often they break it. This one is broken by an answer that {what}.",
+        "# What no answer may do. The gateway judges every answer, of stable and candidate alike; a check of",
+        f"# rollout.yaml named contract:{name} compares how often they break it. It breaks where an answer {what}.",
         "detectors:",
         f"  {name}:",
         f"    kind: {kind}",

