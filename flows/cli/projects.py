@@ -2,13 +2,14 @@
 
 import sys
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.cli.main import STATE, Home, _narrate, app
+from flows.cli.options import STATE, TUTOR, Home, Project, narrate
+
+commands = typer.Typer()
 
 
 class ProjectKind(StrEnum):
@@ -20,7 +21,7 @@ class ProjectKind(StrEnum):
     tutor = "tutor"
 
 
-@app.command()
+@commands.command()
 def init(
     name: Annotated[Path, typer.Argument(help="The folder to write; its name is the route that clients ask for.")],
     data: Annotated[
@@ -42,9 +43,9 @@ def init(
     typer.echo(render(folder, found))
 
 
-@app.command()
+@commands.command()
 def check(
-    project: Annotated[Path, typer.Option("--project", "-p", help="The folder of YAML files.")] = Path("configs/tutor"),
+    project: Project = TUTOR,
     home: Home = STATE,
 ) -> None:
     """Say what a build and a release would do: rows, lengths, split, what the model sees, what plan and gate can show.
@@ -55,5 +56,5 @@ def check(
     from tasks.preflight import before_check, load_for
     from tasks.projects.check import check as look
 
-    settings = load_for(project, home, "the project cannot be built", partial(before_check))
-    typer.echo(render(look(settings, home, _narrate), colours=sys.stdout.isatty()))
+    settings = load_for(project, home, "the project cannot be built", before_check)
+    typer.echo(render(look(settings, home, narrate), colours=sys.stdout.isatty()))

@@ -1,13 +1,11 @@
 """`slipway init`: a project folder, every file commented, from a look at the data and the base model."""
 
 import itertools
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
-from typing import Any
-
-import yaml
 
 from configs.dataset import Source
 from configs.errors import ConfigError, SlipwayError
@@ -23,6 +21,8 @@ EXAMPLE = TEMPLATES / "example.jsonl"  # for a project that has no rows yet
 LOOKED_AT = 2000  # rows
 ROUTE = re.compile(r"[a-z0-9][a-z0-9._-]*")
 CHARS_A_TOKEN = 2.5  # fewer than any usual text has: too long a limit costs nothing, too short a one rows
+SAMPLES = 60  # held-out rows that a gate of max_drop 0.1 wants
+LEAST_HELD_OUT, MOST_HELD_OUT = 0.05, 0.3
 PROMPT_TOKENS = 96  # what system prompt and chat template add to a row
 
 
@@ -81,7 +81,7 @@ def _files(route: str, data: Path | None, model: str | None, found: Guess | None
         "max_context_tokens": min(base.context_tokens, max(1024, 2 * longest)),
         "max_sequence_tokens": longest,
         "source": _source(data, found),
-        "holdout_share": "0.1" if found is None or found.rows < LOOKED_AT else "0.05",
+        "holdout_share": f"{_holdout_share(found):g}",
         "epochs": "2.0" if found is None or found.rows < LOOKED_AT else "1.0",
         "base_prompt": _block(parts.base_prompt),
         "adapter_prompt": _block(parts.adapter_prompt),
@@ -93,6 +93,13 @@ def _files(route: str, data: Path | None, model: str | None, found: Guess | None
     files = {path.name: _Template(path.read_text("utf-8")).substitute(values) for path in (TEMPLATES / "all").iterdir()}
     files |= parts.files
     return files if data is not None else files | {f"data/{EXAMPLE.name}": EXAMPLE.read_text("utf-8")}
+
+
+def _holdout_share(found: Guess | None) -> float:
+    """So that the gate has samples enough to show a drop of a tenth, as far as the rows reach."""
+    if found is None:
+        return 0.5
+    return round(min(MOST_HELD_OUT, max(LEAST_HELD_OUT, SAMPLES / found.rows)), 2)
 
 
 def _sequence_tokens(found: Guess | None, context: int) -> int:
@@ -107,13 +114,16 @@ def _sequence_tokens(found: Guess | None, context: int) -> int:
 def _source(data: Path | None, found: Guess | None) -> str:
     if data is None or found is None:
         return f"  - path: data/{EXAMPLE.name}\n    reader: messages"
-    entry: dict[str, Any] = {"path": str(data.absolute())}
+    lines = [f"  - path: {json.dumps(str(data.absolute()), ensure_ascii=False)}"]
     if found.reader is not None:
-        entry["reader"] = found.reader
-    else:
-        entry["messages"] = [turn.model_dump() for turn in found.turns]
-    text = yaml.safe_dump([entry], sort_keys=False, allow_unicode=True, width=1000)
-    return "".join(f"  {line}\n" for line in text.splitlines()).rstrip("\n")
+        return "\n".join([*lines, f"    reader: {found.reader}"])
+    lines.append(
+        "    messages: # {field} is a row's field; {field|lettered}, {field|letter} and {field|json} write it so"
+    )
+    for turn in found.turns:
+        lines += [f"      - role: {turn.role}", "        content: |-"]
+        lines += [f"          {line}" for line in turn.content.split("\n")]
+    return "\n".join(lines)
 
 
 def _block(text: str) -> str:
