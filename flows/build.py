@@ -12,11 +12,13 @@ from configs.strict import Strict
 from delivery.build.bundle import Bundle, adapter_name
 from delivery.build.dataset import DatasetVersion
 from delivery.build.gate import GateDecision, judge
+from delivery.build.overlap import refuse_overlap
 from delivery.clients.bundles import images as oci
 from evals.report import EvalReport
 from evals.tables import compare, failures
 from flows.reporting import follow, log, picture, show_markdown, show_table
 from tasks.data import dataset as datasets
+from tasks.data.overlap import eval_overlap
 from tasks.evals import evaluate as evals
 from tasks.evals.model_server import loaded_adapter, model_server
 from tasks.evals.prompt_room import require_room
@@ -96,7 +98,7 @@ def prepare_model(project: Project, home: Path) -> Path:
 
 @task
 def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
-    """An immutable dataset version out of the recipe."""
+    """An immutable dataset version out of the recipe, whose rows to train on hold no question of the eval suites."""
     version = datasets.build_dataset(
         project.dataset, project.dataset_folder, base, project.prompts.adapter, home, follow("dataset")
     )
@@ -105,7 +107,12 @@ def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
     counts = {"read": manifest.read, "kept": manifest.kept, "duplicates": manifest.duplicates, **manifest.rejected}
     parts = [{"what": name, "rows": count} for name, count in counts.items()]
     parts += [{"what": name, "rows": part.rows} for name, part in manifest.parts.items()]
+    parts += [{"what": name, "rows": count} for name, count in (manifest.changed | manifest.noticed).items()]
     show_table(f"dataset {manifest.name}", parts, f"dataset version {version.digest}")
+    overlap = eval_overlap(version, project.evals)
+    log(overlap.render())
+    if project.dataset.eval_overlap == "refuse":
+        refuse_overlap(project.dataset.name, overlap)
     return version
 
 
