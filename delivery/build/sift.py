@@ -5,6 +5,7 @@ Nothing is dropped in silence, and nothing is changed in silence: an example car
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -61,14 +62,14 @@ class Example:
     changes: Mapping[str, Change] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def id(self) -> str:
         """16 hex digits of the digest of what is trained on."""
         more = {"tools": self.tools, "chosen": self.chosen, "rejected": self.rejected}
         said = {name: list(value) for name, value in more.items() if value}
         return short(digest_of({"messages": list(self.messages), **said} if said else list(self.messages)), 16)
 
-    @property
+    @cached_property
     def prompt(self) -> str:
         """What the user says first, without differences of case and spacing: the unit of the split."""
         first = next(m["content"] for m in self.messages if m["role"] == "user")
