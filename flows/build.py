@@ -10,11 +10,12 @@ from prefect import flow, task
 from configs.project import Project
 from configs.strict import Strict
 from delivery.build.bundle import Bundle, adapter_name
-from delivery.build.dataset import DatasetVersion
+from delivery.build.dataset import DatasetVersion, refuse_other_method
 from delivery.build.gate import GateDecision, judge
 from delivery.build.overlap import refuse_overlap
 from delivery.clients.bundles import images as oci
 from evals.report import EvalReport
+from evals.suites import FOLDER as SHIPPED_SUITES
 from evals.tables import compare, failures
 from flows.reporting import follow, log, picture, show_markdown, show_table
 from tasks.data import dataset as datasets
@@ -27,6 +28,7 @@ from tasks.release import bundle as bundles
 from tasks.release.site import open_ledger
 from tasks.training import model
 from tasks.training import train as training
+from tasks.training.template import system_place
 
 
 class BuildOutcome(Strict):
@@ -99,17 +101,20 @@ def prepare_model(project: Project, home: Path) -> Path:
 @task
 def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
     """An immutable dataset version out of the recipe, whose rows to train on hold no question of the eval suites."""
+    prompts, folder = project.prompts, project.dataset_folder
     version = datasets.build_dataset(
-        project.dataset, project.dataset_folder, base, project.prompts.adapter, home, follow("dataset")
+        project.dataset, folder, base, prompts.adapter, home, follow("dataset"), prompts.chat_template_kwargs
     )
     log(version.render())
+    refuse_other_method(version, project.training.method)
     manifest = version.manifest
     counts = {"read": manifest.read, "kept": manifest.kept, "duplicates": manifest.duplicates, **manifest.rejected}
     parts = [{"what": name, "rows": count} for name, count in counts.items()]
     parts += [{"what": name, "rows": part.rows} for name, part in manifest.parts.items()]
     parts += [{"what": name, "rows": count} for name, count in (manifest.changed | manifest.noticed).items()]
     show_table(f"dataset {manifest.name}", parts, f"dataset version {version.digest}")
-    overlap = eval_overlap(version, project.evals)
+    suites_folders = (*project.suite_folders, SHIPPED_SUITES)
+    overlap = eval_overlap(version, project.evals, suites_folders, project.contract)
     log(overlap.render())
     if project.dataset.eval_overlap == "refuse":
         refuse_overlap(project.dataset.name, overlap)
@@ -119,7 +124,10 @@ def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
 @task
 def train_adapter(project: Project, version: DatasetVersion, base: Path, home: Path) -> training.TrainedAdapter:
     """A LoRA on the version's training part, unless this very training has been done."""
-    trained = training.train(version, base, project.training, project.prompts.adapter, home, follow("training"))
+    prompts = project.prompts
+    trained = training.train(
+        version, base, project.training, prompts.adapter, home, follow("training"), prompts.chat_template_kwargs
+    )
     how = "found again, nothing in its input has changed" if trained.skipped else f"trained in {trained.seconds:.0f} s"
     show_markdown(
         f"training {project.route}",
@@ -134,7 +142,8 @@ def evaluate_production(
     project: Project, base: Path, version: DatasetVersion, vllm_url: str, home: Path
 ) -> dict[str, EvalReport]:
     """The base model with its long prompt, and what the environment serves now: the same before the first release."""
-    bundle = bundles.base_bundle(project, model.model_revision(base), home)
+    place = system_place(base, project.prompts.chat_template_kwargs)
+    bundle = bundles.base_bundle(project, model.model_revision(base), home, place)
     served = {"base": bundle, "production": _live(project, home) or bundle}
     return {name: _evaluate_bundle(project, base, version, one, name, vllm_url, home) for name, one in served.items()}
 
@@ -144,7 +153,7 @@ def evaluate_ablation(
     project: Project, base: Path, version: DatasetVersion, vllm_url: str, home: Path
 ) -> dict[str, EvalReport]:
     """The base model with the adapter's prompt."""
-    subject = _prompted(project, "base_adapter_prompt", project.model.name, model.model_revision(base))
+    subject = _prompted(project, base, "base_adapter_prompt", project.model.name, model.model_revision(base))
     return {subject.name: _evaluate(project, base, version, subject, vllm_url, home)}
 
 
@@ -155,7 +164,7 @@ def evaluate_candidate(
     """The adapter with its short prompt, exactly as it would be served."""
     name = adapter_name(project.route, trained.adapter.digest)
     with loaded_adapter(vllm_url, name, trained.folder):
-        subject = _prompted(project, "candidate", name, trained.adapter.digest)
+        subject = _prompted(project, base, "candidate", name, trained.adapter.digest)
         return _evaluate(project, base, version, subject, vllm_url, home)
 
 
@@ -170,13 +179,14 @@ def package(
     home: Path,
 ) -> Bundle:
     """The bundle as an image, and the gate's word on it in the ledger."""
-    bundle = bundles.assemble_bundle(project, model.model_revision(base), version, trained, report, home)
+    place = system_place(base, project.prompts.chat_template_kwargs)
+    bundle = bundles.assemble_bundle(project, model.model_revision(base), version, trained, report, home, place)
     with closing(open_ledger(project.environment, home)) as ledger:
         ledger.add_build(bundle, decision, time.time())
     return bundle
 
 
-def _prompted(project: Project, name: str, served: str, identity: str) -> evals.Subject:
+def _prompted(project: Project, base: Path, name: str, served: str, identity: str) -> evals.Subject:
     """Who is served under this name, with the adapter's prompt and limits."""
     return evals.Subject(
         name=name,
@@ -185,6 +195,8 @@ def _prompted(project: Project, name: str, served: str, identity: str) -> evals.
         temperature=project.prompts.sampling.temperature,
         max_tokens=project.prompts.sampling.max_tokens,
         identity=identity,
+        chat_template_kwargs=project.prompts.chat_template_kwargs,
+        system_place=system_place(base, project.prompts.chat_template_kwargs),
     )
 
 
@@ -204,6 +216,8 @@ def _evaluate_bundle(
         temperature=bundle.temperature,
         max_tokens=bundle.max_tokens,
         identity=bundle.adapter.digest if bundle.adapter else bundle.base_revision,
+        chat_template_kwargs=bundle.chat_template_kwargs,
+        system_place=bundle.system_place,
     )
     if bundle.adapter is None:
         return _evaluate(project, base, version, subject, vllm_url, home)
@@ -217,7 +231,16 @@ def _evaluate(
     listener = follow(f"evals {subject.name}")
     key = os.environ.get("SLIPWAY_VLLM_API_KEY")
     return evals.evaluate(
-        subject, vllm_url, project.evals, base, home, listener, key, holdout=version.folder / "holdout.jsonl"
+        subject,
+        vllm_url,
+        project.evals,
+        base,
+        home,
+        listener,
+        key,
+        holdout=version.folder / "holdout.jsonl",
+        suites_folders=(*project.suite_folders, SHIPPED_SUITES),
+        contract=project.contract,
     )
 
 

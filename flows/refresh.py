@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from prefect import flow
-from prefect.states import Failed
+from prefect.states import Cancelled, Failed
 
 from flows.build import build
+from flows.missed import newer_run_that_is_due
 from flows.parameters import Person
 from flows.release import release
 from flows.reporting import result_of
@@ -22,12 +23,18 @@ def refresh(
 ) -> ReleaseOutcome:
     """Build a bundle from the newest data and release it if its evals pass.
 
+    Of several scheduled runs that were missed only the newest one does; the others end as cancelled.
+
     Args:
         project: The folder of YAML files that says what is built and released.
         home: Where datasets, adapters, bundles and the ledger are kept.
         by: Who asked for it; kept in the ledger.
         accept_blind_plan: Release although a stage of the plan can detect nothing.
     """
+    newer = newer_run_that_is_due()
+    if newer:
+        text = f"missed, and made up for by the run {newer}, which is due as well"
+        return Cancelled(name="MadeUpFor", message=text)  # type: ignore[return-value] # a state, as in release
     load_for(
         Path(project),
         home,

@@ -10,11 +10,12 @@ from typing import Any
 
 import yaml
 
+from configs.contract import Contract
 from configs.evals import EvalsConfig
 from delivery.build.dataset import DatasetVersion
 from delivery.build.overlap import Asked, Overlap, find_overlap
-from evals.suites import FOLDER, HOLDOUT, load_suites
-from tasks.evals.capability import shipped_tasks
+from evals.suites import FOLDER, HOLDOUT, Suite, load_suites
+from tasks.evals.capability import TaskFile, shipped_tasks
 
 _HOLE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
@@ -22,18 +23,22 @@ _HOLE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 def eval_overlap(
     version: DatasetVersion,
     evals: EvalsConfig,
-    suites_folder: Path = FOLDER,
+    suites_folders: Sequence[Path] = (FOLDER,),
+    contract: Contract | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Overlap:
     """The questions of behavioural suites and of the capability tasks at hand that the training part holds.
 
     Suites over the held-out rows are left out, for the split keeps them apart; so are tasks that lm-eval brings along
-    itself, and the result names those. Raises ConfigError for suites that cannot be read.
+    itself, and the result names those. `suites_folders` and `contract` are those of the evals. Raises ConfigError for
+    suites that cannot be read.
     """
-    asked = [*_behaviour(evals, version, suites_folder), *_capability(evals, environment)]
-    known = {one.suite for one in asked}
-    not_compared = [one.task for one in evals.capability if one.task not in known]
-    return replace(find_overlap(asked, _rows(version)), not_compared=tuple(dict.fromkeys(not_compared)))
+    suites = load_suites(evals.behaviour, suites_folders, version.folder / "holdout.jsonl", contract)
+    tasks = {one.task for one in evals.capability}
+    shipped = shipped_tasks(sorted(tasks), environment, [place / "capability" for place in suites_folders])
+    asked = [*_behaviour(suites), *_capability(shipped)]
+    not_compared = tasks - {one.suite for one in asked}
+    return replace(find_overlap(asked, _rows(version)), not_compared=tuple(sorted(not_compared)))
 
 
 def _rows(version: DatasetVersion) -> Iterator[tuple[str, Sequence[str]]]:
@@ -44,17 +49,16 @@ def _rows(version: DatasetVersion) -> Iterator[tuple[str, Sequence[str]]]:
             yield row["id"], [message["content"] for message in messages]
 
 
-def _behaviour(evals: EvalsConfig, version: DatasetVersion, folder: Path) -> Iterator[Asked]:
-    for suite in load_suites(evals.behaviour, folder, version.folder / "holdout.jsonl"):
+def _behaviour(suites: Sequence[Suite]) -> Iterator[Asked]:
+    for suite in suites:
         if suite.config.samples != HOLDOUT:
             for sample in suite.samples:
                 yield Asked(suite.config.name, sample.id, sample.messages[0].content or "")
 
 
-def _capability(evals: EvalsConfig, environment: Mapping[str, str]) -> Iterator[Asked]:
+def _capability(shipped: Mapping[str, TaskFile]) -> Iterator[Asked]:
     """What the shipped tasks' files hold in the fields that `doc_to_text` names."""
-    names = list(dict.fromkeys(one.task for one in evals.capability))
-    for name, task in shipped_tasks(names, environment).items():
+    for name, task in shipped.items():
         said: dict[str, Any] = yaml.safe_load(task.text)
         fields = set(re.findall(r"\w+", " ".join(_HOLE.findall(str(said.get("doc_to_text", ""))))))
         for file in said["dataset_kwargs"]["data_files"].values():
