@@ -99,6 +99,11 @@ def before_refresh(project: Project, home: Path, accept_blind_plan: bool = False
     yield from before_release(project, home, accept_blind_plan=accept_blind_plan)
 
 
+def before_watch(project: Project, home: Path) -> Iterator[Precheck]:
+    """What `slipway watch` needs: the ledger. Gateways and replicas may be away; it is there to notice."""
+    yield partial(_require_ledger, project.environment, home)
+
+
 def _inputs(
     dataset: DatasetRecipe | None,
     folder: Path,
