@@ -29,6 +29,7 @@ from tasks.release import bundle as bundles
 from tasks.release.site import open_ledger
 from tasks.training import model
 from tasks.training import train as training
+from tasks.training.fit import require_fit
 from tasks.training.template import system_place
 
 
@@ -97,8 +98,9 @@ def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> Buil
 
 @task(task_run_name="base model")
 def prepare_model(project: Project, home: Path) -> Path:
-    """The base model's folder; fetched or dequantised once. Its tokenizer says whether the prompts leave any room."""
+    """The base model's folder; fetched or dequantised once. It must fit prompts, settings and vLLM."""
     folder = model.prepare_model(project.model, home, follow("base model"))
+    require_fit(project, folder)
     require_room(project.prompts, project.model, folder)
     return folder
 
