@@ -12,6 +12,7 @@ from tasks.evals.capability_worker import answers_of
 
 def main(order_file: str, result_file: str) -> None:
     """Runs all tasks with the hf backend and writes the answers, question by question."""
+    import torch
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
@@ -21,6 +22,7 @@ def main(order_file: str, result_file: str) -> None:
         model_args={"pretrained": order["model"], "dtype": order["dtype"]},
         tasks=order["tasks"],
         limit=order["limit"],
+        device="cuda" if torch.cuda.is_available() else "cpu",
         batch_size=order["batch_size"],
         task_manager=TaskManager(include_path=order["include_path"], include_defaults=False),
         log_samples=True,
