@@ -63,7 +63,7 @@ def _has_gpu() -> bool:
 
 
 def weight_bytes() -> int:
-    """Of one weight of the base model as training loads it: bf16 where the machine computes in it. No torch is asked."""
+    """Of one weight of the base model as training loads it: bf16 where the machine computes in it."""
     cpu = Path("/proc/cpuinfo")
     flags = cpu.read_text(encoding="utf-8", errors="replace") if cpu.exists() else ""
     return 2 if _has_gpu() or "avx512_bf16" in flags or "amx_bf16" in flags else 4
