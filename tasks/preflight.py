@@ -76,6 +76,12 @@ def before_build(project: Project, home: Path) -> Iterator[Precheck]:
     yield from _inputs(project.dataset, project.dataset_folder, project.evals, project.suite_folders, project.contract)
 
 
+def before_check(project: Project) -> Iterator[Precheck]:
+    """What `slipway check` needs: the base model's source, the dataset's files, the suites and the tasks' data."""
+    yield partial(require_source, project.model)
+    yield from _inputs(project.dataset, project.dataset_folder, project.evals, project.suite_folders, project.contract)
+
+
 def before_release(
     project: Project,
     home: Path,
@@ -97,6 +103,11 @@ def before_refresh(project: Project, home: Path, accept_blind_plan: bool = False
     """What `slipway refresh` needs: all that its build and its release need, before it trains."""
     yield from before_build(project, home)
     yield from before_release(project, home, accept_blind_plan=accept_blind_plan)
+
+
+def before_watch(project: Project, home: Path) -> Iterator[Precheck]:
+    """What `slipway watch` needs: the ledger. Gateways and replicas may be away; it is there to notice."""
+    yield partial(_require_ledger, project.environment, home)
 
 
 def _inputs(
