@@ -52,11 +52,13 @@ class RollbackTo(StrEnum):
 
 @app.command()
 def up(project: Project = TUTOR, home: Home = STATE) -> None:
-    """Start the environment: vLLM, the gateway, their supervisor; serve the live bundle, at first the base model."""
+    """Start the environment: vLLM, the gateway, their supervisor; serve the live bundle, at first the base model.
+
+    Where others run vLLM and gateways (target.kind external) they are checked and registered, not started.
+    """
     from tasks.serving.environment import start
 
-    where = start(_project(project), home, _narrate)
-    typer.echo(f"gateway {where.gateway_url}/v1   admin {where.admin_url}   vLLM {where.vllm_url}")
+    typer.echo(start(_project(project), home, _narrate).summary())
 
 
 @app.command()
@@ -67,7 +69,7 @@ def down(
         bool, typer.Option("--all", help="Of every environment below the state folder, and what else runs there.")
     ] = False,
 ) -> None:
-    """End what `up` started. Ledger, bundles and caches stay."""
+    """End what `up` started. Ledger, bundles and caches stay, and so do vLLM and gateways that others run."""
     from tasks.serving.environment import stop, stop_all
 
     ended = stop_all(home) if everything else stop(_project(project), home)
@@ -261,15 +263,19 @@ def experiment(
 
     from configs.project import load_project
     from tasks.release.experiment import experiment_report
-    from tasks.serving.local import ADMIN_TOKEN, addresses, admin_token
+    from tasks.serving.local import ADMIN_TOKEN
+    from tasks.serving.targets import target_of
 
     if admin is not None and route is not None:
         found = experiment_report(admin, os.environ.get(ADMIN_TOKEN, ""), route, confidence, log)
     else:
         settings = load_project(project)
-        token = admin_token(settings.environment, home)
-        url = admin or addresses(settings.environment).admin_url
-        found = experiment_report(url, token, route or settings.route, confidence, log)
+        target = target_of(settings.environment, home)
+        if admin is None and len(target.gateways) > 1:
+            names = ", ".join(target.gateways)
+            raise SlipwayError("each gateway reports on its own users alone", cure=f"name one with --admin: {names}")
+        url = admin or target.gateways[0]
+        found = experiment_report(url, target.admin_token(), route or settings.route, confidence, log)
     typer.echo(json.dumps(asdict(found), indent=2) if as_json else found.render())
 
 

@@ -62,7 +62,7 @@ def bootstrap(
     site.take_lease(patience_s, on_progress)
     try:
         now = site.clock()
-        site.ledger.set_base(site.name, route, served_as(base, site.upstreams, site.home), base, site.owner, now)
+        site.ledger.set_base(site.name, route, served_as(base, site), base, site.owner, now)
         pointers = site.ledger.route(site.name, route)
         if pointers is None:
             raise SlipwayError(f"route {route} is not in the ledger although it was just written")
@@ -134,13 +134,13 @@ def run_release(
             return _drive(site, reading_from_now(site, made_live), on_progress, on_decision)
         if project.rollout.judge is not None:
             site.judge(project.rollout.judge)  # one without its key is found before anything begins
-        candidate = served_as(bundle, candidate_upstreams or site.upstreams, site.home)
+        candidate = served_as(bundle, site, candidate_upstreams)
         release_id = f"{project.route}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(site.clock()))}"
         release_id += f"-{short(bundle.digest, 6)}{secrets.token_hex(2)}"
         now, place = site.clock(), (site.name, project.route)
         state = new_state(release_id, *place, candidate, pointers.live, now, cursors(site))
         site.ledger.begin(state, project.rollout, bundle, site.owner, LEASE_TTL_S, now, by)
-        refusal = _unfit(site, bundle) or why_not_servable(bundle, candidate, site.environment)
+        refusal = _unfit(site, bundle) or why_not_servable(bundle, site)
         return _drive(site, state, on_progress, on_decision, refusal)
     finally:
         site.drop_lease()
