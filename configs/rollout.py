@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from configs.checks import Check, StageKind
 from configs.judge import Judge
+from configs.metrics import COST, Prices
 from configs.routing import FULL_BP, Trip
 from configs.strict import Strict
 
@@ -24,13 +25,6 @@ class Stage(Strict):
     warmup_requests: int = Field(0, ge=0, description="so many candidate requests at first count for no check")
     warmup_s: float = Field(0, ge=0, description="from the first candidate request on, for so long none counts")
     approval: bool = Field(False, description="a named person must approve before the next stage")
-
-
-class Prices(Strict):
-    """What tokens cost, for `cost_typical`: in any currency, per million."""
-
-    prompt_per_million: float = Field(ge=0)
-    completion_per_million: float = Field(ge=0)
 
 
 class RolloutPlan(Strict):
@@ -98,7 +92,7 @@ class RolloutPlan(Strict):
                 problems.append(f"checks.{index}: {check.name} is there twice -> name all its stages in one check")
             if not kinds & set(check.stages):
                 problems.append(f"checks.{index}: {check.metric} covers no stage of this plan, found {sorted(kinds)}")
-            if check.quantity == "cost" and self.prices is None:
+            if check.reads is COST and self.prices is None:
                 problems.append(f"checks.{index}: {check.metric} needs prices -> give prompt_per_million and so on")
             problems += self._has_something_to_compare_with(index, check)
         return problems + self._judged(any(check.kind == "preference" for check in self.checks))

@@ -118,7 +118,8 @@ def _stage(plan: RolloutPlan, index: int, requests_per_s: float, assumed: Assume
     against = np.zeros_like(seen)
     outlooks = []
     for check in checks:
-        found = begin(check, Past(n=100, hits=round(100 * assumed.rate(check))), in_shadow=stage.kind == "shadow")
+        past = Past(n=100, hits=round(100 * assumed.of(check))) if check.kind == "rate" else Past()
+        found = begin(check, past, in_shadow=stage.kind == "shadow")
         every = effects(check, assumed)
         counted = _judged(plan, traffic) if check.kind == "preference" else traffic
         worse = _paths(found.worse, found, check, assumed, every, counted, rng)

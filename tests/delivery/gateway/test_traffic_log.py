@@ -275,14 +275,15 @@ def test_what_the_gateway_writes_can_be_replayed(world: World, tmp_path: Path) -
     found = read_traffic(tmp_path)
     assert (found.candidate, found.stable) == ("new", "old")
     rows = found.traffic
-    assert sorted(zip(rows.variant, rows.role, rows.is_feedback, strict=True)) == [
+    told = zip(rows.records, rows.is_feedback, strict=True)
+    assert sorted((record.variant, record.role, said) for record, said in told) == [
         ("new", "mirror", False),
         ("old", "served", False),
         ("old", "served", True),
     ]
-    assert set(rows.request_id) == {number}
+    assert {record.request_id for record in rows.records} == {number}
     assert sorted(rows.escalated) == [False, False, True]
-    assert [verdicts for verdicts in rows.verdicts if verdicts] == [{"refusal": False}] * 2
+    assert [record.verdicts for record in rows.records if record.verdicts] == [{"refusal": False}] * 2
 
 
 @pytest.mark.parametrize("stream", [False, True])
