@@ -30,7 +30,11 @@ def supervise(project: Project, home: Path) -> None:
     target = target_of(project.environment, home)
     watcher = target.watch(project.model.name, base, max_context_tokens=project.model.max_context_tokens)
     finisher = Finisher(project, home)
-    to_heal, healed_at, said = False, float("-inf"), ""
+    to_heal, healed_at, said = (
+        True,
+        float("-inf"),
+        "",
+    )  # what was lost before this process looked is seen by nobody else
     while True:
         now = time.monotonic()
         for event in watcher.check(now):
