@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from configs.checks import Check, StageKind
 from configs.judge import Judge
 from configs.metrics import COST, Prices
+from configs.release_hours import ReleaseHours
 from configs.routing import FULL_BP, Trip
 from configs.strict import Strict
 
@@ -44,6 +45,11 @@ class RolloutPlan(Strict):
     prices: Prices | None = None
     judge: Judge | None = Field(None, description="who compares shadow's pairs of answers, for the check `judge`")
     requests_per_s: float | None = Field(None, gt=0, description="of the route; what `slipway plan` reckons with")
+    users: int | None = Field(None, ge=1, description="who ask during a stage; few may all miss a canary's share")
+    wait_for_traffic_s: float = Field(
+        0.0, ge=0, description="a stage's time does not run while nobody asks, for so many seconds at most"
+    )
+    release_hours: ReleaseHours | None = Field(None, description="when a release may begin; at any time without it")
     accept_blind: bool = Field(False, description="release although a stage can detect nothing")
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     checks: Annotated[tuple[Check, ...], Field(min_length=1)]
@@ -54,6 +60,14 @@ class RolloutPlan(Strict):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def without_stable(self) -> "RolloutPlan":
+        """The plan with the checks that need no stable to compare with: absolute limits.
+
+        Raises pydantic's ValidationError where a stage would be left without a check that takes a candidate back.
+        """
+        checks = [check for check in self.checks if not check.is_relative]
+        return RolloutPlan.model_validate({**dict(self), "checks": tuple(checks), "judge": None})
 
     def checks_of(self, stage: Stage) -> tuple[Check, ...]:
         """The checks that are judged in a stage."""

@@ -13,7 +13,7 @@ import jsonschema
 import orjson
 
 from configs.contract import Contract, Detector, Form, Json, Pattern, Refusal
-from evals.tutoring import ending_fault, length_fault, markup_fault, refuses
+from evals.wording import ending_fault, length_fault, markup_fault, refuses
 
 
 def verdicts(contract: Contract, text: str, *, is_whole: bool = True) -> dict[str, bool]:

@@ -1,4 +1,5 @@
-"""What a build decides, as pure rules: which rows train, what is versioned together, what vLLM can serve.
+"""What a build is made of, as pure rules: which rows a dataset version keeps, what a bundle is, what the gate lets by.
 
-Doors: `dataset`, `readers`, `bundle`, `servable`, `gate` (whether the evals let a candidate out).
+Doors: `dataset` (versions), `sift` and `split` (their rules), `layouts` (shapes of rows), `overlap` (with eval suites),
+`bundle`, `servable` (what vLLM can load), `gate`.
 """

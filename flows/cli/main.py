@@ -8,6 +8,7 @@ Imports are late: `slipway rollback` must wait neither for Prefect nor for torch
 import getpass
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import MutableMapping
@@ -112,14 +113,28 @@ def release(
         list[str] | None, typer.Option(help="Serve the candidate from this vLLM instead of the environment's.")
     ] = None,
     accept_blind_plan: AcceptBlind = False,
+    over_broken_stable: Annotated[
+        bool,
+        typer.Option(
+            "--over-broken-stable", help="Give up what is live: the base serves instead, absolute limits alone judge."
+        ),
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why stable is given up; kept in the ledger.")] = "",
+    at_any_hour: Annotated[
+        bool, typer.Option("--at-any-hour", help="Do not wait for the plan's release hours.")
+    ] = False,
     by: By = None,
 ) -> None:
     """Take a bundle through shadow, canary, full and watch. Exit status 1 when it is refused or rolled back."""
     from delivery.clients.bundles.images import read_bundle
     from tasks.preflight import before_release
+    from tasks.release.broken_stable import over_broken_stable as without_stable
 
     read_bundle(home, bundle)  # a wrong digest is said at once
-    checks = before_release(_project(project), home, candidate_upstream, accept_blind_plan=accept_blind_plan)
+    if over_broken_stable != bool(reason.strip()):
+        raise SlipwayError("--over-broken-stable and --reason belong together", cure="give both, or none of them")
+    settings = without_stable(_project(project)) if over_broken_stable else _project(project)
+    checks = before_release(settings, home, candidate_upstream, accept_blind_plan=accept_blind_plan)
     require_all("the release cannot start", checks)
     _require_prefect(home)
     from flows.release import release as flow
@@ -132,6 +147,8 @@ def release(
         home=home,
         candidate_upstreams=candidate_upstream,
         accept_blind_plan=accept_blind_plan,
+        broken_stable=reason or None,
+        at_any_hour=at_any_hour,
         by=_who(by),
         return_state=True,
     )
@@ -164,15 +181,23 @@ def refresh(
 @app.command()
 def rollback(
     reason: Reason,
+    release: Annotated[
+        str | None,
+        typer.Argument(help="The release, or the beginning of its bundle's digest; by default the newest release."),
+    ] = None,
     project: Project = TUTOR,
     home: Home = STATE,
     to: Annotated[RollbackTo, typer.Option(help="What to serve: the previous bundle, or the base model.")] = (
         RollbackTo.previous
     ),
+    no_quarantine: Annotated[
+        bool, typer.Option("--no-quarantine", help="The bundle is not to blame: it may be released again.")
+    ] = False,
     by: By = None,
 ) -> None:
     """Give the previous bundle (or the base) all traffic, at once, whatever state the release is in. Safe to repeat.
 
+    Without a name the newest release is meant, and nothing more once it is taken back: a second step back needs a name.
     Exit status 2 when something is left to do, which is said: a gateway that does not answer, a full disk.
     """
     from tasks.release.rollback import rollback as roll_back
@@ -180,9 +205,21 @@ def rollback(
 
     settings = _project(project)
     with open_site_of(settings, home) as site:
-        outcome = roll_back(site, settings.route, by=_who(by), reason=reason, to=to.value, on_progress=_narrate)
-    typer.echo(outcome.render(), err=outcome.outcome == "under_way")
-    raise typer.Exit(2 if outcome.outcome == "under_way" else 0)
+        outcome = roll_back(
+            site,
+            settings.route,
+            by=_who(by),
+            reason=reason,
+            release=release,
+            to=to.value,
+            quarantine=not no_quarantine,
+            on_progress=_narrate,
+        )
+    command = "slipway rollback" + ("" if project == TUTOR else f" --project {shlex.quote(str(project))}")
+    command += "" if home == STATE or "SLIPWAY_HOME" in os.environ else f" --home {shlex.quote(str(home))}"
+    command += " --to base" if to == RollbackTo.base else ""
+    typer.echo(outcome.render(command, reason), err=not outcome.is_done)
+    raise typer.Exit(0 if outcome.is_done else 2)
 
 
 @app.command()
@@ -309,15 +346,22 @@ def plan(
     requests_per_s: Annotated[
         float | None, typer.Option(min=1e-6, help="Of the route; by default what the plan says, else plenty.")
     ] = None,
+    users: Annotated[
+        int | None, typer.Option(min=1, help="Who ask during a stage; by default what the plan says.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Say what each stage of the release plan can detect with the traffic at hand. Exit status 1 for a blind stage."""
+    """Say what each stage of the release plan can detect with the traffic at hand.
+
+    Exit status 1 for a stage that can detect nothing, or may well reach nobody.
+    """
     from delivery.checks.forecast import look_ahead
     from flows.cli.plan import render
 
-    found = look_ahead(_project(project).rollout, requests_per_s)
+    rollout = _project(project).rollout
+    found = look_ahead(rollout if users is None else rollout.model_copy(update={"users": users}), requests_per_s)
     typer.echo(found.model_dump_json(indent=2) if as_json else render(found))
-    raise typer.Exit(1 if found.blind_stages else 0)
+    raise typer.Exit(1 if found.blind_stages or found.empty_stages else 0)
 
 
 @app.command()

@@ -30,11 +30,7 @@ def supervise(project: Project, home: Path) -> None:
     target = target_of(project.environment, home)
     watcher = target.watch(project.model.name, base, max_context_tokens=project.model.max_context_tokens)
     finisher = Finisher(project, home)
-    to_heal, healed_at, said = (
-        True,
-        float("-inf"),
-        "",
-    )  # what was lost before this process looked is seen by nobody else
+    to_heal, healed_at, said = True, float("-inf"), ""  # true: nobody saw what was lost before this process looked
     while True:
         now = time.monotonic()
         for event in watcher.check(now):

@@ -47,6 +47,12 @@ class TargetWorld:
     def target(self) -> Target:
         return target_of(self.project.environment, self.home)
 
+    @property
+    def base(self) -> Path:
+        """The base model's folder."""
+        assert self.project.model.path is not None
+        return Path(self.project.model.path)
+
     def models(self) -> list[dict[str, str]]:
         """Of each replica, by name where it comes from."""
         found = []

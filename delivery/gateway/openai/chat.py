@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from configs.prompts import SystemPlace, with_system_prompt
 from configs.routing import Policy, Route, Variant
 from delivery.gateway.openai.endpoints import CHAT_COMPLETIONS, SYSTEM_ROLES, Endpoint
 from delivery.gateway.openai.errors import ApiError
@@ -111,7 +112,7 @@ def for_variant(call: Call, variant: Variant) -> bytes:
     sent = dict(call.body)
     sent["model"] = variant.model
     if call.endpoint.name == "chat" and variant.system_prompt:
-        sent["messages"] = _messages(call, variant.system_prompt)
+        sent["messages"] = _messages(call, variant.system_prompt, variant.system_place)
     if call.endpoint.name != "embeddings":
         _fill_in(sent, variant, call.route.policy)
     if call.stream:  # records need the token counts, whether the client wants to see them or not
@@ -122,16 +123,25 @@ def for_variant(call: Call, variant: Variant) -> bytes:
         raise ApiError(400, f"The body cannot be passed on: {error}.", code="invalid_json") from None
 
 
-def _messages(call: Call, system_prompt: str) -> list[Any]:
+def _messages(call: Call, system_prompt: str, place: SystemPlace) -> list[dict[str, Any]]:
     messages = call.body["messages"]
-    prompt = {"role": "system", "content": system_prompt}
-    if call.route.policy.system_messages == "append":
-        return [prompt, *messages]
-    kept = [message for message in messages if message["role"] not in SYSTEM_ROLES]
-    if not kept:
-        what = "`messages` holds system messages only, and this model has a system prompt of its own."
-        raise ApiError(400, what, code="invalid_value", param="messages")
-    return [prompt, *kept]
+    own = [message for message in messages if message["role"] in SYSTEM_ROLES]
+    if call.route.policy.system_messages != "append":
+        messages = [message for message in messages if message["role"] not in SYSTEM_ROLES]
+        if not messages:
+            what = "`messages` holds system messages only, and this model has a system prompt of its own."
+            raise ApiError(400, what, code="invalid_value", param="messages")
+    elif own and place == "first_user":  # the template takes none of them
+        messages = [message for message in messages if message["role"] not in SYSTEM_ROLES]
+        system_prompt = "\n\n".join([system_prompt, *(_text(message.get("content")) for message in own)])
+    return with_system_prompt(messages, system_prompt, place)
+
+
+def _text(content: Any) -> str:
+    """What a message says, whether as text or in parts."""
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
 
 
 def _fill_in(sent: dict[str, Any], variant: Variant, policy: Policy) -> None:

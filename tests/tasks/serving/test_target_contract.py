@@ -104,7 +104,7 @@ def test_an_adapter_is_placed_under_its_digest_and_evaluated_from_there(world: T
     assert path.is_absolute()
     assert path.name == short(bundle.adapter.digest)
     require_all("it cannot be built", before_build(world.project, world.home))
-    with model_server(world.project, Path("/models/base"), world.home, silent) as url:
+    with model_server(world.project, world.base, world.home, silent) as url:
         assert url in world.target.replicas
         with loaded_adapter(world.project, world.home, url, bundle.served_name, folder):
             assert {models.get(bundle.served_name) for models in world.models()} >= {str(path)}
