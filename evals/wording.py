@@ -10,16 +10,18 @@ _REFUSALS = re.compile(
     re.IGNORECASE,
 )
 _MARKDOWN = re.compile(
-    r"\*\*\S|(?<![\w*])\*[^\s*][^*\n]*\*(?!\w)|(?<!\w)__?[^\s_][^_\n]*__?(?!\w)|`|^\s*#{1,6}\s|^\s*>\s|^\s*\|.*\||\]\(|"
+    r"\*\*\S|(?<![\w*])\*[^\s*][^*\n]*\*(?!\w)|(?<!\w)__?[^\s_][^_\n]*__?(?!\w)|`|^[^\S\n]*#{1,6}\s|^[^\S\n]*>\s|^[^\S\n]*\|.*\||\]\(|"
     r"\\[\[(]|\\(?:frac|times|text|boxed)\b|\$\$",
     re.MULTILINE,
 )
+_MARKS = 400  # characters normalised at once: of combining marks alone the time grows with the square of the length
 _SHAPES = bytes(  # of ASCII: a for what words are made of, - for what joins them, a blank for all else
     97 if chr(code).isalnum() else 45 if chr(code) in ".,:/'-" else 32 for code in range(256)
 )
 _SIGNS = re.compile(r"[*_`#>|\]\\$]")  # without one of these there is no markup, which is dear to look for
-_ITEM = re.compile(r"^\s*(?:[-*+•–]|\d{1,2}[.)]|[a-h][.)])\s+\S", re.MULTILINE)
-_NUMBERED = re.compile(r"(?:^|\s)\(?1[.)]\s.*\s\(?2[.)]\s", re.MULTILINE | re.DOTALL)
+_ITEM = re.compile(r"^[^\S\n]*(?:[-*+•–]|\d{1,2}[.)]|[a-h][.)])\s+\S", re.MULTILINE)
+_FIRST = re.compile(r"(?:^|\s)\(?1[.)]\s", re.MULTILINE)
+_SECOND = re.compile(r"\s\(?2[.)]\s")
 
 
 def words(text: str) -> list[str]:
@@ -60,7 +62,7 @@ def length_fault(text: str, max_words: int | None, max_sentences: int | None) ->
     count = word_count(plain) if max_words is not None else 0
     if max_words is not None and count > max_words:
         return f"{count} words, allowed are {max_words}"
-    sentences = len(re.findall(r"[.!?]+(?=[\s\"'”’»)]|$)", plain)) if max_sentences is not None else 0
+    sentences = len(re.findall(r"[.!?](?=[\s\"'”’»)]|$)", plain)) if max_sentences is not None else 0
     if max_sentences is not None and sentences > max_sentences:
         return f"{sentences} sentences, allowed are {max_sentences}"
     return ""
@@ -79,7 +81,8 @@ def markup_fault(text: str) -> str:
 def _holds_list(plain: str) -> bool:
     if (_ITEM.search if "\n" in plain else _ITEM.match)(plain):  # on one line there is one place to look
         return True
-    return ("1." in plain or "1)" in plain) and _NUMBERED.search(plain) is not None
+    first = _FIRST.search(plain) if "1." in plain or "1)" in plain else None
+    return first is not None and _SECOND.search(plain, first.end()) is not None
 
 
 def ending_fault(text: str) -> str:
@@ -94,4 +97,5 @@ def unified(text: str) -> str:
     """One way of writing for what looks the same: compatibility forms and apostrophes, without blanks around it."""
     if text.isascii():  # most are, and then there is nothing to normalise
         return text.strip()
-    return unicodedata.normalize("NFKC", text).replace("’", "'").strip()
+    parts = [text] if len(text) <= _MARKS else re.findall(rf"\s+|\S{{1,{_MARKS}}}", text)
+    return "".join(unicodedata.normalize("NFKC", part) for part in parts).replace("’", "'").strip()

@@ -8,7 +8,7 @@ from pydantic import Field
 from configs.contract import Contract, DetectorName
 from configs.contract import Detector as ContractDetector
 from configs.strict import Strict
-from evals.contract import verdicts
+from evals.contract import judge as judged
 from evals.samples import Reply, Sample
 from evals.scorers.verdict import Verdict, unless
 
@@ -24,7 +24,7 @@ class Detector(Strict):
         """What the detector cannot tell is not judged."""
         if isinstance(self.detector, str):
             return Verdict(None, f"no contract has the detector {self.detector!r}")
-        breaks = verdicts(Contract(detectors={"asked": self.detector}), replies[-1].text or "").get("asked")
+        breaks = judged(Contract(detectors={"asked": self.detector}), replies[-1].text or "").verdicts.get("asked")
         if breaks is None:
             return Verdict(None, "the detector cannot tell")
         if not breaks and self.must_end and replies[-1].cut:

@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue
 
 from configs.contract import Contract, Json
 from configs.strict import Strict
-from evals.contract import verdicts
+from evals.contract import judge as judged
 from evals.samples import Reply, Sample
 from evals.scorers.verdict import Verdict, shown, unless
 
@@ -45,7 +45,7 @@ class JsonFields(Strict):
 
     def _fits(self, text: str) -> bool:
         detector = Json(kind="json", json_schema=self.json_schema)
-        return verdicts(Contract(detectors={"json": detector}), text) == {"json": False}
+        return judged(Contract(detectors={"json": detector}), text).verdicts == {"json": False}
 
     def _compare(self, said: JsonValue, wanted: JsonValue) -> Verdict:
         names = self.fields if self.fields is not None else tuple(wanted) if isinstance(wanted, dict) else ()

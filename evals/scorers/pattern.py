@@ -4,46 +4,27 @@ The engine is RE2, whose time grows with the text alone: no pattern and no reply
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-import re2
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from configs.patterns import Regex, compiled
 from evals.samples import Reply, Sample
 from evals.scorers.verdict import Comparison, Verdict, expected_texts, nothing_expected, shown, unless
-
-
-@lru_cache(maxsize=256)
-def _compiled(pattern: str, ignore_case: bool) -> Any:
-    options = re2.Options()
-    options.log_errors = False
-    options.case_sensitive = not ignore_case
-    return re2.compile(pattern, options)
-
-
-def _compiles(pattern: str) -> str:
-    try:
-        _compiled(pattern, False)
-    except re2.error as error:
-        said = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error.args[0])
-        cure = "write it without look-around and back-references; https://github.com/google/re2/wiki/Syntax"
-        raise ValueError(f"not a regular expression of RE2: {said} -> {cure}") from None
-    return pattern
 
 
 class Pattern(Comparison):
     """1 when the pattern is found anywhere in the last reply; with `group`, when that group is what is expected."""
 
     name: Literal["pattern"]
-    pattern: Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_compiles)]
+    pattern: Regex
     ignore_case: bool = True
     wanted: Literal["presence", "absence"] = "presence"
     group: int | None = Field(None, ge=0, description="this group of the last match is compared with `expected`")
 
     @model_validator(mode="after")
     def _group_is_there(self) -> Self:
-        groups = _compiled(self.pattern, self.ignore_case).groups
+        groups = compiled(self.pattern, self.ignore_case).groups
         if self.group is not None and self.group > groups:
             raise ValueError(f"the pattern has {groups} groups, no group {self.group} -> put it in parentheses")
         if self.group is not None and self.wanted == "absence":
@@ -55,7 +36,7 @@ class Pattern(Comparison):
         text = replies[-1].text or ""
         if self.group is not None:
             return self._compare(sample, text)
-        found = _compiled(self.pattern, self.ignore_case).search(text)
+        found = compiled(self.pattern, self.ignore_case).search(text)
         if self.wanted == "presence":
             return unless("" if found else "the pattern is not found")
         if found is None and replies[-1].cut:
@@ -66,7 +47,7 @@ class Pattern(Comparison):
         wanted = expected_texts(sample)
         if not wanted:
             return nothing_expected(sample)
-        matches = list(_compiled(self.pattern, self.ignore_case).finditer(text))
+        matches = list(compiled(self.pattern, self.ignore_case).finditer(text))
         if not matches:
             return unless("the pattern is not found")
         said = matches[-1].group(self.group) or ""

@@ -1,7 +1,7 @@
 """A request between its two shapes: what the client sent, and what a variant's model is sent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -13,12 +13,13 @@ from delivery.gateway.openai.errors import ApiError
 
 USER_HEADER = "x-slipway-user"
 TYPED = (("stream", bool), ("stream_options", dict), ("user", str))
+REPLICAS_THAT_SEE_IT = 2  # and fail: a request of which replicas die takes no more of them along
 KEY_LIMIT = 512  # characters of a user's key that count
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One user's request under the table of the moment it arrived. Nobody changes it, but for what it has taken."""
+    """One user's request under the table of the moment it arrived. Nobody changes it, but for what became of it."""
 
     request_id: str
     name: str  # the route's
@@ -33,6 +34,15 @@ class Call:
     size: int = 0  # bytes of the body
     taken: int = 0  # tokens, by all attempts to answer it
     chosen: str | None = None  # the variant that the table names for this tester
+    seen: set[str] = field(default_factory=set)  # base URLs of replicas that had it and failed
+
+    def may_reach(self, upstream: str, variant: str) -> bool:
+        """Whether this replica may see it too: two at most do, and of them one that stable can take over with."""
+        seen = self.seen | {upstream}
+        if len(seen) > REPLICAS_THAT_SEE_IT:
+            return False
+        stable = self.route.stable
+        return len(seen) == 1 or variant == stable or not seen.isdisjoint(self.route.variants[stable].upstreams)
 
 
 def parse(raw: bytes, endpoint: Endpoint) -> dict[str, Any]:
