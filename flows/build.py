@@ -21,6 +21,7 @@ from flows.names import named
 from flows.reporting import follow, log, picture, result_of, show_markdown, show_table
 from tasks.data import dataset as datasets
 from tasks.evals import evaluate as evals
+from tasks.evals.engine import engine_of
 from tasks.evals.model_server import loaded_adapter, model_server
 from tasks.evals.prompt_room import require_room
 from tasks.preflight import before_build, load_for
@@ -28,6 +29,7 @@ from tasks.release import bundle as bundles
 from tasks.release.site import open_ledger
 from tasks.training import model
 from tasks.training import train as training
+from tasks.training.fit import require_fit
 from tasks.training.template import system_place
 
 
@@ -96,8 +98,9 @@ def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> Buil
 
 @task(task_run_name="base model")
 def prepare_model(project: Project, home: Path) -> Path:
-    """The base model's folder; fetched or dequantised once. Its tokenizer says whether the prompts leave any room."""
+    """The base model's folder; fetched or dequantised once. It must fit prompts, settings and vLLM."""
     folder = model.prepare_model(project.model, home, follow("base model"))
+    require_fit(project, folder)
     require_room(project.prompts, project.model, folder)
     return folder
 
@@ -258,6 +261,7 @@ def _evaluate(
         holdout=version.folder / "holdout.jsonl",
         suites_folders=(*project.suite_folders, SHIPPED_SUITES),
         contract=project.contract,
+        engine=engine_of(project, base, home, vllm_url, key),
     )
 
 

@@ -32,7 +32,7 @@ PHASES = (  # what vLLM writes in this order -> what it does then
 
 def vllm_command(config: VllmConfig, model_name: str, model_folder: Path, max_context_tokens: int) -> ProcessCommand:
     """The command for this machine. Raises SlipwayError when the interpreter or the model is not there."""
-    python = _interpreter(config)
+    python = interpreter(config)
     folder = Path(os.path.abspath(model_folder))
     require_vllm(config)
     if not (folder / "config.json").exists():
@@ -136,7 +136,7 @@ def phase(output: str) -> tuple[int, int, str]:
 
 def require_vllm(config: VllmConfig) -> None:
     """Raises SlipwayError for an address that is not private, or an interpreter that is not there."""
-    python = _interpreter(config)
+    python = interpreter(config)
     if config.host not in LOOPBACK:
         raise ConfigError(
             f"vLLM would listen on {config.host}, where anybody could load adapters into it",
@@ -152,7 +152,7 @@ def require_vllm(config: VllmConfig) -> None:
         )
 
 
-def _interpreter(config: VllmConfig) -> Path:
+def interpreter(config: VllmConfig) -> Path:
     """The one that is named, else the first of the usual places that has one. Not resolved: a venv's is a link."""
     if config.python is not None:
         return Path(os.path.abspath(config.python))
