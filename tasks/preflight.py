@@ -67,6 +67,12 @@ def before_build(project: Project, home: Path) -> Iterator[Precheck]:
     yield from _inputs(project.dataset, project.dataset_folder, project.evals, project.suite_folders, project.contract)
 
 
+def before_check(project: Project) -> Iterator[Precheck]:
+    """What `slipway check` needs: the base model's source, the dataset's files, the suites and the tasks' data."""
+    yield partial(require_source, project.model)
+    yield from _inputs(project.dataset, project.dataset_folder, project.evals, project.suite_folders, project.contract)
+
+
 def before_release(
     project: Project,
     home: Path,

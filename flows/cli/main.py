@@ -16,9 +16,10 @@ import typer
 
 from configs.errors import SlipwayError
 from delivery.clients.processes.interruption import leaving_tidily
-from flows.cli import build, decisions, environment, evidence, release
+from flows.cli import build, decisions, environment, evidence, projects, release
 
 PARTS = (
+    projects,
     environment,
     build,
     release,

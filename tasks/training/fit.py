@@ -47,7 +47,7 @@ def problems_with_fit(project: Project, folder: Path) -> list[Problem]:
 def estimate_memory(project: Project, folder: Path) -> MemoryEstimate:
     """What training on this project's settings will need of main memory, at its longest rows."""
     config, shapes = _json(folder / "config.json"), read_model_shapes(folder)
-    return training_memory(config, shapes, project.training, weight_bytes=_weight_bytes(), in_parts=not _has_gpu())
+    return training_memory(config, shapes, project.training, weight_bytes=weight_bytes(), in_parts=not _has_gpu())
 
 
 def token_ids(folder: Path) -> int:
@@ -63,8 +63,8 @@ def _has_gpu() -> bool:
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def _weight_bytes() -> int:
-    """As `tasks.training.run` loads weights, without torch: bf16 where the machine computes in it."""
+def weight_bytes() -> int:
+    """Of one weight of the base model as training loads it: bf16 where the machine computes in it."""
     cpu = Path("/proc/cpuinfo")
     flags = cpu.read_text(encoding="utf-8", errors="replace") if cpu.exists() else ""
     return 2 if _has_gpu() or "avx512_bf16" in flags or "amx_bf16" in flags else 4
