@@ -11,8 +11,9 @@ from prefect.states import Failed
 from configs.project import Project
 from configs.strict import Strict
 from delivery.build.bundle import Bundle, adapter_name
-from delivery.build.dataset import DatasetVersion
+from delivery.build.dataset import DatasetVersion, refuse_other_method
 from delivery.build.gate import GateDecision, judge
+from delivery.build.overlap import refuse_overlap
 from delivery.clients.bundles import images as oci
 from evals.report import EvalReport
 from evals.suites import FOLDER as SHIPPED_SUITES
@@ -20,6 +21,7 @@ from evals.tables import compare, failures
 from flows.names import named
 from flows.reporting import follow, log, picture, result_of, show_markdown, show_table
 from tasks.data import dataset as datasets
+from tasks.data.overlap import eval_overlap
 from tasks.evals import evaluate as evals
 from tasks.evals.engine import engine_of
 from tasks.evals.model_server import loaded_adapter, model_server
@@ -107,17 +109,24 @@ def prepare_model(project: Project, home: Path) -> Path:
 
 @task(task_run_name="dataset version")
 def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
-    """An immutable dataset version out of the recipe."""
+    """An immutable dataset version out of the recipe, whose rows to train on hold no question of the eval suites."""
     prompts, folder = project.prompts, project.dataset_folder
     version = datasets.build_dataset(
         project.dataset, folder, base, prompts.adapter, home, follow("dataset"), prompts.chat_template_kwargs
     )
     log(version.render())
+    refuse_other_method(version, project.training.method)
     manifest = version.manifest
     counts = {"read": manifest.read, "kept": manifest.kept, "duplicates": manifest.duplicates, **manifest.rejected}
     parts = [{"what": name, "rows": count} for name, count in counts.items()]
     parts += [{"what": name, "rows": part.rows} for name, part in manifest.parts.items()]
+    parts += [{"what": name, "rows": count} for name, count in (manifest.changed | manifest.noticed).items()]
     show_table(f"dataset {manifest.name}", parts, f"dataset version {version.digest}")
+    suites_folders = (*project.suite_folders, SHIPPED_SUITES)
+    overlap = eval_overlap(version, project.evals, suites_folders, project.contract)
+    log(overlap.render())
+    if project.dataset.eval_overlap == "refuse":
+        refuse_overlap(project.dataset.name, overlap)
     return version
 
 
@@ -163,7 +172,7 @@ def evaluate_candidate(
 ) -> EvalReport:
     """The adapter with its short prompt, exactly as it would be served."""
     name = adapter_name(project.route, trained.adapter.digest)
-    with loaded_adapter(vllm_url, name, trained.folder):
+    with loaded_adapter(project, home, vllm_url, name, trained.folder):
         subject = _prompted(project, base, "candidate", name, trained.adapter.digest)
         return _evaluate(project, base, version, subject, vllm_url, home)
 
@@ -241,7 +250,7 @@ def _evaluate_bundle(
     )
     if bundle.adapter is None:
         return _evaluate(project, base, version, subject, vllm_url, home)
-    with loaded_adapter(vllm_url, bundle.served_name, oci.unpack_adapter(bundle, home)):
+    with loaded_adapter(project, home, vllm_url, bundle.served_name, oci.unpack_adapter(bundle, home)):
         return _evaluate(project, base, version, subject, vllm_url, home)
 
 
