@@ -22,6 +22,7 @@ from tasks.release.controller import Controller, OnDecision, ignore
 from tasks.release.cursors import cursors, reading_from_now
 from tasks.release.left_behind import GRACE_S, asked_back
 from tasks.release.site import LEASE_TTL_S, Site, served_as, why_not_servable
+from tasks.release.way_back import remember_if_possible
 
 LOOK_AT_CLOCK_S = 30.0  # while it waits for release hours
 PATIENCE_S = 3.0  # for a supervisor that has the environment's lease for a moment
@@ -69,7 +70,7 @@ def bootstrap(
         pointers = site.ledger.route(site.name, route)
         if pointers is None:
             raise SlipwayError(f"route {route} is not in the ledger although it was just written")
-        live = pointers.live
+        live = _to_be_served(site, route, pointers.live)
         make_servable(site, live)
         seen = {name: GatewaySeen(table=client.table()) for name, client in site.gateways.items()}
         found = [one.table.routes.get(route) if one.table else None for one in seen.values()]
@@ -85,10 +86,18 @@ def bootstrap(
         for name, client in site.gateways.items():
             if seen[name].table != table:
                 client.put_table(table)
+        remember_if_possible(site, route)
         on_progress(1, 1, f"route {route} serves {live.name} ({live.variant.model}), revision {table.revision}")
         return table
     finally:
         site.drop_lease()
+
+
+def _to_be_served(site: Site, route: str, live: Served) -> Served:
+    """What is live, unless somebody has asked for it to be taken back: a start must not bring it back."""
+    asked = asked_back(site, route)
+    command = site.ledger.command(asked.release_id) if asked is not None and asked.phase == "live" else None
+    return live if asked is None or command is None else command.target or asked.stable
 
 
 def run_release(

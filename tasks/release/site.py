@@ -98,16 +98,25 @@ class Site:
 
 def open_site(environment: Environment, home: Path) -> Site:
     """The environment's ledger, its gateway and its vLLM. SLIPWAY_VLLM_API_KEY is for a vLLM that wants one."""
-    admin_url = addresses(environment).admin_url
-    token = admin_token(environment, home)
-    key = os.environ.get("SLIPWAY_VLLM_API_KEY") or None
     return Site(
         environment=environment,
         ledger=open_ledger(environment, home),
-        gateways={admin_url: GatewayClient(admin_url, token)},
-        vllm=_remembering(lambda url: VllmClient(url, key)),
+        gateways=open_gateways(environment, home),
+        vllm=open_vllm(),
         home=home,
     )
+
+
+def open_gateways(environment: Environment, home: Path) -> dict[str, GatewayClient]:
+    """The environment's gateways by their admin URL."""
+    admin_url = addresses(environment).admin_url
+    return {admin_url: GatewayClient(admin_url, admin_token(environment, home))}
+
+
+def open_vllm() -> Callable[[str], VllmClient]:
+    """Clients of vLLM by base URL, each made once."""
+    key = os.environ.get("SLIPWAY_VLLM_API_KEY") or None
+    return _remembering(lambda url: VllmClient(url, key))
 
 
 @contextmanager
