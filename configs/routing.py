@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from configs.contract import Contract
+from configs.prompts import SystemPlace
 from configs.strict import Strict
 
 FULL_BP = 10_000  # basis points: 10,000 = all requests
@@ -29,6 +30,9 @@ class Variant(Strict):
     )
     bundle: str = Field("", description="the bundle's digest; only reported, never interpreted")
     system_prompt: str | None = None
+    system_place: SystemPlace = Field(
+        "system", description="first_user: the prompt stands in the user's first turn, for templates without the role"
+    )
     temperature: float | None = Field(None, ge=0, le=2, description="used when the request has none")
     max_tokens: int | None = Field(None, ge=1, description="used when the request has none")
     parameters: dict[str, JsonValue] = Field(

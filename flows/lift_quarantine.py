@@ -7,13 +7,14 @@ from pathlib import Path
 from prefect import flow
 
 from configs.project import load_project
+from flows.names import named
 from flows.parameters import Person, Reason, Reference
 from flows.reporting import show_markdown
 from tasks.release.quarantine import lift_quarantine as lift
 from tasks.release.site import open_ledger
 
 
-@flow(name="lift-quarantine", flow_run_name="lift-quarantine-{bundle}")
+@flow(name="lift-quarantine", flow_run_name=named("lift quarantine"))
 def lift_quarantine(
     bundle: Reference,
     by: Person,

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow
 from prefect.states import Failed
 
 from configs.canonical import short
@@ -12,8 +12,10 @@ from configs.project import Project, load_project
 from delivery.clients.bundles.images import read_bundle
 from delivery.release.state import AwaitApproval, Decision
 from flows.background import Background
+from flows.names import brief, named
 from flows.parameters import Person, Reason, Reference
-from flows.reporting import follow, log, show_markdown, show_table
+from flows.reporting import log, show_markdown, show_table
+from flows.steps import ShownSteps
 from tasks.preflight import before_release
 from tasks.release.broken_stable import over_broken_stable
 from tasks.release.controller import OnDecision
@@ -21,7 +23,7 @@ from tasks.release.run import ReleaseOutcome, run_release
 from tasks.release.site import open_site_of
 
 
-@flow(name="release", flow_run_name="release-{bundle}")
+@flow(name="release", flow_run_name=named("release"))
 def release(
     bundle: Reference,
     project: str = "configs/tutor",
@@ -55,13 +57,17 @@ def release(
     require_all("the release cannot start", checks)
     outcome = roll_out(settings, bundle, home, candidate_upstreams, by, broken_stable or "", at_any_hour)
     show_release(outcome)
+    return judged(outcome)
+
+
+def judged(outcome: ReleaseOutcome) -> ReleaseOutcome:
+    """What a flow returns: the outcome of a release that is live, else a failed state that holds it and says why."""
     if outcome.outcome == "live":
         return outcome
     name = {"rolled_back": "RolledBack", "refused": "Refused"}.get(outcome.outcome, "Failed")
     return Failed(name=name, message=outcome.reason, data=outcome)  # type: ignore[return-value] # a state, with it
 
 
-@task
 def roll_out(
     project: Project,
     bundle: str,
@@ -71,16 +77,18 @@ def roll_out(
     broken_stable: str,
     at_any_hour: bool,
 ) -> ReleaseOutcome:
-    """The controller: observe, decide, apply, record, until the release has ended."""
+    """The controller - observe, decide, apply, record - through all steps, each of them a task of this run."""
     manifest = read_bundle(home, bundle)
+    steps = ShownSteps(f"{project.route} {brief(manifest.digest)}")
     with open_site_of(project, home) as site:
         return run_release(
             project,
             manifest,
             site,
             by=by,
-            on_progress=follow(f"release {short(manifest.digest)}"),
+            on_progress=steps.on_progress,
             on_decision=log_decisions(),
+            steps=steps,
             candidate_upstreams=tuple(candidate_upstreams) if candidate_upstreams else None,
             broken_stable=broken_stable,
             at_any_hour=at_any_hour,

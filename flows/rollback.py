@@ -7,13 +7,14 @@ from prefect import flow
 from prefect.states import Failed
 
 from configs.project import load_project
+from flows.names import named
 from flows.parameters import Person, Reason, Reference
 from flows.reporting import follow, show_markdown
 from tasks.release.rollback import rollback_in
 from tasks.release.rollback_outcome import RollbackOutcome
 
 
-@flow(name="rollback", flow_run_name="rollback-{project}")
+@flow(name="rollback", flow_run_name=named("rollback"))
 def rollback(
     by: Person,
     reason: Reason,

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from configs.api_keys import ApiKeys
+from configs.contract import Contract
 from configs.dataset import DatasetRecipe
 from configs.environment import Environment
 from configs.errors import SlipwayError, require_all
@@ -20,10 +21,9 @@ from configs.project import Project, read_project
 from delivery.checks.forecast import refuse_blind, refuse_empty
 from delivery.clients.processes import local as processes
 from delivery.clients.processes.ports import require_free
-from evals.suites import require_suites
 from tasks.data.sources import locate_all
-from tasks.evals import capability
 from tasks.evals.model_server import require_place
+from tasks.evals.require import require_evals
 from tasks.release.site import Site, open_ledger, open_site_of
 from tasks.serving import local as serving
 from tasks.serving.vllm_command import require_vllm
@@ -44,7 +44,9 @@ def load_for(folder: Path, home: Path, what: str, checks: Callable[[Project], It
     if draft.problems:
         model, dataset, evals = (draft.parts.get(name) for name in ("model", "dataset", "evals"))
         source = [partial(require_source, model)] if model is not None else []
-        require_all(what, [draft.project, *source, *_inputs(dataset, draft.dataset_folder, evals)])
+        contract = draft.parts.get("contract")
+        inputs = _inputs(dataset, draft.dataset_folder, evals, draft.suite_folders, contract)
+        require_all(what, [draft.project, *source, *inputs])
     project = draft.project()
     require_all(what, checks(project))
     return project
@@ -69,7 +71,7 @@ def before_build(project: Project, home: Path) -> Iterator[Precheck]:
     """What `slipway build` needs: besides a place and vLLM the dataset's files, the suites and the tasks' data."""
     yield from _everywhere(project, home)
     yield partial(require_place, project, home)
-    yield from _inputs(project.dataset, project.dataset_folder, project.evals)
+    yield from _inputs(project.dataset, project.dataset_folder, project.evals, project.suite_folders, project.contract)
 
 
 def before_release(
@@ -95,12 +97,17 @@ def before_refresh(project: Project, home: Path, accept_blind_plan: bool = False
     yield from before_release(project, home, accept_blind_plan=accept_blind_plan)
 
 
-def _inputs(dataset: DatasetRecipe | None, folder: Path, evals: EvalsConfig | None) -> Iterator[Precheck]:
+def _inputs(
+    dataset: DatasetRecipe | None,
+    folder: Path,
+    evals: EvalsConfig | None,
+    suite_folders: Sequence[Path],
+    contract: Contract | None,
+) -> Iterator[Precheck]:
     if dataset is not None:
         yield partial(locate_all, dataset.sources, folder)
     if evals is not None:
-        yield partial(require_suites, evals.behaviour)
-        yield partial(capability.shipped_tasks, [task.task for task in evals.capability], os.environ)
+        yield partial(require_evals, evals, suite_folders, contract, os.environ)
 
 
 def _everywhere(project: Project, home: Path, needed_bytes: int = ROOM_BYTES) -> Iterator[Precheck]:

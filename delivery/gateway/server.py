@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("slipway.gateway")
 MODEL_PATH = "/v1/models/"
 LAST_REQUESTS_S = 0.3  # for what a kept connection may be sending when the gateway stops
+LAST_VERDICTS_S = 1.0  # for answers that are being judged when the gateway stops
 OPENAPI = orjson.dumps(openapi.page())
 
 
@@ -216,6 +217,7 @@ async def serving(
             stack.push_async_callback(asyncio.to_thread, gateway.traces.close)
         if gateway.log is not None:
             stack.push_async_callback(asyncio.to_thread, _started(gateway.log).stop)
+        stack.push_async_callback(gateway.attempts.settle, LAST_VERDICTS_S)
         await stack.enter_async_context(gateway.upstreams)
         stack.push_async_callback(cancelled, asyncio.create_task(gateway.mirror.run()))
         stack.push_async_callback(cancelled, asyncio.create_task(gateway.health.run()))

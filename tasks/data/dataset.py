@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress, islice
 from pathlib import Path
+from typing import Any
 
 from configs.canonical import canonical_json, digest_bytes, digest_of
 from configs.dataset import DatasetRecipe
@@ -73,6 +74,7 @@ def build_dataset(
     system_prompt: str,
     home: Path,
     on_progress: Progress = silent,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> DatasetVersion:
     """The version of these rows and this recipe; written once, found again afterwards.
 
@@ -80,7 +82,7 @@ def build_dataset(
     are missing, empty or mostly unusable, for a split without rows on one side, and when the version cannot be written.
     """
     located = locate_all(recipe.sources, folder)
-    tokenizer = open_tokenizer(tokenizer_folder, system_prompt)
+    tokenizer = open_tokenizer(tokenizer_folder, system_prompt, chat_template_kwargs)
     with new_version(home, recipe.name) as draft:
         found = _Pass(Splitter(recipe.split))
         _sift_into(draft, found, recipe, located, tokenizer, on_progress)
@@ -95,10 +97,16 @@ def build_dataset(
 
 
 def look_at(
-    recipe: DatasetRecipe, folder: Path, tokenizer_folder: Path, system_prompt: str, at_most: int, shown: int = 3
+    recipe: DatasetRecipe,
+    folder: Path,
+    tokenizer_folder: Path,
+    system_prompt: str,
+    at_most: int,
+    shown: int = 3,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> Look:
     """What a build would make of the first `at_most` rows, without writing anything. Raises as `build_dataset` does."""
-    tokenizer = open_tokenizer(tokenizer_folder, system_prompt)
+    tokenizer = open_tokenizer(tokenizer_folder, system_prompt, chat_template_kwargs)
     sources: list[SourceFile] = []
     tally = Tally()
     examples: list[Example] = []

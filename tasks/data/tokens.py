@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-
 from configs.canonical import digest_of
 from configs.errors import SlipwayError
 from delivery.build.layouts.row import Message, Unusable
 from delivery.build.sift import Tools
 from delivery.build.text import ControlTokens
 from tasks.data.sources import file_digest
+from tasks.training.chat import Chat, UntrainableError, open_chat
 
 _MARKUP = re.compile(r"[<\[].*[>\]]", re.DOTALL)  # an added token such as <think>, not a word or white space
 
@@ -20,8 +19,9 @@ _MARKUP = re.compile(r"[<\[].*[>\]]", re.DOTALL)  # an added token such as <thin
 class ChatTokenizer:
     """A base model's tokenizer with its chat template, and the system prompt of rows that have none of their own."""
 
-    def __init__(self, tokenizer: Any, system_prompt: str, digest: str):
-        self.tokenizer, self.system_prompt, self.digest = tokenizer, system_prompt, digest
+    def __init__(self, chat: Chat, system_prompt: str, digest: str):
+        self.chat, self.system_prompt, self.digest = chat, system_prompt, digest
+        self.tokenizer = chat.tokenizer
 
     def count(self, messages: Sequence[Message]) -> int:
         """The tokens of one conversation. Raises Unusable."""
@@ -35,7 +35,8 @@ class ChatTokenizer:
         texts = [self._rendered(messages, tools) for messages, tools in conversations]
         good = [text for text in texts if isinstance(text, str)]
         ids = iter(self.tokenizer(good, add_special_tokens=False)["input_ids"] if good else ())
-        return [len(next(ids)) if isinstance(text, str) else text for text in texts]
+        more = self.chat.beyond_the_rendering if good else 0
+        return [len(next(ids)) + more if isinstance(text, str) else text for text in texts]
 
     def control_tokens(self) -> ControlTokens:
         """Every token that the vocabulary flags as special, named by the configuration or not, and what only the
@@ -48,13 +49,10 @@ class ChatTokenizer:
         return ControlTokens(special, written)
 
     def _rendered(self, messages: Sequence[Message], tools: Tools) -> str | Unusable:
-        own = bool(messages) and messages[0]["role"] == "system"
-        said = list(messages) if own else [{"role": "system", "content": self.system_prompt}, *messages]
-        more: Mapping[str, Any] = {"tools": list(tools)} if tools else {}
         try:
-            text = str(self.tokenizer.apply_chat_template(said, tokenize=False, **more))
-        except (TemplateError, TypeError, ValueError) as error:
-            return Unusable("template-refuses", f"the chat template says: {error}")
+            text = self.chat.with_tools(tools).render(self.chat.with_system(messages, self.system_prompt))
+        except UntrainableError as error:
+            return Unusable("template-refuses", error.what)
         lost = next((index for index, m in enumerate(messages) if m["content"] not in text), None)
         if lost is not None:
             what = f"messages.{lost} ({messages[lost]['role']})"
@@ -62,14 +60,15 @@ class ChatTokenizer:
         return text
 
 
-def open_tokenizer(folder: Path, system_prompt: str) -> ChatTokenizer:
+def open_tokenizer(
+    folder: Path, system_prompt: str, chat_template_kwargs: Mapping[str, Any] | None = None
+) -> ChatTokenizer:
     """The tokenizer in a model's folder. Raises SlipwayError where it has no chat template."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    if not tokenizer.chat_template:
+    chat = open_chat(folder, chat_template_kwargs)
+    if not chat.tokenizer.chat_template:
         raise SlipwayError(
             f"the tokenizer in {folder} has no chat template", cure="use an instruct model, or add chat_template.jinja"
         )
-    identity = {"tokenizer": file_digest(folder / "tokenizer.json"), "chat_template": str(tokenizer.chat_template)}
-    return ChatTokenizer(tokenizer, system_prompt, digest_of(identity))
+    identity = {"tokenizer": file_digest(folder / "tokenizer.json"), "chat_template": str(chat.tokenizer.chat_template)}
+    settings = {"chat_template_kwargs": chat.kwargs} if chat.kwargs else {}
+    return ChatTokenizer(chat, system_prompt, digest_of(identity | settings))

@@ -57,12 +57,17 @@ class _Task(BaseModel):
     dataset_kwargs: _DatasetKwargs = _DatasetKwargs()
 
 
-def shipped_tasks(names: Sequence[str], environment: Mapping[str, str], folder: Path = SHIPPED) -> dict[str, TaskFile]:
-    """Those of the tasks that the project ships, by name; ConfigError when one is wrong, or its data is not there."""
+def shipped_tasks(
+    names: Sequence[str], environment: Mapping[str, str], folders: Sequence[Path] = (SHIPPED,)
+) -> dict[str, TaskFile]:
+    """Those of the tasks that have a file in one of the folders, the first that has it; by name.
+
+    Raises ConfigError when one is wrong, or its data is not there.
+    """
     found: dict[str, TaskFile] = {}
     problems: list[Problem] = []
-    for path in sorted(folder.glob("*.yaml")):
-        if path.stem in names:
+    for path in (path for folder in folders for path in sorted(folder.glob("*.yaml"))):
+        if path.stem in names and path.stem not in found:
             task, wrong = _shipped(path, environment)
             problems += wrong
             if task is not None:

@@ -18,7 +18,7 @@ from delivery.release.hours import seconds_until_open
 from delivery.release.routes import alone, table_with
 from delivery.release.state import GatewaySeen, Observation, ReleaseState, Served, StageRecord
 from tasks.release.broken_stable import give_up_stable, over_broken_stable
-from tasks.release.controller import Controller, OnDecision, ignore
+from tasks.release.controller import STRAIGHT_ON, Controller, OnDecision, Steps, ignore
 from tasks.release.cursors import cursors, reading_from_now
 from tasks.release.left_behind import GRACE_S, asked_back
 from tasks.release.site import LEASE_TTL_S, Site, served_as, why_not_servable
@@ -108,6 +108,7 @@ def run_release(
     by: str = "slipway",
     on_progress: Progress = silent,
     on_decision: OnDecision = ignore,
+    steps: Steps = STRAIGHT_ON,
     candidate_upstreams: tuple[str, ...] | None = None,
     broken_stable: str = "",
     at_any_hour: bool = False,
@@ -136,7 +137,7 @@ def run_release(
             waiting = None
         if waiting is not None:
             on_progress(0, 0, f"release {waiting.release_id} goes on in phase {waiting.phase}")
-            return _drive(site, waiting, on_progress, on_decision)
+            return _drive(site, waiting, on_progress, on_decision, steps)
         taken_back = asked_back(site, project.route)
         if taken_back is not None:
             on_progress(0, 0, f"the rollback of release {taken_back.release_id} was left behind and is finished first")
@@ -150,7 +151,7 @@ def run_release(
             if made_live is None:
                 return _no_release(project, bundle, "live", "it is live already")
             # its controller may have been killed just before the last table
-            return _drive(site, reading_from_now(site, made_live), on_progress, on_decision)
+            return _drive(site, reading_from_now(site, made_live), on_progress, on_decision, steps)
         if project.rollout.judge is not None:
             site.judge(project.rollout.judge)  # one without its key is found before anything begins
         candidate = served_as(bundle, candidate_upstreams or site.upstreams, site.home)
@@ -160,7 +161,7 @@ def run_release(
         state = new_state(release_id, *place, candidate, pointers.live, now, cursors(site))
         site.ledger.begin(state, project.rollout, bundle, site.owner, LEASE_TTL_S, now, by)
         refusal = _unfit(site, bundle) or why_not_servable(bundle, candidate, site.environment)
-        return _drive(site, state, on_progress, on_decision, refusal)
+        return _drive(site, state, on_progress, on_decision, steps, refusal)
     finally:
         site.drop_lease()
 
@@ -182,6 +183,7 @@ def watch_live(
     holdback_bp: int = 0,
     on_progress: Progress = silent,
     on_decision: OnDecision = ignore,
+    steps: Steps = STRAIGHT_ON,
 ) -> ReleaseOutcome | None:
     """Judges what is live for a while, beside its predecessor when some users are held back; may roll it back.
 
@@ -205,7 +207,7 @@ def watch_live(
                 return None
             state = watching(reading_from_now(site, live), duration_s, holdback_bp, site.clock())
             site.ledger.begin_watch(state, site.owner, LEASE_TTL_S, site.clock())
-        return _drive(site, state, on_progress, on_decision)
+        return _drive(site, state, on_progress, on_decision, steps)
     finally:
         site.drop_lease()
 
@@ -246,11 +248,16 @@ def make_servable(site: Site, served: Served, *, probe: bool = True) -> None:
 
 
 def _drive(
-    site: Site, state: ReleaseState, on_progress: Progress, on_decision: OnDecision, refusal: str = ""
+    site: Site,
+    state: ReleaseState,
+    on_progress: Progress,
+    on_decision: OnDecision,
+    steps: Steps = STRAIGHT_ON,
+    refusal: str = "",
 ) -> ReleaseOutcome:
     started_at, plan = site.clock(), site.ledger.plan(state.release_id)
     controller = Controller(site, plan, refusal, on_progress, on_decision)
-    return release_outcome(controller.drive(state), started_at, site.clock())
+    return release_outcome(controller.drive(state, steps), started_at, site.clock())
 
 
 def _ask_a_waiting_one_to_end(site: Site, route: str, bundle: Bundle, by: str) -> float:

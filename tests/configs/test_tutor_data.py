@@ -13,7 +13,8 @@ from places import ROOT
 from configs.project import load_project
 from delivery.build.sift import RawRow, sift
 from delivery.build.split import divide
-from evals.tutoring import format_fault, giveaway_fault, guiding_fault, refusal_fault
+from evals.tutoring import giveaway_fault, guiding_fault
+from evals.wording import ending_fault, length_fault, markup_fault, refusal_fault
 
 TUTOR = ROOT / "configs" / "tutor"
 EVALS = ROOT / "evals"
@@ -42,7 +43,8 @@ def tutor_turns(row: dict) -> list[tuple[str, str, str]]:
 def fault(turn: str, asked: str, given: str, answer: str | None) -> str:
     if turn.startswith(REFUSAL):
         return refusal_fault(turn, REFUSAL, 20)
-    found = guiding_fault(turn, asked, REFUSAL, echo_allowed=False) or format_fault(turn, 40, 2)
+    found = guiding_fault(turn, asked, REFUSAL, echo_allowed=False) or length_fault(turn, 40, 2)
+    found = found or markup_fault(turn) or ending_fault(turn)
     return found or (giveaway_fault(turn, Fraction(answer), given) if answer else "")
 
 

@@ -13,14 +13,16 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
 from delivery.gateway.openai.chat import Call
-from delivery.gateway.openai.contract import Said, judge
+from delivery.gateway.openai.contract import Judges, Said
 from delivery.gateway.table.served import Clock
 from delivery.traffic.assignment import is_captured
 from delivery.traffic.records import Assigned, Feedback, InFlight, Rating, Record, Role, names
+from evals.contract import Judgement
 
 EXHAUSTED = "exhausted"
 
@@ -34,6 +36,7 @@ class Attempt(Record):
 
     began: float  # monotonic
     upstream: str = ""  # the base URL that is being asked
+    unjudged: tuple[str, ...] = ()  # detectors that would have taken too long
     client: str = ""  # the name of the API key
     sent_bytes: int = 0
     chunks: int = 0  # of a stream, with content
@@ -92,6 +95,7 @@ class Attempts:
         self.boot_id = secrets.token_hex(8)
         self.in_flight: set[Attempt] = set()
         self.last_seq = 0
+        self.judges = Judges()
         self._ring: list[Attempt | Given] = []
         self._answered: dict[str, Attempt] = {}  # by request id, as long as they are in the ring
         self._keeps_text = keeps_text
@@ -144,9 +148,21 @@ class Attempts:
 
     def _judge(self, attempt: Attempt) -> None:
         contract = attempt.call.route.contract if attempt.call is not None else None
-        if contract is not None and attempt.said is not None:
-            attempt.verdicts = judge(contract, attempt.said, attempt.request_id)
+        if contract is None or attempt.said is None:
+            self._file(attempt)
+        else:
+            self.judges.judge(contract, attempt.said, attempt.request_id, partial(self._judged, attempt))
+
+    def _judged(self, attempt: Attempt, found: Judgement) -> None:
+        attempt.verdicts, attempt.unjudged = found
         self._file(attempt)
+
+    async def settle(self, seconds: float) -> None:
+        """Waits for answers that are being judged, not longer than this."""
+        until = self.monotonic() + seconds
+        while self.judges.waiting and self.monotonic() < until:
+            await asyncio.sleep(0.01)
+        self.judges.close()
 
     def _file(self, attempt: Attempt) -> None:
         self.in_flight.discard(attempt)

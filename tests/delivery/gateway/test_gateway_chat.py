@@ -39,6 +39,29 @@ def test_the_variants_prompt_replaces_the_clients_system_messages(world: World) 
     assert stub.seen[0].body["messages"] == [{"role": "system", "content": "You are a tutor."}, USER]
 
 
+def test_where_the_template_has_no_system_role_the_prompt_stands_in_the_users_first_turn(world: World) -> None:
+    stub = world.upstream()
+    table = table_for(stub.url, variants={"old": {"system_prompt": "Tutor.", "system_place": "first_user"}})
+    answered = {"role": "assistant", "content": "Hi."}
+    parts = {"role": "user", "content": [{"type": "text", "text": "Hello"}]}
+    world.gateway(table).ask(messages=[SYSTEM, USER, answered, USER])
+    assert stub.seen[0].body["messages"] == [{**USER, "content": "Tutor.\n\nHello"}, answered, USER]
+    world.gateway(table).ask(messages=[parts])
+    said = [part["text"] for part in stub.seen[1].body["messages"][0]["content"]]
+    assert said == ["Tutor.\n\n", "Hello"]
+
+
+def test_a_clients_system_messages_go_there_too_where_the_policy_appends_them(world: World) -> None:
+    stub = world.upstream()
+    table = table_for(
+        stub.url,
+        variants={"old": {"system_prompt": "Tutor.", "system_place": "first_user"}},
+        policy={"system_messages": "append"},
+    )
+    world.gateway(table).ask(messages=[SYSTEM, USER])
+    assert stub.seen[0].body["messages"] == [{**USER, "content": "Tutor.\n\nYou are a pirate.\n\nHello"}]
+
+
 def test_without_a_prompt_of_its_own_a_variant_gets_the_clients_system_messages(world: World) -> None:
     stub = world.upstream()
     world.gateway(table_for(stub.url)).ask(messages=[SYSTEM, USER])

@@ -257,11 +257,12 @@ def test_a_connection_that_upstream_closed_meanwhile_is_nobodys_failure(world: W
 
     async def hangs_up_once(http: web.Request, body: dict[str, object]) -> web.StreamResponse:
         calls.append(body)
-        return await (hangs_up if len(calls) == 1 else says("back"))(http, body)
+        return await (hangs_up if len(calls) == 2 else says("back"))(http, body)
 
     running = world.gateway(table_for(world.upstream(**{"old-model": hangs_up_once}).url))
-    assert running.said() == "back"
-    assert [record.ok for record in running.records()] == [True]
+    assert [running.said(), running.said()] == ["back", "back"]  # the second one on the first one's connection
+    assert len(calls) == 3
+    assert [record.ok for record in running.records()] == [True, True]
 
 
 @pytest.mark.parametrize("stream", [False, True])

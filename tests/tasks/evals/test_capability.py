@@ -67,7 +67,7 @@ def test_a_wrong_task_file_is_told_with_the_place_and_the_cure(
 ) -> None:
     (tmp_path / "own.yaml").write_bytes(content)
     with pytest.raises(ConfigError) as caught:
-        shipped_tasks(["own"], {}, tmp_path)
+        shipped_tasks(["own"], {}, [tmp_path])
     [problem] = caught.value.problems
     assert problem.where.startswith(str(tmp_path / where))
     assert what in problem.what
