@@ -1,6 +1,6 @@
 """Which suites judge a candidate, and what the gate asks of them."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -44,7 +44,8 @@ class Capability(Strict):
     """lm-eval tasks by name: shipped under evals/, or any that lm-eval knows when there is a network."""
 
     task: str
-    metric: str = "acc"
+    metric: str = Field("acc", description="or, of a task with several filters, METRIC,FILTER")
+    better: Literal["higher", "lower"] | None = Field(None, description="which way; by default as the task says")
     limit: int | None = Field(None, ge=1)
 
 

@@ -53,12 +53,13 @@ class Reply:
 
 
 def from_holdout(row: dict[str, Any], turn: Literal["first", "last"] = "last", field: str | None = None) -> Sample:
-    """A held-out row {"id", "messages", "fields"} of a dataset version as a sample. Raises ValueError.
+    """A held-out row of a dataset version, {"id", "messages", "fields"} or a preference pair, as a sample.
 
     The row's own first or last answer is left out, with all that follows, and asked for. It is what is `expected`,
-    unless one of the row's `fields` holds that: the named one, or one that is called `expected`.
+    unless one of the row's `fields` holds that: the named one, or one that is called `expected`. Raises ValueError.
     """
-    turns = [message for message in row["messages"] if message["role"] != "system"]
+    said = row["messages"] if "messages" in row else [*row["prompt"], *row["chosen"]]
+    turns = [message for message in said if message["role"] != "system"]
     places = [place for place, message in enumerate(turns) if message["role"] == "assistant"]
     place = len(turns) if not places else places[0] if turn == "first" else places[-1]
     answer = turns[place].get("content") if places else None

@@ -11,8 +11,9 @@ from prefect.states import Failed
 from configs.project import Project
 from configs.strict import Strict
 from delivery.build.bundle import Bundle, adapter_name
-from delivery.build.dataset import DatasetVersion
+from delivery.build.dataset import DatasetVersion, refuse_other_method
 from delivery.build.gate import GateDecision, judge
+from delivery.build.overlap import refuse_overlap
 from delivery.clients.bundles import images as oci
 from evals.report import EvalReport
 from evals.suites import FOLDER as SHIPPED_SUITES
@@ -20,7 +21,9 @@ from evals.tables import compare, failures
 from flows.names import named
 from flows.reporting import follow, log, picture, result_of, show_markdown, show_table
 from tasks.data import dataset as datasets
+from tasks.data.overlap import eval_overlap
 from tasks.evals import evaluate as evals
+from tasks.evals.engine import engine_of
 from tasks.evals.model_server import loaded_adapter, model_server
 from tasks.evals.prompt_room import require_room
 from tasks.preflight import before_build, load_for
@@ -28,6 +31,7 @@ from tasks.release import bundle as bundles
 from tasks.release.site import open_ledger
 from tasks.training import model
 from tasks.training import train as training
+from tasks.training.fit import require_fit
 from tasks.training.template import system_place
 
 
@@ -96,25 +100,33 @@ def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> Buil
 
 @task(task_run_name="base model")
 def prepare_model(project: Project, home: Path) -> Path:
-    """The base model's folder; fetched or dequantised once. Its tokenizer says whether the prompts leave any room."""
+    """The base model's folder; fetched or dequantised once. It must fit prompts, settings and vLLM."""
     folder = model.prepare_model(project.model, home, follow("base model"))
+    require_fit(project, folder)
     require_room(project.prompts, project.model, folder)
     return folder
 
 
 @task(task_run_name="dataset version")
 def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
-    """An immutable dataset version out of the recipe."""
+    """An immutable dataset version out of the recipe, whose rows to train on hold no question of the eval suites."""
     prompts, folder = project.prompts, project.dataset_folder
     version = datasets.build_dataset(
         project.dataset, folder, base, prompts.adapter, home, follow("dataset"), prompts.chat_template_kwargs
     )
     log(version.render())
+    refuse_other_method(version, project.training.method)
     manifest = version.manifest
     counts = {"read": manifest.read, "kept": manifest.kept, "duplicates": manifest.duplicates, **manifest.rejected}
     parts = [{"what": name, "rows": count} for name, count in counts.items()]
     parts += [{"what": name, "rows": part.rows} for name, part in manifest.parts.items()]
+    parts += [{"what": name, "rows": count} for name, count in (manifest.changed | manifest.noticed).items()]
     show_table(f"dataset {manifest.name}", parts, f"dataset version {version.digest}")
+    suites_folders = (*project.suite_folders, SHIPPED_SUITES)
+    overlap = eval_overlap(version, project.evals, suites_folders, project.contract)
+    log(overlap.render())
+    if project.dataset.eval_overlap == "refuse":
+        refuse_overlap(project.dataset.name, overlap)
     return version
 
 
@@ -258,6 +270,7 @@ def _evaluate(
         holdout=version.folder / "holdout.jsonl",
         suites_folders=(*project.suite_folders, SHIPPED_SUITES),
         contract=project.contract,
+        engine=engine_of(project, base, home, vllm_url, key),
     )
 
 

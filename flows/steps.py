@@ -69,6 +69,7 @@ class ShownSteps:
             self._background.do(partial(show_stage, name, record))
         if end in NAMES:
             return Failed(name=NAMES[end], message=reason)
+        self._progress(1, 1, reason)  # its bar is full
         return Completed(message=reason)
 
 

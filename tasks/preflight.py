@@ -27,7 +27,8 @@ from tasks.evals.require import require_evals
 from tasks.release.site import Site, open_ledger, open_site_of
 from tasks.serving import local as serving
 from tasks.serving.vllm_command import require_vllm
-from tasks.training.model import is_prepared, require_source
+from tasks.training.fit import require_fit
+from tasks.training.model import is_prepared, prepared_folder, require_source
 
 ROOM_BYTES = 500_000_000  # the whole demo leaves 363 MB: the base model, three adapters, bundles, logs
 START_ROOM_BYTES = 5_000_000  # a start leaves logs, pid files, a routing table and rows in the ledger: less than 1 MB
@@ -70,7 +71,14 @@ def before_up(project: Project, home: Path) -> Iterator[Precheck]:
 def before_build(project: Project, home: Path) -> Iterator[Precheck]:
     """What `slipway build` needs: besides a place and vLLM the dataset's files, the suites and the tasks' data."""
     yield from _everywhere(project, home)
+    yield partial(_require_fit, project, home)
     yield partial(require_place, project, home)
+    yield from _inputs(project.dataset, project.dataset_folder, project.evals, project.suite_folders, project.contract)
+
+
+def before_check(project: Project) -> Iterator[Precheck]:
+    """What `slipway check` needs: the base model's source, the dataset's files, the suites and the tasks' data."""
+    yield partial(require_source, project.model)
     yield from _inputs(project.dataset, project.dataset_folder, project.evals, project.suite_folders, project.contract)
 
 
@@ -95,6 +103,11 @@ def before_refresh(project: Project, home: Path, accept_blind_plan: bool = False
     """What `slipway refresh` needs: all that its build and its release need, before it trains."""
     yield from before_build(project, home)
     yield from before_release(project, home, accept_blind_plan=accept_blind_plan)
+
+
+def before_watch(project: Project, home: Path) -> Iterator[Precheck]:
+    """What `slipway watch` needs: the ledger. Gateways and replicas may be away; it is there to notice."""
+    yield partial(_require_ledger, project.environment, home)
 
 
 def _inputs(
@@ -133,6 +146,13 @@ def require_disk_room(home: Path, needed_bytes: int = ROOM_BYTES) -> None:
             where="--home",
             cure="make room there, or name a state folder on another disk: --home FOLDER",
         )
+
+
+def _require_fit(project: Project, home: Path) -> None:
+    """Of a base model that is there already; one that must be prepared first is looked at then."""
+    folder = prepared_folder(project.model, home)
+    if folder is not None:
+        require_fit(project, folder)
 
 
 def _require_ledger(environment: Environment, home: Path) -> None:

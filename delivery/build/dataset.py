@@ -7,6 +7,7 @@ from pydantic import Field
 
 from configs.canonical import digest_of, short
 from configs.dataset import DatasetRecipe
+from configs.errors import SlipwayError
 from configs.strict import Strict
 
 Part = Literal["train", "holdout"]
@@ -104,6 +105,17 @@ class DatasetVersion(Strict):
         if "own-system-prompt" not in self.manifest.noticed:
             return ""
         return "; those with a system prompt of their own are trained with it, while prompts.yaml's is what is served"
+
+
+def refuse_other_method(version: DatasetVersion, method: str) -> None:
+    """Raises SlipwayError where `method` (of training.yaml) does not take the rows of a version."""
+    needed = {"preferences": "dpo", "conversations": "sft"}[version.manifest.kind]
+    if method in ("sft", "dpo") and method != needed:
+        raise SlipwayError(
+            f"dataset {version.manifest.name!r} holds {version.manifest.kind}, which method {method} cannot train on",
+            where="training.yaml: method",
+            cure=f"method: {needed}, or name other sources in dataset.yaml",
+        )
 
 
 def _listed(counts: dict[str, int], form: str = "{}") -> str:

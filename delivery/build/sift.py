@@ -5,6 +5,7 @@ Nothing is dropped in silence, and nothing is changed in silence: an example car
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -61,14 +62,14 @@ class Example:
     changes: Mapping[str, Change] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def id(self) -> str:
         """16 hex digits of the digest of what is trained on."""
         more = {"tools": self.tools, "chosen": self.chosen, "rejected": self.rejected}
         said = {name: list(value) for name, value in more.items() if value}
         return short(digest_of({"messages": list(self.messages), **said} if said else list(self.messages)), 16)
 
-    @property
+    @cached_property
     def prompt(self) -> str:
         """What the user says first, without differences of case and spacing: the unit of the split."""
         first = next(m["content"] for m in self.messages if m["role"] == "user")
@@ -194,7 +195,6 @@ def _read(row: RawRow, filters: Filters, control: ControlTokens, system_prompt: 
     data = {key: value for key, value in row.data.items() if key not in row.ignore} if row.ignore else row.data
     reading = columns.read(data, row.template) if row.template else LAYOUTS[row.reader].read(data)
     changes = {kind: Change("row", "", "") for kind in (*row.changes, *reading.changes)}
-    _refuse_unheard(reading)
     sides = {name: _repaired(getattr(reading, name), name, changes) for name in ("messages", "chosen", "rejected")}
     check_roles(sides["messages"], is_prompt=bool(reading.chosen))
     notices = _notices(reading, sides["messages"], system_prompt)
@@ -205,15 +205,6 @@ def _read(row: RawRow, filters: Filters, control: ControlTokens, system_prompt: 
         sides["messages"], reading.fields, 0, reading.tools, sides["chosen"], sides["rejected"],
         row.source, row.number, changes, tuple(notices),
     )  # fmt: skip
-
-
-def _refuse_unheard(reading: Reading) -> None:
-    """What training does not pass on to the chat template would be lost in silence."""
-    if reading.tools or any(message["role"] == "tool" or "tool_calls" in message for message in reading.messages):
-        what = "it has tools or tool calls, which training does not show to the model"
-        raise Unusable("tools", f"{what}; `ignore: [tools]` in the source leaves a mere list of tools out on purpose")
-    if any(message.get("weight") == 0 for message in reading.messages):
-        raise Unusable("weight-0", "an assistant message has weight 0, and training would learn it all the same")
 
 
 def _repaired(messages: Sequence[Message], name: str, changes: dict[str, Change]) -> tuple[Message, ...]:

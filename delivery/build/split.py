@@ -32,11 +32,12 @@ class Splitter:
         """Prompts that differ in case, spacing and punctuation alone are one unit, ranked by the first of them."""
         prompt = example.prompt
         ranked = prompt if self.split.group_by is None else group_of(example, self.split.group_by)
-        unit = _hash(bare(prompt) if self.split.group_by is None else ranked)
+        words = _hash(bare(prompt))
+        unit = words if self.split.group_by is None else _hash(ranked)
         rank = int.from_bytes(blake2b(ranked.encode(), key=self._key, digest_size=6).digest())
         self._ranks[unit] = min(rank, self._ranks.get(unit, rank))
         self._units.append(unit)
-        self.prompts.append(_hash(bare(prompt)))
+        self.prompts.append(words)
 
     def held_out(self) -> Sequence[bool]:
         """One for each row that was added."""

@@ -53,11 +53,19 @@ class ChatTokenizer:
             text = self.chat.with_tools(tools).render(self.chat.with_system(messages, self.system_prompt))
         except UntrainableError as error:
             return Unusable("template-refuses", error.what)
-        lost = next((index for index, m in enumerate(messages) if m["content"] not in text), None)
-        if lost is not None:
-            what = f"messages.{lost} ({messages[lost]['role']})"
-            return Unusable("template-changes", f"the chat template does not show {what} as it is written")
-        return text
+        lost = _left_out(text, messages, tools)
+        return text if lost is None else Unusable("template-changes", f"the chat template does not show {lost}")
+
+
+def _left_out(text: str, messages: Sequence[Message], tools: Tools) -> str | None:
+    """What of a conversation is not in the text that the template made of it; templates drop what they do not know."""
+    for index, message in enumerate(messages):
+        if message["content"] not in text:
+            return f"messages.{index} ({message['role']}) as it is written"
+        for call in message.get("tool_calls", ()):
+            if call["function"]["name"] not in text:
+                return f"the call of {call['function']['name']} in messages.{index}"
+    return next((f"the tool {t['function']['name']}" for t in tools if t["function"]["name"] not in text), None)
 
 
 def open_tokenizer(

@@ -1,7 +1,7 @@
 """Evaluates one subject as it is served: behavioural suites by conversation, capability tasks by lm-eval, both cached.
 
-The cache is by content: who answers, with which prompt and limits, to which version of which suite. Capability does
-not depend on the prompt, so the base model with a long and with a short prompt is asked once.
+The cache is by content: who answers, on which engine, with which prompt and limits, to which version of which suite.
+Capability does not depend on the prompt, so the base model with a long and with a short prompt is asked once.
 """
 
 import json
@@ -40,6 +40,7 @@ def evaluate(
     on_progress: Progress,
     api_key: str | None = None,
     *,
+    engine: Mapping[str, str],
     holdout: Path | None = None,
     suites_folders: Sequence[Path] = (FOLDER,),
     contract: Contract | None = None,
@@ -48,7 +49,8 @@ def evaluate(
 ) -> EvalReport:
     """All suites of the configuration on one subject, which vLLM serves already; an unchanged part is not run again.
 
-    `holdout` is the held-out part of the dataset version (holdout.jsonl), for suites with `samples: holdout`;
+    `engine` says what answers (`tasks.evals.engine`): with another engine all is asked anew. `holdout` is the held-out
+    part of the dataset version (holdout.jsonl), for suites with `samples: holdout`;
     `environment` has what ${NAME} in a capability task's YAML stands for; `retry_delay_s` passes before a request is
     sent again after a connection error. Raises ConfigError for suites or tasks that cannot be used, SlipwayError when
     vLLM or lm-eval fails.
@@ -67,8 +69,8 @@ def evaluate(
     for suite in suites:
         if isinstance(suite.scorer, Judged):
             require_judge(suite.scorer.judge_by, environment)
-    report = _behaviour(subject, suites, home, hold, environment)
-    asked = _capability(subject, config, shipped, vllm_url, tokenizer_folder, home, on_progress, api_key)
+    report = _behaviour(subject, suites, home, hold, engine, environment)
+    asked = _capability(subject, config, shipped, vllm_url, tokenizer_folder, home, on_progress, api_key, engine)
     return report.model_copy(update={"suites": {**report.suites, **asked}})
 
 
@@ -77,11 +79,13 @@ def _behaviour(
     suites: Sequence[Suite],
     home: Path,
     hold: Callable[[], talk.Transcripts],
+    engine: Mapping[str, str],
     environment: Mapping[str, str],
 ) -> EvalReport:
     key = digest_of(
         {
             "identity": subject.identity,
+            "engine": dict(engine),
             "system_prompt": subject.system_prompt,
             "temperature": subject.temperature,
             "max_tokens": subject.max_tokens,
@@ -95,9 +99,8 @@ def _behaviour(
     if stored is None:
         transcripts = hold()
         report, failed = _report(subject, suites, transcripts, environment)
-        if (
-            not transcripts.failed and not failed
-        ):  # a failed request says nothing about the model: next time it is asked again
+        report = report.model_copy(update={"engine": dict(engine)})
+        if not transcripts.failed and not failed:  # a failed request says nothing of the model: it is asked again
             _write(home, key, report.model_dump(mode="json"))
         return report
     return EvalReport.model_validate(stored).model_copy(update={"subject": subject.name, "model": subject.model})
@@ -137,9 +140,11 @@ def _capability(
     home: Path,
     on_progress: Progress,
     api_key: str | None,
+    engine: Mapping[str, str],
 ) -> dict[str, SuiteResult]:
     versions = {c.task: capability.task_version(c, shipped.get(c.task)) for c in config.capability}
-    keys = {task: digest_of({"identity": subject.identity, "task": v}) for task, v in versions.items()}
+    asked = {"identity": subject.identity, "engine": dict(engine), "code": capability.code_digest()}
+    keys = {task: digest_of({**asked, "task": v}) for task, v in versions.items()}
     answers = {task: stored for task, key in keys.items() if (stored := _read(home, key)) is not None}
     missing = [c for c in config.capability if c.task not in answers]
     if missing:
@@ -155,8 +160,8 @@ def _capability(
     results = {}
     for name, entry in config.capability_suites.items():
         suite_version = digest_of({"task": versions[entry.task], "metric": entry.metric})
-        scores = capability.scores(entry, answers[entry.task])
-        results[name] = summarise(name, suite_version, "capability", scores)
+        scored = capability.scores(entry, answers[entry.task])
+        results[name] = summarise(name, suite_version, "capability", scored.scores, better=scored.better)
     return results
 
 

@@ -162,6 +162,7 @@ def test_whatever_the_scores_each_limit_gets_a_verdict(
         assert not decision.passed
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40), st.integers(0, 39))
 def test_a_better_answer_never_turns_a_pass_into_a_fail(pairs: list[tuple[bool, bool]], which: int) -> None:
     before: Scores = [float(a) for a, _ in pairs]

@@ -214,6 +214,43 @@ def test_what_a_message_brings_and_training_cannot_use_is_refused(turn):
     assert refused({"messages": [QUESTION, ANSWER | turn]}).reason == "wrong-shape"
 
 
+def test_tools_and_their_calls_are_kept_and_noticed():
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 2, "b": 3}'}}
+    talk = [
+        QUESTION,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "5"},
+        ANSWER,
+    ]
+    for tools in ([TOOL], json.dumps([TOOL]), [TOOL["function"]]):
+        found = kept({"messages": talk, "tools": tools})
+        assert found.as_row()["tools"] == [TOOL]
+        assert found.messages[1]["tool_calls"][0]["function"] == {"name": "add", "arguments": {"a": 2, "b": 3}}
+        assert found.messages[1]["content"] == ""
+        assert found.notices == ("tools",)
+    said = [
+        {"from": "human", "value": "2 + 3?"},
+        {"from": "function_call", "value": '{"name": "add", "arguments": {}}'},
+    ]
+    said += [{"from": "observation", "value": "5"}, {"from": "gpt", "value": "Five."}]
+    found = kept({"conversations": said, "tools": json.dumps([TOOL])})
+    assert [m["role"] for m in found.messages] == ["user", "assistant", "tool", "assistant"]
+
+
+@pytest.mark.parametrize(
+    "roles", [["user", "tool", "assistant"], ["user", "assistant", "tool", "assistant"], ["user", "tool"]], ids=str
+)
+def test_a_tool_that_nobody_called_is_refused(roles):
+    assert refused({"messages": [{"role": role, "content": "a"} for role in roles]}).reason == "wrong-roles"
+
+
+def test_a_turn_of_weight_0_stays_in_the_conversation_and_is_noticed_unless_nothing_else_is_learned():
+    found = kept({"messages": [QUESTION, ANSWER | {"weight": 0}, QUESTION, ANSWER | {"weight": 1}]})
+    assert [m.get("weight") for m in found.messages] == [None, 0, None, None]
+    assert found.notices == ("turns-not-learned",)
+    assert refused({"messages": [QUESTION, ANSWER | {"weight": 0}]}).reason == "nothing-learned"
+
+
 def test_preference_pairs_keep_prompt_and_both_answers():
     for row in (
         {"prompt": "2 + 3?", "chosen": "Why?", "rejected": "5"},

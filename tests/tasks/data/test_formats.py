@@ -12,6 +12,7 @@ import pytest
 
 from configs.dataset import DatasetRecipe, Source
 from configs.errors import SlipwayError
+from delivery.build.dataset import refuse_other_method
 from tasks.data.dataset import build_dataset, look_at
 from tasks.data.reading import open_source
 from tasks.data.sources import locate_all
@@ -310,6 +311,24 @@ def test_pairs_make_a_version_of_pairs_and_do_not_mix_with_conversations(build):
     assert set(first) == {"id", "prompt", "chosen", "rejected", "fields"}
     with pytest.raises(SlipwayError, match="mixes 20 preference pairs with 20 conversations"):
         build({"both/a.jsonl": as_lines(pairs), "both/b.jsonl": as_lines()}, path="both")
+
+
+def test_tools_that_the_chat_template_does_not_show_cost_their_row(build):
+    tool = {"type": "function", "function": {"name": "add", "parameters": {}}}
+    rows = [row | ({"tools": [tool]} if n == 3 else {}) for n, row in enumerate(ROWS)]
+    version = build({"rows.jsonl": as_lines(rows)})
+    assert version.manifest.rejected == {"template-changes": 1}
+    assert "the tool add" in rejected(version)[0]["detail"]
+    assert build({}, path="rows.jsonl", ignore=["tools"]).manifest.kept == 20
+
+
+def test_pairs_are_for_dpo_and_conversations_for_sft(build):
+    pairs = [{"prompt": row["prompt"], "chosen": "Why?", "rejected": "No."} for row in ROWS]
+    with pytest.raises(SlipwayError, match=r"holds preferences(?s:.)*method: dpo"):
+        refuse_other_method(build({"pairs.jsonl": as_lines(pairs)}), "sft")
+    with pytest.raises(SlipwayError, match=r"holds conversations(?s:.)*method: sft"):
+        refuse_other_method(build({"rows.jsonl": as_lines()}), "dpo")
+    refuse_other_method(build({"rows.jsonl": as_lines()}), "sft")
 
 
 def test_rows_stay_together_by_a_field_and_stay_where_they_are_as_the_data_grows(build, tmp_path):

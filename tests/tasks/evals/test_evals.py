@@ -18,6 +18,7 @@ from tasks.evals.conversations import ATTEMPTS
 from tasks.evals.evaluate import Subject, evaluate
 
 Body = dict[str, Any]
+ENGINE = {"vllm version": "0.32.0+cpu", "vllm dtype": "float32"}
 GUIDE = "How many apples does Tom have first?"
 
 
@@ -116,7 +117,7 @@ def problems(count: int) -> list[Body]:
 
 def run(url: str, folder: Path, *names: str, who: Subject | None = None, **more: Any) -> EvalReport:
     config = EvalsConfig(behaviour=names, concurrency=4, gates=(Gate(suite=names[0], min_score=0.5),))
-    whole: dict[str, Any] = {"suites_folders": (folder / "suites",), **more}
+    whole: dict[str, Any] = {"suites_folders": (folder / "suites",), "engine": ENGINE, **more}
     return evaluate(who or subject(), url, config, folder, folder / "home", silent, **whole)
 
 
@@ -370,6 +371,7 @@ def test_progress_is_told(stub: Any, tmp_path: Path) -> None:
         tmp_path / "home",
         lambda done, total, text: told.append((done, total)),
         suites_folders=(tmp_path / "suites",),
+        engine=ENGINE,
     )
     assert told == [(1, 3), (2, 3), (3, 3)]
 
@@ -378,5 +380,14 @@ def test_a_task_without_its_data_is_told_before_anything_is_asked(stub: Any, tmp
     vllm = stub(lambda body: GUIDE)
     config = EvalsConfig(capability=(Capability(task="local_piqa"),), gates=(Gate(suite="local_piqa", max_drop=0.05),))
     with pytest.raises(SlipwayError, match="SLIPWAY_DATA"):
-        evaluate(subject(), vllm.url, config, tmp_path, tmp_path / "home", silent, environment={})
+        evaluate(subject(), vllm.url, config, tmp_path, tmp_path / "home", silent, engine=ENGINE, environment={})
     assert vllm.bodies == []
+
+
+def test_another_engine_is_asked_anew_and_the_same_one_is_not(stub: Any, tmp_path: Path) -> None:
+    suite(tmp_path / "suites", "asks", problems(3), "asks-guiding-question")
+    vllm = stub(lambda body: GUIDE)
+    for changed in ({}, {}, {"vllm dtype": "bfloat16"}, {"vllm context": "384"}, {"vllm version": "0.33.0"}, {}):
+        report = run(vllm.url, tmp_path, "asks", engine={**ENGINE, **changed})
+        assert report.engine == {**ENGINE, **changed}
+    assert len(vllm.bodies) == 3 * 4
