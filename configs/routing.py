@@ -7,6 +7,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from configs.contract import Contract
 from configs.prompts import SystemPlace
 from configs.strict import Strict
+from configs.urls import BaseUrl
 
 FULL_BP = 10_000  # basis points: 10,000 = all requests
 EndpointName = Literal["chat", "completions", "embeddings"]
@@ -25,7 +26,7 @@ class Variant(Strict):
     """One bundle as served: a model name at some upstreams, with the prompt put in front."""
 
     model: str = Field(description="what vLLM calls it: the base model, or an adapter's name with its digest")
-    upstreams: tuple[str, ...] = Field(
+    upstreams: tuple[BaseUrl, ...] = Field(
         min_length=1, description="base URLs of vLLM replicas, e.g. http://127.0.0.1:8100"
     )
     bundle: str = Field("", description="the bundle's digest; only reported, never interpreted")
@@ -155,7 +156,9 @@ class RoutingTable(Strict):
     revision: int = Field(ge=0, description="only ever grows; a lower one is refused")
     lease_s: float = Field(15.0, gt=0, le=3600, description="candidates' and holdbacks' shares end after this silence")
     routes: dict[str, Route] = Field(default_factory=dict)
-    draining: tuple[str, ...] = Field((), description="upstreams that get no new requests and finish what they have")
+    draining: tuple[BaseUrl, ...] = Field(
+        (), description="upstreams that get no new requests and finish what they have"
+    )
 
     @model_validator(mode="after")
     def _somebody_is_left(self) -> Self:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from configs.environment import Environment
 from configs.errors import SlipwayError
-from configs.routing import RoutingTable
-from delivery.clients.gateway import GatewayClient, GatewayError
+from delivery.clients.gateway import GatewayClient
 from delivery.clients.ledger.ledger import LedgerError
 from delivery.clients.vllm import VllmClient, VllmError
 from delivery.progress import Progress
 from delivery.release.routes import table_with
 from delivery.release.state import GatewaySeen, Observation, Served
 from delivery.release.way_back import StepBack, TakenBack, step_back
+from tasks.release.gateways import failures, put, tables
 from tasks.release.rollback_outcome import RollbackOutcome
 from tasks.release.way_back import leave_note, notes, way_back
 
@@ -36,7 +36,7 @@ def take_back_without_ledger(
     SlipwayError where neither the gateways nor a note tell what is to be served.
     """
     on_progress(0, 2, f"the ledger cannot be reached, users come first: {why.what}")
-    seen = {name: _table(client) for name, client in gateways.items()}
+    seen = tables(gateways)
     step = _newest_step(seen, environment, home, asked, why)
     if step.standing == "unknown":
         raise _unknown(asked, step, environment, why)
@@ -45,7 +45,8 @@ def take_back_without_ledger(
     serves, problem = _serving(seen, asked.route), ""
     if step.wanted is not None:
         table = table_with(asked.route, step.wanted, Observation(gateways=seen, replicas={}), _lease_s(seen))
-        serves, problem = step.wanted.stable, _load(step.loads, vllm) or _put(gateways, seen, table)
+        serves, problem = step.wanted.stable, _load(step.loads, vllm)
+        problem = problem or failures(put(gateways, seen, table), len(gateways))
         on_progress(1, 2, problem or f"all traffic of {asked.route} is on {serves}")
         if not problem and noted is None:
             noted = leave_note(home, environment.name, asked)
@@ -90,13 +91,6 @@ def _unknown(asked: TakenBack, step: StepBack, environment: Environment, why: Le
     )
 
 
-def _table(client: GatewayClient) -> GatewaySeen | None:
-    try:
-        return GatewaySeen(table=client.table())
-    except GatewayError:
-        return None  # the put will say it
-
-
 def _serving(seen: Mapping[str, GatewaySeen | None], route: str) -> str:
     tables = [one.table for one in seen.values() if one is not None and one.table is not None]
     return max(tables, key=lambda table: table.revision).routes[route].stable
@@ -117,16 +111,3 @@ def _load(served: Served | None, vllm: Callable[[str], VllmClient]) -> str:
     except VllmError as error:
         return str(error)
     return ""
-
-
-def _put(gateways: Mapping[str, GatewayClient], seen: Mapping[str, GatewaySeen | None], table: RoutingTable) -> str:
-    errors = []
-    for name, client in gateways.items():
-        known = seen[name]
-        if known is not None and known.table == table:
-            continue
-        try:
-            client.put_table(table)
-        except GatewayError as error:
-            errors.append(str(error))
-    return "; ".join(errors)

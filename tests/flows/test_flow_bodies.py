@@ -134,7 +134,7 @@ class Place:
         write_tiny_lora(made, next(NUMBERS))
         bundle = tiny_bundle("a short prompt", describe(made))
         write_bundle(bundle, made, self.home)
-        stable, candidate = (served_as(one, site.upstreams, self.home) for one in (base, bundle))
+        stable, candidate = (served_as(one, site) for one in (base, bundle))
         site.vllm(site.upstreams[0]).load_adapter(candidate.variant.model, candidate.adapter_path or "")
         site.take_lease()
         now = time.time()
