@@ -26,6 +26,7 @@ from tasks.serving.target import PartState
 from tasks.serving.vllm_command import phase, require_vllm, vllm_command
 
 ADMIN_TOKEN = "SLIPWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
+TOKEN_CHARACTERS = 32  # the gateway takes no shorter one
 SUPERVISOR = "supervisor"  # the process that keeps the other two alive
 VLLM_KEY = "SLIPWAY_VLLM_API_KEY"  # for a vLLM that wants one
 UPSTREAM_KEY = "SLIPWAY_UPSTREAM_API_KEY"  # the gateway's own name for it
@@ -71,6 +72,11 @@ def environment_folder(environment: Environment, home: Path) -> Path:
 def admin_token(environment: Environment, home: Path) -> str:
     """The gateway's admin token: SLIPWAY_ADMIN_TOKEN, else a random one, made once and readable by its owner only."""
     given = os.environ.get(ADMIN_TOKEN, "").strip()
+    if given and len(given) < TOKEN_CHARACTERS:
+        raise SlipwayError(
+            f"the admin token in {ADMIN_TOKEN} has {len(given)} characters, at least {TOKEN_CHARACTERS} are needed",
+            cure=f"make one: export {ADMIN_TOKEN}=$(openssl rand -hex 32), or unset it: one is made then",
+        )
     if given:
         return given
     file = environment_folder(environment, home) / "admin.token"

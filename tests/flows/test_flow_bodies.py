@@ -54,7 +54,7 @@ PLAN = {
     ],
     "checks": [{"metric": "error_rate", "max": 0.5}],
 }
-TOKEN = "a-token-for-tests"
+TOKEN = "a-token-for-tests-of-32-characters-and-more"
 NUMBERS = itertools.count(1)  # of adapters: vLLM takes a name only once
 
 

@@ -51,7 +51,7 @@ def problems_with(table: RoutingTable, where: str = "") -> list[Problem]:
                 found.append(Problem(f"{where}routes.{name}", f"{what} name {value!r} cannot be used", cure))
         for parameter in route.policy.refused_parameters:
             if not any(parameter in endpoint.parameters for endpoint in ENDPOINTS):
-                cure = "no client may set it anyway; name one of those in the gateway's README"
+                cure = "no client may set it anyway; name one of those in docs/gateway.md"
                 found.append(Problem(f"{where}routes.{name}.policy", f"unknown parameter {parameter!r}", cure))
     return found
 
@@ -107,6 +107,11 @@ class StateFile:
             return True
 
 
+def for_the_owner(path: str, flags: int) -> int:
+    """`open`'s opener for a file that nobody else may read: it may hold prompts."""
+    return os.open(path, flags, 0o600)
+
+
 def set_aside(path: Path) -> Path:
     """Moves what cannot be understood out of the way; where it is now."""
     aside = path.with_suffix(path.suffix + ".unreadable")
@@ -115,11 +120,11 @@ def set_aside(path: Path) -> Path:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Writes the file whole, or leaves the former one. Raises OSError."""
+    """Writes the file whole, or leaves the former one; only its owner may read it. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with beside.open("wb") as file:
+        with open(beside, "wb", opener=for_the_owner) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

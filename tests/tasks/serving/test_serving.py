@@ -161,8 +161,11 @@ def test_the_admin_token_is_random_private_kept_and_overridden_by_the_environmen
     assert file.stat().st_mode & 0o777 == 0o600
     assert len(token) >= 32
     assert serving.admin_token(place.environment, place.home) == token == file.read_text()
+    monkeypatch.setenv(serving.ADMIN_TOKEN, "given" * 8)
+    assert serving.admin_token(place.environment, place.home) == "given" * 8
     monkeypatch.setenv(serving.ADMIN_TOKEN, "given")
-    assert serving.admin_token(place.environment, place.home) == "given"
+    with pytest.raises(SlipwayError, match="at least 32"):
+        serving.admin_token(place.environment, place.home)
 
 
 def test_the_admin_token_is_in_no_command_line_and_no_pid_file(place: Place) -> None:
