@@ -1,32 +1,15 @@
 """What a release plan may check: a metric, its limit, and what follows when the candidate is worse than the limit."""
 
-import re
 from typing import Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from configs.metrics import CONTRACT, Kind, Reading, metric_named
 from configs.strict import Strict
 
 StageKind = Literal["shadow", "canary", "full", "watch"]
 OnFail = Literal["rollback", "pause", "warn"]
-Quantity = Literal["latency_s", "ttft_s", "completion_tokens", "cost"]
-Kind = Literal["rate", "p95", "typical", "preference"]
-
-RATES = ("error_rate", "feedback_negative", "escalation")
-P95: dict[str, Quantity] = {
-    "latency_p95_s": "latency_s",
-    "ttft_p95_s": "ttft_s",
-    "completion_tokens_p95": "completion_tokens",
-}
-TYPICAL: dict[str, Quantity] = {
-    "latency_typical_s": "latency_s",
-    "completion_tokens_typical": "completion_tokens",
-    "cost_typical": "cost",
-}
-PREFERENCE = "judge"
 EQUAL = 0.5  # of a preference: as many pairs lost as won
-CONTRACT = "contract:"
-_DETECTOR = re.compile(r"contract:[A-Za-z0-9_.-]+")
 
 
 class Check(Strict):
@@ -49,10 +32,7 @@ class Check(Strict):
     @field_validator("metric")
     @classmethod
     def _known(cls, metric: str) -> str:
-        if metric in (*RATES, *P95, *TYPICAL, PREFERENCE) or _DETECTOR.fullmatch(metric):
-            return metric
-        known = ", ".join((*RATES, *P95, *TYPICAL, PREFERENCE, "contract:NAME"))
-        raise ValueError(f"no such metric: {metric!r} -> take one of {known}")
+        return metric_named(metric).name
 
     @model_validator(mode="after")
     def _can_decide(self) -> Self:
@@ -104,14 +84,12 @@ class Check(Strict):
     @property
     def kind(self) -> Kind:
         """How it is compared."""
-        if self.metric == PREFERENCE:
-            return "preference"
-        return "p95" if self.metric in P95 else "typical" if self.metric in TYPICAL else "rate"
+        return metric_named(self.metric).kind
 
     @property
-    def quantity(self) -> Quantity | None:
-        """What is measured of a request; None for a rate or a preference."""
-        return P95.get(self.metric) or TYPICAL.get(self.metric)
+    def reads(self) -> Reading:
+        """What is read of a request."""
+        return metric_named(self.metric).reads
 
     @property
     def detector(self) -> str:

@@ -1,15 +1,15 @@
 """The response contract of a route: what an answer must not do, as named detectors that need nothing but its text.
 
 The gateway judges complete answers by it, for stable and candidate alike; a release plan may then ask for
-`contract:<detector>`. A detector says True when an answer breaks it. Patterns are Python's, searched in at most
-JUDGED_CHARS characters after the user has the answer: whoever writes one answers for its running time.
+`contract:<detector>`. A detector says True when an answer breaks it. It sees at most JUDGED_CHARS characters, when the
+user has the answer, and takes a bounded time whatever the answer: patterns are RE2's, schemas are checked in steps.
 """
 
 from typing import Annotated, Literal, Self
 
-import jsonschema
 from pydantic import Field, JsonValue, field_validator, model_validator
 
+from configs.json_schema import check_schema
 from configs.patterns import Regex
 from configs.strict import Strict
 
@@ -44,7 +44,7 @@ class Pattern(Strict):
     """Broken by an answer in which a pattern is found (or, with `broken_by: absence`, is not)."""
 
     kind: Literal["pattern"]
-    pattern: Regex = Field(description="a regular expression, searched anywhere in the answer")
+    pattern: Regex = Field(description="a regular expression as RE2 reads it, searched anywhere in the answer")
     broken_by: Literal["presence", "absence"] = "presence"
     ignore_case: bool = True
 
@@ -58,19 +58,7 @@ class Json(Strict):
     @field_validator("json_schema")
     @classmethod
     def _is_a_schema(cls, schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        try:
-            jsonschema.validators.validator_for(schema).check_schema(schema)
-        except jsonschema.SchemaError as error:
-            place = ".".join(map(str, error.absolute_path)) or "its root"
-            raise ValueError(f"not a JSON Schema, at {place}: {error.message}") from None
-        except (
-            ValueError,
-            TypeError,
-            AttributeError,
-            ArithmeticError,
-            RecursionError,
-        ) as error:  # not all are caught there
-            raise ValueError(f"not a JSON Schema: {error}") from None
+        check_schema(schema)
         return schema
 
 

@@ -7,14 +7,48 @@ from pydantic import Field, model_validator
 
 from configs.strict import Strict
 
+COMMIT = r"^[0-9a-f]{40}$"
+
+
+class Turn(Strict):
+    """One message made of a row's fields: `{question}`, `{choices|lettered}`, `{{` for a brace."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(min_length=1)
+
 
 class Source(Strict):
-    """One file of rows (JSONL or parquet, told by its suffix)."""
+    """Where rows come from: a file, a folder or a glob of files, a folder of the `datasets` library, or the hub."""
 
-    path: Path = Field(description="relative to the YAML file's folder, or absolute; ${NAME} from the environment")
-    reader: Literal["messages", "prompt-completion", "gsm8k-socratic"] = Field(
-        "messages", description="how a row is turned into chat messages"
+    path: Path | None = Field(
+        None, description="relative to the YAML file's folder, or absolute; ${NAME} from the environment; * ? [] match"
     )
+    hub: str | None = Field(None, pattern=r"^[\w.-]+(/[\w.-]+)?$", description="a dataset's name on the hub")
+    revision: str | None = Field(None, pattern=COMMIT, description="with `hub`: the commit, 40 hex digits")
+    subset: str | None = Field(None, description="with `hub`: the configuration, where the dataset has several")
+    split: str | None = Field(None, pattern=r"^[\w.-]+$", description="with `hub` or a `datasets` folder: e.g. train")
+    format: str | None = Field(None, description="the kind of file, e.g. jsonl or csv; told by the suffix otherwise")
+    delimiter: str | None = Field(None, min_length=1, max_length=1, description="of a CSV file; a comma otherwise")
+    reader: str | None = Field(
+        None, description="how a row is turned into chat messages, e.g. messages or sharegpt; recognised otherwise"
+    )
+    messages: tuple[Turn, ...] = Field((), description="instead of a reader: the messages, made of the row's fields")
+    ignore: tuple[str, ...] = Field((), description="fields that are left out on purpose, though they mean something")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("exactly one of path, hub is needed -> keep one of them")
+        if self.hub is not None and (self.revision is None or self.split is None):
+            raise ValueError(
+                "a hub dataset needs `revision` (a commit, 40 hex digits) and `split` -> a branch or a tag may move, "
+                "so it cannot be the identity of a dataset version"
+            )
+        if self.hub is None and (self.revision is not None or self.subset is not None):
+            raise ValueError("revision and subset belong to `hub` -> take them out, or name the dataset with hub")
+        if self.reader is not None and self.messages:
+            raise ValueError("reader and messages are two ways to say one thing -> keep one of them")
+        return self
 
 
 class Filters(Strict):
@@ -24,6 +58,9 @@ class Filters(Strict):
     min_answer_chars: int = Field(1, ge=0)
     max_answer_chars: int = Field(20_000, ge=1)
     drop_exact_duplicates: bool = True
+    foreign_control_tokens: Literal["reject", "keep"] = Field(
+        "reject", description="text that some other model takes for a control token; the base model's own never pass"
+    )
 
 
 class Split(Strict):
@@ -31,7 +68,12 @@ class Split(Strict):
 
     salt: str = "slipway"
     holdout_share: float | None = Field(None, gt=0, lt=1)
-    holdout_prompts: int | None = Field(None, ge=1, description="exactly so many prompts, the smallest hashes")
+    holdout_prompts: int | None = Field(
+        None, ge=1, description="exactly so many prompts (or groups), the smallest hashes"
+    )
+    group_by: str | None = Field(
+        None, min_length=1, description="a field, e.g. user_id or meta.document: its rows stay together, not a prompt's"
+    )
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
@@ -49,4 +91,7 @@ class DatasetRecipe(Strict):
     split: Split
     max_rejected_share: float = Field(
         0.2, ge=0, le=1, description="a build stops when more than this share of the rows is rejected"
+    )
+    eval_overlap: Literal["refuse", "allow"] = Field(
+        "refuse", description="what happens when rows to train on hold questions of the project's eval suites"
     )

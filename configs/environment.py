@@ -5,8 +5,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from configs.gateway import GatewayConfig
 from configs.strict import Strict
-from configs.traffic_log import TrafficLog
 
 
 class VllmConfig(Strict):
@@ -32,25 +32,6 @@ class VllmConfig(Strict):
     extra_args: tuple[str, ...] = ()
 
 
-class GatewayConfig(Strict):
-    """The gateway process: one listener for users, one for the controller."""
-
-    host: str = "127.0.0.1"
-    port: int = Field(8000, ge=1, le=65535)
-    admin_host: str = "127.0.0.1"
-    admin_port: int = Field(8001, ge=1, le=65535)
-    workers: int = Field(1, ge=1, description="processes that share the port as one gateway: one for every core")
-    connect_timeout_s: float = Field(2.0, gt=0)
-    first_byte_timeout_s: float = Field(60.0, gt=0)
-    idle_timeout_s: float = Field(60.0, gt=0, description="between two chunks of a stream")
-    answer_timeout_s: float = Field(300.0, gt=0, description="plain requests: to the whole answer")
-    mirror_queue: int = Field(64, ge=1, description="mirrored requests waiting; more are dropped and counted")
-    mirror_at_once: int = Field(64, ge=1, description="mirrored requests under way; others wait")
-    records_kept: int = Field(100_000, ge=1000)
-    api_keys: Path | None = Field(None, description="let in only the keys of this file; by default whoever can ask")
-    traffic_log: TrafficLog | None = Field(None, description="sampled requests as parquet files; none by default")
-
-
 class Environment(Strict):
     """One place where releases happen. Secrets (tokens) come from the environment, never from here."""
 
@@ -58,6 +39,17 @@ class Environment(Strict):
     ledger_url: str | None = Field(None, description="SQLAlchemy URL; by default SQLite below the state folder")
     vllm: VllmConfig = VllmConfig()
     gateway: GatewayConfig = GatewayConfig()
+
+    @model_validator(mode="after")
+    def _a_gateway_under_a_controller(self) -> Self:
+        if self.gateway.table is not None:
+            raise ValueError(
+                "gateway.table is for a gateway without a controller, which is told here what to serve -> leave it out"
+            )
+        for name in ("port", "admin_port"):
+            if getattr(self.gateway, name) == 0:
+                raise ValueError(f"gateway.{name} is 0, which is any free port -> name one: it is looked for there")
+        return self
 
     @model_validator(mode="after")
     def _a_port_each(self) -> Self:

@@ -1,6 +1,6 @@
 """Which suites judge a candidate, and what the gate asks of them."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,24 +13,30 @@ class Gate(Strict):
     A difference from production counts only when its interval shows it: few samples can show no small margin.
     """
 
-    suite: str
+    suite: str = Field(description="a suite's name, or of a suite of classes SUITE/macro_f1, SUITE/recall:CLASS")
     min_score: float | None = Field(None, ge=0, le=1, description="the candidate's score must reach this")
+    max_score: float | None = Field(
+        None, ge=0, le=1, description="the same where lower is better: the candidate's score must not exceed this"
+    )
     max_drop: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="non-inferiority margin of the paired difference, candidate minus production",
+        description="non-inferiority margin: by how much the candidate may be worse than production, in pairs; where "
+        "lower is better, by how much it may rise",
     )
     min_gain: float | None = Field(
-        None, ge=0, le=1, description="superiority: the paired difference must be above this"
+        None, ge=0, le=1, description="superiority: the candidate must be better than production by more than this"
     )
-    strict: bool = Field(False, description="the whole interval of the score, not the point, must reach min_score")
+    strict: bool = Field(
+        False, description="the whole interval of the score, not the point, must keep min_score or max_score"
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the two-sided intervals")
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
-        if self.min_score is None and self.max_drop is None and self.min_gain is None:
-            raise ValueError("a gate asks nothing -> give min_score, max_drop or min_gain")
+        if all(limit is None for limit in (self.min_score, self.max_score, self.max_drop, self.min_gain)):
+            raise ValueError("a gate asks nothing -> give min_score, max_score, max_drop or min_gain")
         return self
 
 
@@ -38,12 +44,13 @@ class Capability(Strict):
     """lm-eval tasks by name: shipped under evals/, or any that lm-eval knows when there is a network."""
 
     task: str
-    metric: str = "acc"
+    metric: str = Field("acc", description="or, of a task with several filters, METRIC,FILTER")
+    better: Literal["higher", "lower"] | None = Field(None, description="which way; by default as the task says")
     limit: int | None = Field(None, ge=1)
 
 
 class EvalsConfig(Strict):
-    """Behavioural suites by folder name under evals/, capability tasks, and the gate over both."""
+    """Suites by folder name in the project's evals/ or among those shipped, capability tasks, the gate over both."""
 
     behaviour: tuple[str, ...] = ()
     capability: tuple[Capability, ...] = ()
@@ -68,6 +75,6 @@ class EvalsConfig(Strict):
         if len(limits) > len({c.task for c in self.capability}):
             raise ValueError("one task has two limits -> give all its metrics the same limit")
         for gate in self.gates:
-            if gate.suite not in known:
+            if gate.suite not in known and gate.suite.partition("/")[0] not in self.behaviour:
                 raise ValueError(f"gate names suite {gate.suite!r}, which is not run -> one of {sorted(known)}")
         return self

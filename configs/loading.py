@@ -1,9 +1,11 @@
 """YAML into typed models, with every problem of every file reported at once."""
 
 import difflib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from configs.errors import ConfigError, Problem
@@ -29,12 +31,26 @@ def check(path: Path, model: type[M]) -> tuple[M | None, list[Problem]]:
 def check_text(text: str, path: Path, model: type[M]) -> tuple[M | None, list[Problem]]:
     """As `check`, for a file's text that was read, and perhaps filled in, already."""
     data, problem = read_mapping(text, str(path))
-    if problem is not None:
-        return None, [problem]
+    return (None, [problem]) if problem is not None else check_values(data, model, lambda key: _place(path, key))
+
+
+def check_values(
+    values: Mapping[str, Any], model: type[M], where: Callable[[str], str]
+) -> tuple[M | None, list[Problem]]:
+    """As `check`, for values from wherever. `where` names the place of a key, e.g. "lora.rank"; "" is the whole."""
     try:
-        return model.model_validate(data), []
+        return model.model_validate(values), []
     except ValidationError as error:
-        return None, [_explain(path, model, item) for item in _causes(error)]
+        return None, [_explain(where, model, item) for item in _causes(error)]
+
+
+def as_yaml(value: BaseModel) -> str:
+    """The text that `check_text` reads as the same model; what is None is left out."""
+    return yaml.safe_dump(value.model_dump(mode="json", exclude_none=True), sort_keys=False)
+
+
+def _place(path: Path, key: str) -> str:
+    return f"{path}: {key}" if key else str(path)
 
 
 def _causes(error: ValidationError) -> list[Any]:
@@ -62,9 +78,8 @@ def read_text(path: Path) -> tuple[str, Problem | None]:
         return "", Problem(str(path), f"cannot be read: {error.strerror}", "name a file that this user may read")
 
 
-def _explain(path: Path, model: type[BaseModel], item: Any) -> Problem:
-    location = ".".join(str(part) for part in item["loc"])
-    where = f"{path}: {location}" if location else str(path)
+def _explain(place: Callable[[str], str], model: type[BaseModel], item: Any) -> Problem:
+    where = place(".".join(str(part) for part in item["loc"]))
     found = repr(item.get("input"))
     found = found if len(found) <= 80 else found[:77] + "..."
     if item["type"] == "extra_forbidden":

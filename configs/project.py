@@ -51,6 +51,7 @@ class Project:
     folder: Path
     route: str
     dataset_folder: Path  # what the sources' paths are relative to
+    suite_folders: tuple[Path, ...]  # where its eval suites and tasks are looked for, before those that are shipped
     model: ModelConfig
     dataset: DatasetRecipe
     training: TrainingConfig
@@ -68,6 +69,7 @@ class Draft:
     folder: Path
     route: str
     dataset_folder: Path
+    suite_folders: tuple[Path, ...]
     parts: Mapping[str, Any]  # by the file's name, those without a problem
     problems: tuple[Problem, ...]
 
@@ -77,7 +79,13 @@ class Draft:
             what = f"{self.folder} cannot be used: {len(self.problems)} problem(s)"
             raise ConfigError(what, problems=self.problems)
         parts = {**dict.fromkeys(OPTIONAL), **self.parts}
-        return Project(folder=self.folder, route=self.route, dataset_folder=self.dataset_folder, **parts)
+        return Project(
+            folder=self.folder,
+            route=self.route,
+            dataset_folder=self.dataset_folder,
+            suite_folders=self.suite_folders,
+            **parts,
+        )
 
 
 def load_project(folder: Path) -> Project:
@@ -101,7 +109,8 @@ def read_project(folder: Path) -> Draft:
     if not problems:
         problems = _disagreements(files, parts)
     route, data = head.route or folder.resolve().name, files.get("dataset", folder / "dataset.yaml")
-    return Draft(folder, route, data.parent, parts, tuple(problems))
+    suites = tuple(place / "evals" for place in folders if os.path.isdir(place / "evals"))
+    return Draft(folder, route, data.parent, suites, parts, tuple(problems))
 
 
 def _head(folder: Path) -> tuple[ProjectFile, list[Problem]]:

@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from configs.checks import Check, StageKind
 from configs.judge import Judge
+from configs.metrics import COST, Prices
+from configs.release_hours import ReleaseHours
 from configs.routing import FULL_BP, Trip
 from configs.strict import Strict
 
@@ -26,13 +28,6 @@ class Stage(Strict):
     approval: bool = Field(False, description="a named person must approve before the next stage")
 
 
-class Prices(Strict):
-    """What tokens cost, for `cost_typical`: in any currency, per million."""
-
-    prompt_per_million: float = Field(ge=0)
-    completion_per_million: float = Field(ge=0)
-
-
 class RolloutPlan(Strict):
     """Stages in order shadow*, canary+, full, watch?, with the checks that gate them."""
 
@@ -50,6 +45,11 @@ class RolloutPlan(Strict):
     prices: Prices | None = None
     judge: Judge | None = Field(None, description="who compares shadow's pairs of answers, for the check `judge`")
     requests_per_s: float | None = Field(None, gt=0, description="of the route; what `slipway plan` reckons with")
+    users: int | None = Field(None, ge=1, description="who ask during a stage; few may all miss a canary's share")
+    wait_for_traffic_s: float = Field(
+        0.0, ge=0, description="a stage's time does not run while nobody asks, for so many seconds at most"
+    )
+    release_hours: ReleaseHours | None = Field(None, description="when a release may begin; at any time without it")
     accept_blind: bool = Field(False, description="release although a stage can detect nothing")
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     checks: Annotated[tuple[Check, ...], Field(min_length=1)]
@@ -60,6 +60,14 @@ class RolloutPlan(Strict):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def without_stable(self) -> "RolloutPlan":
+        """The plan with the checks that need no stable to compare with: absolute limits.
+
+        Raises pydantic's ValidationError where a stage would be left without a check that takes a candidate back.
+        """
+        checks = [check for check in self.checks if not check.is_relative]
+        return RolloutPlan.model_validate({**dict(self), "checks": tuple(checks), "judge": None})
 
     def checks_of(self, stage: Stage) -> tuple[Check, ...]:
         """The checks that are judged in a stage."""
@@ -98,7 +106,7 @@ class RolloutPlan(Strict):
                 problems.append(f"checks.{index}: {check.name} is there twice -> name all its stages in one check")
             if not kinds & set(check.stages):
                 problems.append(f"checks.{index}: {check.metric} covers no stage of this plan, found {sorted(kinds)}")
-            if check.quantity == "cost" and self.prices is None:
+            if check.reads is COST and self.prices is None:
                 problems.append(f"checks.{index}: {check.metric} needs prices -> give prompt_per_million and so on")
             problems += self._has_something_to_compare_with(index, check)
         return problems + self._judged(any(check.kind == "preference" for check in self.checks))

@@ -2,13 +2,23 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from configs.contract import Contract
+from configs.prompts import SystemPlace
 from configs.strict import Strict
 
 FULL_BP = 10_000  # basis points: 10,000 = all requests
 EndpointName = Literal["chat", "completions", "embeddings"]
+OWN_WORDS = {  # of a request, which a variant says elsewhere or cannot say
+    "temperature": "say it as the variant's `temperature`",
+    "max_tokens": "say it as the variant's `max_tokens`",
+    "max_completion_tokens": "say it as the variant's `max_tokens`",
+    **dict.fromkeys(
+        ("model", "messages", "prompt", "input", "stream", "stream_options", "n", "user", "safety_identifier"),
+        "it is the client's, or the gateway's own",
+    ),
+}
 
 
 class Variant(Strict):
@@ -20,8 +30,22 @@ class Variant(Strict):
     )
     bundle: str = Field("", description="the bundle's digest; only reported, never interpreted")
     system_prompt: str | None = None
+    system_place: SystemPlace = Field(
+        "system", description="first_user: the prompt stands in the user's first turn, for templates without the role"
+    )
     temperature: float | None = Field(None, ge=0, le=2, description="used when the request has none")
     max_tokens: int | None = Field(None, ge=1, description="used when the request has none")
+    parameters: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="more that the model is sent where the request has none, e.g. {chat_template_kwargs: {...}}",
+    )
+
+    @field_validator("parameters")
+    @classmethod
+    def _not_said_elsewhere(cls, parameters: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if taken := sorted(parameters.keys() & OWN_WORDS.keys()):
+            raise ValueError(f"{taken[0]!r} cannot stand among a variant's parameters -> {OWN_WORDS[taken[0]]}")
+        return parameters
 
 
 class Candidate(Strict):

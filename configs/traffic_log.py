@@ -1,35 +1,37 @@
 """What the gateway writes down of the requests that pass it: how many, with or without text, and for how long."""
 
-import re
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
-from configs.patterns import Regex
+from configs.patterns import Regex, compiled, template
 from configs.strict import Strict
 
 
 class Redaction(Strict):
     """What is put in a pattern's place before a text is written."""
 
-    pattern: Regex = Field(description="a regular expression")
+    pattern: Regex = Field(description="a regular expression, as RE2 reads it")
     replacement: str = Field("[redacted]", description="a \\1 in it is the pattern's first group")
 
     @model_validator(mode="after")
     def _can_be_put_in(self) -> Self:
         try:
-            re.compile(f"{self.pattern}\n|").sub(self.replacement, "")  # the empty text matches now
-        except (re.error, IndexError) as error:
+            template(compiled(self.pattern), self.replacement)
+        except ValueError as error:
             what = f"replacement {self.replacement!r} cannot stand for pattern {self.pattern!r}: {error}"
             raise ValueError(f"{what} -> name a group that the pattern has, and write a backslash as \\\\") from None
         return self
 
 
+_WORD = r"\w\x{80}-\x{10FFFF}"  # of any script: RE2's \w is ASCII's
+_DIGIT = r"[^\P{Nd}0-9]"
 USUAL = (
-    Redaction(pattern=r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+", replacement="[e-mail]"),
+    Redaction(pattern=rf"[{_WORD}.+-]+@[{_WORD}-]+(?:\.[{_WORD}-]+)+", replacement="[e-mail]"),
     Redaction(pattern=r"\b(?:sk|pk|ghp|xox[abp])[-_][\w-]{8,}", replacement="[key]"),
-    Redaction(pattern=r"(?<![\w.])\+?\d(?:[ ()/.-]?\d){8,}(?!\w)", replacement="[number]"),  # telephones, cards, IBANs
+    Redaction(pattern=rf"(^|[^{_WORD}.])\+?\d(?:[ ()/.-]?\d){{8,}}\b", replacement=r"\1[number]"),  # telephones, cards
+    Redaction(pattern=rf"{_DIGIT}(?:[ ()/.-]?{_DIGIT}){{8,}}", replacement="[number]"),  # in digits of other scripts
 )
 
 

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from configs.strict import Strict
 
+MethodName = Literal["sft", "dpo"]
+"""Each is a module of tasks.training.methods."""
+
 
 class LoraSettings(Strict):
     """peft's LoRA. What vLLM cannot serve (DoRA, bias, modules_to_save) has no field here."""
@@ -17,9 +20,17 @@ class LoraSettings(Strict):
     rslora: bool = False
 
 
-class TrainingConfig(Strict):
-    """One run of TRL's SFTTrainer on the training part of a dataset version."""
+class DpoSettings(Strict):
+    """Direct preference optimisation (Rafailov et al. 2023)."""
 
+    beta: float = Field(0.1, gt=0, description="how strongly the adapter is held near the base model")
+
+
+class TrainingConfig(Strict):
+    """One run of a TRL trainer on the training part of a dataset version."""
+
+    method: MethodName = Field("sft", description="sft: on answers; dpo: on pairs of a chosen and a rejected answer")
+    dpo: DpoSettings = DpoSettings()
     lora: LoraSettings = LoraSettings()
     epochs: float = Field(1.0, gt=0)
     max_steps: int | None = Field(None, ge=1, description="stops earlier than `epochs` would")

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.main import STATE, main
+from flows.cli.main import main
+from flows.cli.options import STATE
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -1,45 +1,72 @@
-"""Whether an answer breaks a route's response contract: pure, bounded in its input, the same for every variant.
+"""Whether an answer breaks a route's response contract: pure, the same for every variant, bounded in input and time.
 
 What is judged is what the user got. An answer that ended at its token limit is judged as it stands; one that is longer
 than what was kept counts as broken where its beginning shows it, and is not judged otherwise.
 """
 
-import re
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
 
-import jsonschema
 import orjson
 
 from configs.contract import Contract, Detector, Form, Json, Pattern, Refusal
-from evals.tutoring import ending_fault, length_fault, markup_fault, refuses
+from configs.patterns import compiled
+from evals.json_schema import TooManyStepsError, is_of
+from evals.wording import ending_fault, length_fault, markup_fault, refuses
+
+QUICK_STEPS = 150  # of a JSON Schema's rules: about a millisecond
+MOST_STEPS = 20_000
+QUICK_WORK = 300_000  # characters times instructions: about a millisecond
+FIXED_WORK = 100  # instructions that a form or a refusal is worth
 
 
-def verdicts(contract: Contract, text: str, *, is_whole: bool = True) -> dict[str, bool]:
-    """Per detector, True if the answer breaks it; what cannot be told is absent. No text gives no verdicts.
+class Judgement(NamedTuple):
+    """Per detector, True if the answer breaks it; what cannot be told is absent. `given_up`: it would take too long."""
 
-    `is_whole`: False when `text` is only the beginning of the answer.
+    verdicts: dict[str, bool]
+    given_up: tuple[str, ...] = ()
+
+
+def is_quick(contract: Contract, text: str) -> bool:
+    """Whether `judge` takes a few milliseconds at most, given QUICK_STEPS."""
+    work = sum(
+        compiled(one.pattern, one.ignore_case).programsize if isinstance(one, Pattern) else FIXED_WORK
+        for one in contract.detectors.values()
+    )
+    return work * len(text) <= QUICK_WORK
+
+
+def judge(contract: Contract, text: str, *, is_whole: bool = True, steps: int = MOST_STEPS) -> Judgement:
+    """What the contract says of an answer. No text gives no verdicts.
+
+    `is_whole`: False when `text` is only the beginning of the answer. `steps`: that a JSON Schema may take.
     """
-    if not text.strip():
-        return {}
-    found = {name: _breaks(detector, text, is_whole) for name, detector in contract.detectors.items()}
-    return {name: verdict for name, verdict in found.items() if verdict is not None}
+    verdicts: dict[str, bool] = {}
+    given_up = []
+    if text.strip():
+        for name, detector in contract.detectors.items():
+            try:
+                verdict = _breaks(detector, text, is_whole, steps)
+            except TooManyStepsError:
+                given_up.append(name)
+            else:
+                if verdict is not None:
+                    verdicts[name] = verdict
+    return Judgement(verdicts, tuple(given_up))
 
 
-def _breaks(detector: Detector, text: str, is_whole: bool) -> bool | None:
+def _breaks(detector: Detector, text: str, is_whole: bool, steps: int) -> bool | None:
     match detector:
         case Form():
             return _or_unknown(_form_fault(detector, text, is_whole) != "", is_whole)
         case Refusal():
             return refuses(text, detector.opening)
         case Pattern():
-            found = re.search(detector.pattern, text, re.IGNORECASE if detector.ignore_case else 0) is not None
+            found = compiled(detector.pattern, detector.ignore_case).search(text) is not None
             if detector.broken_by == "absence":
                 return False if found else (True if is_whole else None)
             return _or_unknown(found, is_whole)
         case Json():
-            return _is_no_json(detector, text) if is_whole else None
+            return _is_no_json(detector, text, steps) if is_whole else None
 
 
 def _or_unknown(is_broken: bool, is_whole: bool) -> bool | None:
@@ -53,15 +80,9 @@ def _form_fault(form: Form, text: str, is_whole: bool) -> str:
     return fault or (ending_fault(text) if form.ends_with == "question" and is_whole else "")
 
 
-def _is_no_json(detector: Json, text: str) -> bool:
+def _is_no_json(detector: Json, text: str, steps: int) -> bool:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return True
-    return not _validator(orjson.dumps(detector.json_schema, option=orjson.OPT_SORT_KEYS))(value)
-
-
-@lru_cache(maxsize=64)
-def _validator(schema: bytes) -> Callable[[Any], bool]:
-    parsed = orjson.loads(schema)
-    return jsonschema.validators.validator_for(parsed)(parsed).is_valid  # type: ignore[no-any-return]
+    return not is_of(detector.json_schema, value, steps)

@@ -2,7 +2,11 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from configs.strict import Strict
+
+Better = Literal["higher", "lower"]
 
 
 class SampleScore(Strict):
@@ -12,6 +16,8 @@ class SampleScore(Strict):
     score: float | None
     reason: str = ""
     output: str = ""
+    expected: str | None = None  # the class, where the scorer tells classes
+    said: str | None = None  # "" when the reply names none
 
 
 class SuiteResult(Strict):
@@ -20,7 +26,9 @@ class SuiteResult(Strict):
     suite: str
     version: str  # digest of the suite's data and scorer
     kind: Literal["behaviour", "capability"]
-    score: float | None  # mean over judged samples; None when there are none
+    measure: str = "mean"  # over judged samples: mean, macro_f1, f1:CLASS
+    better: Better = "higher"
+    score: float | None  # None when there are no judged samples
     low: float | None  # 95 % interval
     high: float | None
     n: int  # judged samples
@@ -36,3 +44,4 @@ class EvalReport(Strict):
     system_prompt: str | None
     prompt_tokens_mean: float | None  # per request, over the behavioural suites
     suites: dict[str, SuiteResult]
+    engine: dict[str, str] = Field(default_factory=dict)  # what answered: vLLM's version and settings

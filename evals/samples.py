@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from configs.strict import Strict
 
@@ -20,9 +20,8 @@ class Sample(Strict):
 
     id: str = Field(min_length=1)
     messages: tuple[Message, ...] = Field(min_length=1)
-    answer: str | None = Field(None, description="the problem's final answer: one number, a unit may stand beside it")
-    expect: Literal["guide", "refuse"] | None = Field(None, description="what the last reply must do, to stay in role")
-    kind: str | None = Field(None, description="the kind of problem, for people")
+    expected: JsonValue = Field(None, description="what the last reply must be or say; scorers compare it")
+    fields: dict[str, JsonValue] = Field(default_factory=dict, description="what else a scorer may want to know")
 
     @model_validator(mode="after")
     def _alternates(self) -> Self:
@@ -53,17 +52,20 @@ class Reply:
     problem: str = ""
 
 
-def from_holdout(row: dict[str, Any]) -> dict[str, Any]:
-    """A held-out row of a dataset version as a sample: the turns before the tutor's first one.
+def from_holdout(row: dict[str, Any], turn: Literal["first", "last"] = "last", field: str | None = None) -> Sample:
+    """A held-out row of a dataset version, {"id", "messages", "fields"} or a preference pair, as a sample.
 
-    The row is {"id", "messages", "fields"}; the final answer is expected in `fields.answer` (the reader of
-    gsm8k-socratic puts it there), and a sample of a row without it has none.
+    The row's own first or last answer is left out, with all that follows, and asked for. It is what is `expected`,
+    unless one of the row's `fields` holds that: the named one, or one that is called `expected`. Raises ValueError.
     """
-    turns: list[dict[str, Any]] = []
-    for message in row["messages"]:
-        if message["role"] == "assistant":
-            break
-        if message["role"] == "user":
-            turns.append(message)
-    answer = row.get("fields", {}).get("answer")
-    return {"id": row["id"], "messages": turns, "answer": None if answer is None else str(answer)}
+    said = row["messages"] if "messages" in row else [*row["prompt"], *row["chosen"]]
+    turns = [message for message in said if message["role"] != "system"]
+    places = [place for place, message in enumerate(turns) if message["role"] == "assistant"]
+    place = len(turns) if not places else places[0] if turn == "first" else places[-1]
+    answer = turns[place].get("content") if places else None
+    fields = row.get("fields") or {}
+    if field is not None and field not in fields:
+        raise ValueError(f"the row has no field {field!r} -> its fields: {', '.join(sorted(fields)) or 'none'}")
+    expected = fields[field] if field is not None else fields.get("expected", answer)
+    asked = [{"role": message["role"], "content": message.get("content")} for message in turns[:place]]
+    return Sample.model_validate({"id": row["id"], "messages": asked, "expected": expected, "fields": fields})

@@ -1,23 +1,31 @@
-"""Suites as data: a folder with an eval.yaml, whose samples lie beside it or in a dataset version's held-out part."""
+"""Suites as data: a folder with an eval.yaml, whose samples lie beside it or in a dataset version's held-out part.
+
+A project's own suites lie in its `evals/` folder; those that Slipway ships are found by name as well.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from configs.canonical import digest_bytes, digest_of
+from configs.contract import Contract
 from configs.errors import ConfigError, Problem
 from configs.loading import check
 from configs.strict import Strict
-from evals import numbers, scorers, tutoring
-from evals.samples import Sample, from_holdout
-from evals.scorers import ScorerConfig
+from evals.samples import Reply, Sample, from_holdout
+from evals.scorers.detector import Detector
+from evals.scorers.function import Function
+from evals.scorers.judge import Judged
+from evals.scorers.kinds import ScorerConfig
+from evals.scorers.verdict import expected_texts, nothing_expected
+from evals.versions import suite_version
 
-FOLDER = Path(__file__).parent  # the suites that the project ships
+FOLDER = Path(__file__).parent  # the suites that Slipway ships
 HOLDOUT = "holdout"
+MOST_PROBLEMS = 20  # of one file: a wrong setting is wrong for every row
 
 
 class SuiteConfig(Strict):
@@ -32,26 +40,44 @@ class SuiteConfig(Strict):
         description="file of samples, relative to the folder (suites that share one share its generations too), "
         "or `holdout`: the held-out rows of the dataset version under evaluation",
     )
+    turn: Literal["first", "last"] = Field("last", description="which answer of a held-out row is asked for")
+    expected: str | None = Field(
+        None,
+        description="the field of a held-out row that holds what is expected; by default a field `expected`, or else "
+        "the row's own answer",
+    )
     limit: int | None = Field(None, ge=1, description="only the first so many samples")
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether its samples are a dataset version's."""
+        return self.samples == HOLDOUT
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite that is ready to run. `version` changes with its samples, its settings and the scorers' code."""
+    """A suite that is ready to run. `version` changes with its samples, its settings and its scorer's code."""
 
     config: SuiteConfig
+    scorer: ScorerConfig  # as the eval.yaml says, with files and the contract's detectors in place
     samples: tuple[Sample, ...]
     version: str
 
 
-def load_suites(names: Sequence[str], folder: Path = FOLDER, holdout: Path | None = None) -> tuple[Suite, ...]:
-    """The named suites. Raises one ConfigError with the problems of all of them.
+def load_suites(
+    names: Sequence[str],
+    places: Sequence[Path] = (FOLDER,),
+    holdout: Path | None = None,
+    contract: Contract | None = None,
+) -> tuple[Suite, ...]:
+    """The named suites, each from the first of the folders that has it. Raises one ConfigError with all problems.
 
-    `holdout` is a dataset version's holdout.jsonl; suites over the held-out rows need it.
+    `holdout` is a dataset version's holdout.jsonl; suites over the held-out rows need it. `contract` has the detectors
+    that suites may name.
     """
     suites, problems = [], []
     for name in names:
-        suite, found = _load(name, folder, holdout)
+        suite, found = _load(name, places, holdout, contract)
         problems += found
         if suite is not None:
             suites.append(suite)
@@ -60,79 +86,116 @@ def load_suites(names: Sequence[str], folder: Path = FOLDER, holdout: Path | Non
     return tuple(suites)
 
 
-def require_suites(names: Sequence[str], folder: Path = FOLDER) -> None:
-    """Raises the ConfigError of `load_suites` for what is known before there is a dataset version."""
-    configs = {name: _config(name, folder) for name in names}
-    problems = [problem for _, found in configs.values() for problem in found]
-    for name, (config, _) in configs.items():
-        if config is not None and config.samples != HOLDOUT:
-            problems += _load(name, folder, None)[1]
+def require_suites(
+    names: Sequence[str], places: Sequence[Path] = (FOLDER,), contract: Contract | None = None
+) -> tuple[SuiteConfig, ...]:
+    """The suites' settings. Raises the ConfigError of `load_suites` for what is known without a dataset version."""
+    configs, problems = [], []
+    for name in names:
+        config, path, found = _config(name, places)
+        if config is not None:
+            configs.append(config)
+            if config.is_held_out:
+                _, found = _placed(config.scorer, path, contract)
+            else:
+                _, found = _load(name, places, None, contract)
+        problems += found
     if problems:
         raise ConfigError(f"{len(problems)} problem(s) in the eval suites", problems=problems)
+    return tuple(configs)
 
 
-def _config(name: str, folder: Path) -> tuple[SuiteConfig | None, list[Problem]]:
-    path = folder / name / "eval.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.parent.name for p in folder.glob("*/eval.yaml"))) or "none"
-        return None, [Problem(str(path), "there is no such eval suite", f"suites in {folder}: {known}")]
+def _config(name: str, places: Sequence[Path]) -> tuple[SuiteConfig | None, Path, list[Problem]]:
+    path = next((p for p in (place / name / "eval.yaml" for place in places) if p.is_file()), None)
+    if path is None:
+        lists = [(place, sorted(p.parent.name for p in place.glob("*/eval.yaml"))) for place in places]
+        known = "; ".join(f"suites in {place}: {', '.join(found) or 'none'}" for place, found in lists)
+        missing = places[0] / name / "eval.yaml"
+        return None, missing, [Problem(str(missing), "there is no such eval suite", known)]
     config, problems = check(path, SuiteConfig)
     if config is not None and config.name != name:
-        return None, [Problem(f"{path}: name", f"{config.name!r} is not the folder's name", f"name: {name}")]
-    return config, problems
+        return None, path, [Problem(f"{path}: name", f"{config.name!r} is not the folder's name", f"name: {name}")]
+    return config, path, problems
 
 
-def _load(name: str, folder: Path, holdout: Path | None) -> tuple[Suite | None, list[Problem]]:
-    path = folder / name / "eval.yaml"
-    config, problems = _config(name, folder)
+def _load(
+    name: str, places: Sequence[Path], holdout: Path | None, contract: Contract | None
+) -> tuple[Suite | None, list[Problem]]:
+    config, path, problems = _config(name, places)
     if config is None:
         return None, problems
-    if config.samples == HOLDOUT and holdout is None:
+    scorer, problems = _placed(config.scorer, path, contract)
+    if scorer is None:
+        return None, problems
+    if config.is_held_out and holdout is None:
         cure = "evaluate a build that has a dataset version, or take the suite out of evals.yaml"
         return None, [Problem(f"{path}: samples", "needs a dataset version's held-out rows; there is none", cure)]
-    source = holdout if config.samples == HOLDOUT and holdout else path.parent / config.samples
-    samples, problems = _read(source, held_out=config.samples == HOLDOUT)
+    if config.is_held_out and holdout is not None:
+        source, as_sample = holdout, lambda row: from_holdout(row, config.turn, config.expected)
+    else:
+        source, as_sample = path.parent / config.samples, Sample.model_validate
+    samples, problems = _read(source, as_sample, scorer, config.limit)
     if problems:
         return None, problems
-    samples = samples[: config.limit]
-    return Suite(config, samples, _version(config, samples)), []
+    settings = config.model_dump(mode="json", by_alias=True, exclude={"description"})
+    settings["scorer"] |= {"detector": scorer.detector.model_dump()} if isinstance(scorer, Detector) else {}  # type: ignore[union-attr]
+    return Suite(config, scorer, samples, suite_version(settings, scorer, samples)), []
 
 
-def _read(path: Path, held_out: bool) -> tuple[tuple[Sample, ...], list[Problem]]:
+def _placed(scorer: ScorerConfig, path: Path, contract: Contract | None) -> tuple[ScorerConfig | None, list[Problem]]:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON may hold U+2028
-    except (OSError, UnicodeDecodeError) as error:
-        return (), [Problem(str(path), f"cannot be read as UTF-8 text: {error}", "a suite needs a file of samples")]
+        if isinstance(scorer, Function):
+            return scorer.at(path.parent), []
+        return (scorer.of(contract) if isinstance(scorer, Detector) else scorer), []
+    except ValueError as error:
+        return None, [Problem(f"{path}: scorer", *str(error).split(" -> ", 1))]
+
+
+def _read(
+    path: Path, as_sample: Callable[[Any], Sample], scorer: ScorerConfig, limit: int | None
+) -> tuple[tuple[Sample, ...], list[Problem]]:
     samples: list[Sample] = []
     problems: list[Problem] = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        sample, found = _parse(line, f"{path}: line {number}", held_out)
-        problems += found
-        if sample is None:
-            continue
-        if (first := seen.setdefault(sample.id, number)) != number:
-            problems.append(Problem(f"{path}: line {number}", f"id {sample.id!r} is that of line {first}"))
-        samples.append(sample)
+    try:
+        with path.open(encoding="utf-8", newline="\n") as lines:  # no other line ends: JSON may hold U+2028
+            for number, line in enumerate(lines, start=1):
+                if not line.strip() or len(problems) >= MOST_PROBLEMS:
+                    continue
+                if len(samples) == limit:
+                    break
+                where = f"{path}: line {number}"
+                sample, found = _parse(line, where, as_sample)
+                if sample is not None:
+                    if (first := seen.setdefault(sample.id, number)) != number:
+                        found.append(Problem(where, f"id {sample.id!r} is that of line {first}"))
+                    found += [Problem(where, fault, "see docs/evals.md") for fault in _unusable(scorer, sample)]
+                    samples.append(sample)
+                problems += found
+    except (OSError, UnicodeDecodeError) as error:
+        return (), [Problem(str(path), f"cannot be read as UTF-8 text: {error}", "a suite needs a file of samples")]
     if not samples and not problems:
         problems.append(Problem(str(path), "holds no sample", "one JSON object a line"))
     return tuple(samples), problems
 
 
-def _parse(line: str, where: str, held_out: bool) -> tuple[Sample | None, list[Problem]]:
+def _parse(line: str, where: str, as_sample: Callable[[Any], Sample]) -> tuple[Sample | None, list[Problem]]:
     try:
-        row: Any = json.loads(line)
-        return Sample.model_validate(from_holdout(row) if held_out else row), []
+        return as_sample(json.loads(line)), []
     except ValidationError as error:
         found = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()]
         return None, [Problem(f"{where}: {at}" if at else where, *message.split(" -> ", 1)) for at, message in found]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         return None, [Problem(where, f"not a sample: {error!r}")]
+    except ValueError as error:
+        return None, [Problem(where, *f"not a sample: {error}".split(" -> ", 1))]
 
 
-def _version(config: SuiteConfig, samples: Sequence[Sample]) -> str:
-    code = [digest_bytes(Path(module.__file__ or "").read_bytes()) for module in (numbers, scorers, tutoring)]
-    rows = [sample.model_dump(mode="json") for sample in samples]
-    return digest_of({"config": config.model_dump(mode="json", exclude={"description"}), "samples": rows, "code": code})
+def _unusable(scorer: ScorerConfig, sample: Sample) -> list[str]:
+    """Why no reply to this sample could be judged: found now, and not when a GPU was spent."""
+    if isinstance(scorer, Function):
+        return []
+    if isinstance(scorer, Judged):
+        return [] if expected_texts(sample) else [nothing_expected(sample).reason]
+    verdict = scorer.judge(sample, (Reply("any reply"),))
+    return [verdict.reason] if verdict.score is None else []

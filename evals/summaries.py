@@ -1,48 +1,61 @@
-"""From scores per sample to means, differences and their intervals; pure, and closed-form but for two bisections.
+"""From scores per sample to measures, differences and their intervals: pure, the same for the same samples.
 
 Scores that are all 0 or 1 get score intervals, which hold at the ends of the scale too, where a candidate that is
-always right would have no spread at all; other scores get Student's t.
+always right would have no spread at all; other scores get Student's t. Measures over classes have intervals of their
+own (`evals.classes`).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist, fmean, stdev
 from typing import Literal
 
-from evals.report import SampleScore, SuiteResult
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its two-sided interval; n is how many values, or pairs, it rests on."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+from evals import classes
+from evals.estimate import Estimate
+from evals.report import Better, SampleScore, SuiteResult
 
 
 def summarise(
-    suite: str, version: str, kind: Literal["behaviour", "capability"], samples: Sequence[SampleScore]
+    suite: str,
+    version: str,
+    kind: Literal["behaviour", "capability"],
+    samples: Sequence[SampleScore],
+    measure: str = "mean",
+    better: Better = "higher",
 ) -> SuiteResult:
-    """A suite's result: the mean over the judged samples with its 95 % interval. No judged sample, no score."""
-    scores = [sample.score for sample in samples if sample.score is not None]
-    estimate = mean(scores) if scores else None
+    """A suite's result: its measure over the judged samples with the 95 % interval. No judged sample, no score."""
+    judged = [sample for sample in samples if sample.score is not None]
+    found = estimate(measure, judged) if judged else None
     return SuiteResult(
         suite=suite,
         version=version,
         kind=kind,
-        score=estimate.value if estimate else None,
-        low=estimate.low if estimate else None,
-        high=estimate.high if estimate else None,
-        n=len(scores),
-        unjudged=len(samples) - len(scores),
+        measure=measure,
+        better=better,
+        score=found.value if found else None,
+        low=found.low if found else None,
+        high=found.high if found else None,
+        n=len(judged),
+        unjudged=len(samples) - len(judged),
         samples=tuple(samples),
     )
+
+
+def estimate(measure: str, samples: Sequence[SampleScore], confidence: float = 0.95) -> Estimate:
+    """`mean`, `macro_f1` or `f1:CLASS` over samples that all have a score; there is at least one."""
+    if measure == "mean":
+        return mean([sample.score or 0.0 for sample in samples], confidence)
+    return classes.f1(measure, samples, confidence)
+
+
+def difference(
+    measure: str, first: Sequence[SampleScore], second: Sequence[SampleScore], confidence: float = 0.95
+) -> Estimate:
+    """First minus second with its interval, paired: both hold the same samples in the same order, all with a score."""
+    if measure == "mean":
+        one, other = ([sample.score or 0.0 for sample in samples] for samples in (first, second))
+        return paired_difference(one, other, confidence)
+    return classes.f1_difference(measure, first, second, confidence)
 
 
 def mean(scores: Sequence[float], confidence: float = 0.95) -> Estimate:
@@ -71,9 +84,14 @@ def paired_difference(first: Sequence[float], second: Sequence[float], confidenc
     if {*first, *second} <= {0.0, 1.0}:
         gained = sum(a > b for a, b in zip(first, second, strict=True))
         lost = sum(a < b for a, b in zip(first, second, strict=True))
-        return Estimate((gained - lost) / n, *_tango(gained, lost, n, _z(confidence)), n)
+        return Estimate((gained - lost) / n, *paired_bounds(gained, lost, n, confidence), n)
     differences = [a - b for a, b in zip(first, second, strict=True)]
     return Estimate(fmean(differences), *_t_interval(differences, confidence), n)
+
+
+def paired_bounds(gained: int, lost: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Tango's interval of the difference of two shares, from the pairs that differ, of n in all."""
+    return _tango(gained, lost, n, _z(confidence))
 
 
 def _tango(gained: int, lost: int, n: int, z: float) -> tuple[float, float]:
@@ -103,9 +121,9 @@ def _t_interval(values: Sequence[float], confidence: float) -> tuple[float, floa
     n, value = len(values), fmean(values)
     if n < 2:
         return value - 1, value + 1
-    from scipy.stats import t  # a second to import, and most scores are 0 or 1
+    from scipy.special import stdtrit  # slow to import, and most scores are 0 or 1
 
-    half = float(t.ppf((1 + confidence) / 2, n - 1)) * stdev(values) / sqrt(n)
+    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * stdev(values) / sqrt(n)
     return value - half, value + half
 
 

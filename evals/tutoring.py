@@ -1,10 +1,17 @@
-"""What makes a tutor's turn wrong, as pure checks: each returns the fault as a sentence, or "" when there is none."""
+"""The tutor's own scorers, named by its suites as functions of this file: one guiding question, and nothing given away.
+
+What makes a tutor's turn wrong is a pure check that returns the fault as a sentence, or "" when there is none.
+"""
 
 import re
-import unicodedata
+from collections.abc import Sequence
 from fractions import Fraction
 
-from evals.numbers import Mention, mentions, normalised
+from evals.numbers import Mention, mentions, normalised, value_of
+from evals.samples import Reply, Sample
+from evals.wording import refusal_fault, refuses, unified, words
+
+Said = tuple[float | None, str]
 
 _COURTESIES = re.compile(
     r"does (?:that|this|it) (?:make sense|help\W*$)|(?:^|[,;] ?)(?:and |so )?do you (?:understand|see|follow|get it)\b"
@@ -15,23 +22,6 @@ _COURTESIES = re.compile(
     r"|, ?(?:right|isn't it|okay|ok|got it|correct)\W*$",
     re.IGNORECASE,
 )
-_REFUSALS = re.compile(
-    r"\b(?:sorry|afraid|apologi[sz]e)\b.{0,30}\b(?:can'?t|can ?not|unable|not able)\b|\b(?:not|isn't) appropriate\b"
-    r"|\bi(?: can'?t| can ?not| won'?t| will not|(?:'m| am) (?:unable|not able) to| must decline to)"
-    r" (?:help|assist|answer|discuss|support|engage|do that|provide (?:information|assistance|guidance|instructions))",
-    re.IGNORECASE,
-)
-_MARKDOWN = re.compile(
-    r"\*\*\S|(?<![\w*])\*[^\s*][^*\n]*\*(?!\w)|(?<!\w)__?[^\s_][^_\n]*__?(?!\w)|`|^\s*#{1,6}\s|^\s*>\s|^\s*\|.*\||\]\(|"
-    r"\\[\[(]|\\(?:frac|times|text|boxed)\b|\$\$",
-    re.MULTILINE,
-)
-_SHAPES = bytes(  # of ASCII: a for what words are made of, - for what joins them, a blank for all else
-    97 if chr(code).isalnum() else 45 if chr(code) in ".,:/'-" else 32 for code in range(256)
-)
-_SIGNS = re.compile(r"[*_`#>|\]\\$]")  # without one of these there is no markup, which is dear to look for
-_ITEM = re.compile(r"^\s*(?:[-*+•–]|\d{1,2}[.)]|[a-h][.)])\s+\S", re.MULTILINE)
-_NUMBERED = re.compile(r"(?:^|\s)\(?1[.)]\s.*\s\(?2[.)]\s", re.MULTILINE | re.DOTALL)
 _CONCLUSION = re.compile(
     r"(?:(?:answer|result|solution)(?: \w+){0,4}? (?:is|was|be|equals)|(?:answer|result|solution)\s?[:=]|=|\bequals?"
     r"|\bequal to|\b(?:it|that|this)(?:'s| is)|\b(?:you|we)(?:'ll| will)? (?:get|end up with)"
@@ -45,41 +35,73 @@ _FINAL = re.compile(
 )
 
 
-def words(text: str) -> list[str]:
-    """Words and numbers; punctuation alone is none."""
-    return re.findall(r"[^\W_]+(?:[.,:/'’-][^\W_]+)*", text)
+def asks_guiding_question(
+    sample: Sample, replies: Sequence[Reply], refusal: str | None = None, echo_allowed: bool = False
+) -> Said:
+    """1 when the last reply is one guiding question: the only one, at its end, about the problem, no refusal.
+
+    Cut off is no excuse: what is served ends there as well, without a question.
+    """
+    fault = guiding_fault(replies[-1].text or "", _asked(sample), refusal, echo_allowed)
+    return _said(fault or ("" if not replies[-1].cut else "cut off by max_tokens"))
 
 
-def word_count(text: str) -> int:
-    """How many `words` there are. Every answer to a user is counted, most are in ASCII: that way is the quick one."""
-    if not text.isascii():
-        return len(words(text))
-    parts = text.encode().translate(_SHAPES).replace(b"--", b" ").split()
-    return len(parts) - parts.count(b"-")
+def withholds_answer(sample: Sample, replies: Sequence[Reply]) -> Said:
+    """1 when the last reply does not contain the sample's `answer`, in no way of writing it.
+
+    A reply that was cut off before it came to an answer cannot be judged.
+    """
+    answer = _answer(sample)
+    if answer is None:
+        return None, f"the sample's answer is {sample.fields.get('answer')!r}, one number is needed"
+    if fault := giveaway_fault(replies[-1].text or "", answer, sample.given):
+        return 0.0, fault
+    return (None, "cut off by max_tokens before any answer: it might have followed") if replies[-1].cut else (1.0, "")
 
 
-def refusal_fault(text: str, opening: str, max_words: int) -> str:
-    """What speaks against a reply that must refuse with exactly this opening, and leave it there."""
-    if not text.strip().startswith(opening):
-        return f"does not start with {opening!r}"
-    count = word_count(text)
-    return f"goes on after refusing: {count} words, allowed are {max_words}" if count > max_words else ""
+def stays_in_role(sample: Sample, replies: Sequence[Reply], refusal: str, max_words: int = 40) -> Said:
+    """1 when every reply guides or refuses without giving the answer away, and the last one does as expected.
+
+    The sample's `expected`, "guide" or "refuse", says what the last reply must do.
+    """
+    if sample.expected not in ("guide", "refuse"):
+        return None, "the sample does not say what to expect"
+    for turn, reply in enumerate(replies, start=1):
+        expect = str(sample.expected) if turn == len(replies) else None
+        if fault := _role_fault(sample, reply, expect, refusal, max_words):
+            return 0.0, f"reply {turn}: {fault}"
+    return 1.0, ""
 
 
-def refuses(text: str, opening: str | None) -> bool:
-    """Whether a reply turns the request down, by the route's own opening or in the words that models use for it."""
-    plain = _plain(text)
-    if opening and plain.startswith(_plain(opening)):
-        return True
-    low = plain.lower()  # all that refuses holds one of these, which are found in no time
-    if not ("can" in low or "not" in low or "n't" in low or "unable" in low or "wont" in low or "decl" in low):
-        return False
-    return _REFUSALS.search(plain) is not None
+def _role_fault(sample: Sample, reply: Reply, expect: str | None, opening: str, max_words: int) -> str:
+    text, answer = reply.text or "", _answer(sample)
+    if answer is not None and (giveaway := giveaway_fault(text, answer, sample.given)):
+        return giveaway
+    if reply.cut:
+        return "cut off by max_tokens"
+    refusal = refusal_fault(text, opening, max_words)
+    guiding = guiding_fault(text, _asked(sample), opening, echo_allowed=False)
+    if expect == "refuse":
+        return refusal
+    return guiding if expect == "guide" or refusal else ""
+
+
+def _answer(sample: Sample) -> Fraction | None:
+    answer = sample.fields.get("answer")
+    return None if answer is None else value_of(str(answer))
+
+
+def _asked(sample: Sample) -> str:
+    return "\n".join(m.content or "" for m in sample.messages if m.role == "user")
+
+
+def _said(fault: str) -> Said:
+    return (0.0, fault) if fault else (1.0, "")
 
 
 def guiding_fault(text: str, problem: str, opening: str | None, echo_allowed: bool) -> str:
     """What speaks against a reply that must be one guiding question. `problem` is the user's text."""
-    plain = _plain(text)
+    plain = unified(text)
     count = plain.count("?")
     if refuses(text, opening):
         return "refuses instead of asking"
@@ -118,49 +140,6 @@ def giveaway_fault(text: str, answer: Fraction, given: str) -> str:
     return ""
 
 
-def format_fault(text: str, max_words: int, max_sentences: int) -> str:
-    """What speaks against the form: too long, not one question at the end, lists, markdown, several paragraphs."""
-    if fault := length_fault(text, max_words, None) or markup_fault(text) or ending_fault(text):
-        return fault
-    return length_fault(text, None, max_sentences)
-
-
-def length_fault(text: str, max_words: int | None, max_sentences: int | None) -> str:
-    """More words or sentences than allowed."""
-    plain = _plain(text)
-    count = word_count(plain) if max_words is not None else 0
-    if max_words is not None and count > max_words:
-        return f"{count} words, allowed are {max_words}"
-    sentences = len(re.findall(r"[.!?]+(?=[\s\"'”’»)]|$)", plain)) if max_sentences is not None else 0
-    if max_sentences is not None and sentences > max_sentences:
-        return f"{sentences} sentences, allowed are {max_sentences}"
-    return ""
-
-
-def markup_fault(text: str) -> str:
-    """Anything but one plain paragraph: lists, markdown, formulas, line breaks."""
-    plain = _plain(text)
-    if _holds_list(plain):
-        return "holds a list"
-    if _SIGNS.search(plain) and (found := _MARKDOWN.search(plain)):
-        return f"holds markup: {found.group().strip()!r}"
-    return "has more than one paragraph" if "\n" in plain else ""
-
-
-def _holds_list(plain: str) -> bool:
-    if (_ITEM.search if "\n" in plain else _ITEM.match)(plain):  # on one line there is one place to look
-        return True
-    return ("1." in plain or "1)" in plain) and _NUMBERED.search(plain) is not None
-
-
-def ending_fault(text: str) -> str:
-    """Anything but exactly one question, at the end."""
-    plain = _plain(text)
-    if plain.count("?") != 1 or not plain.rstrip("\"'”’»)").endswith("?"):
-        return f"{plain.count('?')} question marks; one is needed, at the end"
-    return ""
-
-
 def _concludes(text: str, mention: Mention) -> bool:
     return bool(_CONCLUSION.search(text[max(0, mention.start - 80) : mention.start]))
 
@@ -176,11 +155,5 @@ def _around(text: str, start: int, end: int) -> str:
     return ("..." if before else "") + text[before:after].strip() + ("..." if after < len(text) else "")
 
 
-def _plain(text: str) -> str:
-    if text.isascii():  # most are, and then there is nothing to normalise
-        return text.strip()
-    return unicodedata.normalize("NFKC", text).replace("’", "'").strip()
-
-
 def _bare(text: str) -> str:
-    return " ".join(words(_plain(text).casefold()))
+    return " ".join(words(unified(text).casefold()))

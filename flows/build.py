@@ -6,18 +6,24 @@ from contextlib import closing
 from pathlib import Path
 
 from prefect import flow, task
+from prefect.states import Failed
 
 from configs.project import Project
 from configs.strict import Strict
 from delivery.build.bundle import Bundle, adapter_name
-from delivery.build.dataset import DatasetVersion
+from delivery.build.dataset import DatasetVersion, refuse_other_method
 from delivery.build.gate import GateDecision, judge
+from delivery.build.overlap import refuse_overlap
 from delivery.clients.bundles import images as oci
 from evals.report import EvalReport
+from evals.suites import FOLDER as SHIPPED_SUITES
 from evals.tables import compare, failures
-from flows.reporting import follow, log, picture, show_markdown, show_table
+from flows.names import named
+from flows.reporting import follow, log, picture, result_of, show_markdown, show_table
 from tasks.data import dataset as datasets
+from tasks.data.overlap import eval_overlap
 from tasks.evals import evaluate as evals
+from tasks.evals.engine import engine_of
 from tasks.evals.model_server import loaded_adapter, model_server
 from tasks.evals.prompt_room import require_room
 from tasks.preflight import before_build, load_for
@@ -25,6 +31,8 @@ from tasks.release import bundle as bundles
 from tasks.release.site import open_ledger
 from tasks.training import model
 from tasks.training import train as training
+from tasks.training.fit import require_fit
+from tasks.training.template import system_place
 
 
 class BuildOutcome(Strict):
@@ -50,7 +58,7 @@ class BuildOutcome(Strict):
         return f"{self.dataset.render()}\n\n{compare(self.reports)}\n{findings}\nbundle {self.bundle}: {verdict}"
 
 
-@flow(name="build", flow_run_name="build-{project}")
+@flow(name="build", flow_run_name=named("build"))
 def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> BuildOutcome:
     """Turn a dataset and a base model into an evaluated bundle.
 
@@ -67,11 +75,13 @@ def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> Buil
     trained = train_adapter(settings, version, base, home)
     with model_server(settings, base, home, follow("vllm")) as vllm_url:
         reports = {
-            **evaluate_production(settings, base, version, vllm_url, home),
-            **(evaluate_ablation(settings, base, version, vllm_url, home) if settings.evals.ablation else {}),
-            "candidate": evaluate_candidate(settings, base, version, trained, vllm_url, home),
+            "base": evaluate_base(settings, base, version, vllm_url, home),
+            "production": evaluate_production(settings, base, version, vllm_url, home),
         }
-    decision = judge(settings.evals.gates, reports["candidate"], reports["production"])
+        if settings.evals.ablation:
+            reports["base_adapter_prompt"] = evaluate_ablation(settings, base, version, vllm_url, home)
+        reports["candidate"] = evaluate_candidate(settings, base, version, trained, vllm_url, home)
+    decision = result_of(gate(settings, reports, return_state=True))
     bundle = package(settings, base, version, trained, reports["candidate"], decision, home)
     outcome = BuildOutcome(
         bundle=bundle.digest,
@@ -83,36 +93,50 @@ def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> Buil
         curve=trained.curve,
     )
     _show(settings, outcome)
-    return outcome
+    if outcome.passed:
+        return outcome
+    return Failed(name="Refused", message=refusal(decision), data=outcome)  # type: ignore[return-value] # a state, with it
 
 
-@task
+@task(task_run_name="base model")
 def prepare_model(project: Project, home: Path) -> Path:
-    """The base model's folder; fetched or dequantised once. Its tokenizer says whether the prompts leave any room."""
+    """The base model's folder; fetched or dequantised once. It must fit prompts, settings and vLLM."""
     folder = model.prepare_model(project.model, home, follow("base model"))
+    require_fit(project, folder)
     require_room(project.prompts, project.model, folder)
     return folder
 
 
-@task
+@task(task_run_name="dataset version")
 def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
-    """An immutable dataset version out of the recipe."""
+    """An immutable dataset version out of the recipe, whose rows to train on hold no question of the eval suites."""
+    prompts, folder = project.prompts, project.dataset_folder
     version = datasets.build_dataset(
-        project.dataset, project.dataset_folder, base, project.prompts.adapter, home, follow("dataset")
+        project.dataset, folder, base, prompts.adapter, home, follow("dataset"), prompts.chat_template_kwargs
     )
     log(version.render())
+    refuse_other_method(version, project.training.method)
     manifest = version.manifest
     counts = {"read": manifest.read, "kept": manifest.kept, "duplicates": manifest.duplicates, **manifest.rejected}
     parts = [{"what": name, "rows": count} for name, count in counts.items()]
     parts += [{"what": name, "rows": part.rows} for name, part in manifest.parts.items()]
+    parts += [{"what": name, "rows": count} for name, count in (manifest.changed | manifest.noticed).items()]
     show_table(f"dataset {manifest.name}", parts, f"dataset version {version.digest}")
+    suites_folders = (*project.suite_folders, SHIPPED_SUITES)
+    overlap = eval_overlap(version, project.evals, suites_folders, project.contract)
+    log(overlap.render())
+    if project.dataset.eval_overlap == "refuse":
+        refuse_overlap(project.dataset.name, overlap)
     return version
 
 
-@task
+@task(task_run_name="training")
 def train_adapter(project: Project, version: DatasetVersion, base: Path, home: Path) -> training.TrainedAdapter:
     """A LoRA on the version's training part, unless this very training has been done."""
-    trained = training.train(version, base, project.training, project.prompts.adapter, home, follow("training"))
+    prompts = project.prompts
+    trained = training.train(
+        version, base, project.training, prompts.adapter, home, follow("training"), prompts.chat_template_kwargs
+    )
     how = "found again, nothing in its input has changed" if trained.skipped else f"trained in {trained.seconds:.0f} s"
     show_markdown(
         f"training {project.route}",
@@ -122,37 +146,52 @@ def train_adapter(project: Project, version: DatasetVersion, base: Path, home: P
     return trained
 
 
-@task
-def evaluate_production(
-    project: Project, base: Path, version: DatasetVersion, vllm_url: str, home: Path
-) -> dict[str, EvalReport]:
-    """The base model with its long prompt, and what the environment serves now: the same before the first release."""
-    bundle = bundles.base_bundle(project, model.model_revision(base), home)
-    served = {"base": bundle, "production": _live(project, home) or bundle}
-    return {name: _evaluate_bundle(project, base, version, one, name, vllm_url, home) for name, one in served.items()}
+@task(task_run_name="evals of the base model")
+def evaluate_base(project: Project, base: Path, version: DatasetVersion, vllm_url: str, home: Path) -> EvalReport:
+    """The base model with its long prompt: what a quick rollback falls back to."""
+    return _evaluate_bundle(project, base, version, _base_bundle(project, base, home), "base", vllm_url, home)
 
 
-@task
-def evaluate_ablation(
-    project: Project, base: Path, version: DatasetVersion, vllm_url: str, home: Path
-) -> dict[str, EvalReport]:
-    """The base model with the adapter's prompt."""
-    subject = _prompted(project, "base_adapter_prompt", project.model.name, model.model_revision(base))
-    return {subject.name: _evaluate(project, base, version, subject, vllm_url, home)}
+@task(task_run_name="evals of production")
+def evaluate_production(project: Project, base: Path, version: DatasetVersion, vllm_url: str, home: Path) -> EvalReport:
+    """What the environment serves now: the base model before the first release, whose answers are known then."""
+    bundle = _live(project, home) or _base_bundle(project, base, home)
+    return _evaluate_bundle(project, base, version, bundle, "production", vllm_url, home)
 
 
-@task
+@task(task_run_name="evals of the base model with the adapter's prompt")
+def evaluate_ablation(project: Project, base: Path, version: DatasetVersion, vllm_url: str, home: Path) -> EvalReport:
+    """What training adds to the prompt alone."""
+    subject = _prompted(project, base, "base_adapter_prompt", project.model.name, model.model_revision(base))
+    return _evaluate(project, base, version, subject, vllm_url, home)
+
+
+@task(task_run_name="evals of the candidate")
 def evaluate_candidate(
     project: Project, base: Path, version: DatasetVersion, trained: training.TrainedAdapter, vllm_url: str, home: Path
 ) -> EvalReport:
     """The adapter with its short prompt, exactly as it would be served."""
     name = adapter_name(project.route, trained.adapter.digest)
     with loaded_adapter(vllm_url, name, trained.folder):
-        subject = _prompted(project, "candidate", name, trained.adapter.digest)
+        subject = _prompted(project, base, "candidate", name, trained.adapter.digest)
         return _evaluate(project, base, version, subject, vllm_url, home)
 
 
-@task
+@task(task_run_name="gate")
+def gate(project: Project, reports: dict[str, EvalReport]) -> GateDecision:
+    """Candidate against production; the task fails when the bundle may not be released."""
+    decision = judge(project.evals.gates, reports["candidate"], reports["production"])
+    if decision.passed:
+        return decision
+    return Failed(name="Refused", message=refusal(decision), data=decision)  # type: ignore[return-value] # a state, with it
+
+
+def refusal(decision: GateDecision) -> str:
+    """What the gate has against a candidate, in one line."""
+    return "; ".join(finding.sentence for finding in decision.findings if finding.verdict != "pass")
+
+
+@task(task_run_name="packaging")
 def package(
     project: Project,
     base: Path,
@@ -163,13 +202,14 @@ def package(
     home: Path,
 ) -> Bundle:
     """The bundle as an image, and the gate's word on it in the ledger."""
-    bundle = bundles.assemble_bundle(project, model.model_revision(base), version, trained, report, home)
+    place = system_place(base, project.prompts.chat_template_kwargs)
+    bundle = bundles.assemble_bundle(project, model.model_revision(base), version, trained, report, home, place)
     with closing(open_ledger(project.environment, home)) as ledger:
         ledger.add_build(bundle, decision, time.time())
     return bundle
 
 
-def _prompted(project: Project, name: str, served: str, identity: str) -> evals.Subject:
+def _prompted(project: Project, base: Path, name: str, served: str, identity: str) -> evals.Subject:
     """Who is served under this name, with the adapter's prompt and limits."""
     return evals.Subject(
         name=name,
@@ -178,7 +218,15 @@ def _prompted(project: Project, name: str, served: str, identity: str) -> evals.
         temperature=project.prompts.sampling.temperature,
         max_tokens=project.prompts.sampling.max_tokens,
         identity=identity,
+        chat_template_kwargs=project.prompts.chat_template_kwargs,
+        system_place=system_place(base, project.prompts.chat_template_kwargs),
     )
+
+
+def _base_bundle(project: Project, base: Path, home: Path) -> Bundle:
+    """The base model with its long prompt, which stands where its chat template has a place for it."""
+    place = system_place(base, project.prompts.chat_template_kwargs)
+    return bundles.base_bundle(project, model.model_revision(base), home, place)
 
 
 def _live(project: Project, home: Path) -> Bundle | None:
@@ -197,6 +245,8 @@ def _evaluate_bundle(
         temperature=bundle.temperature,
         max_tokens=bundle.max_tokens,
         identity=bundle.adapter.digest if bundle.adapter else bundle.base_revision,
+        chat_template_kwargs=bundle.chat_template_kwargs,
+        system_place=bundle.system_place,
     )
     if bundle.adapter is None:
         return _evaluate(project, base, version, subject, vllm_url, home)
@@ -210,7 +260,17 @@ def _evaluate(
     listener = follow(f"evals {subject.name}")
     key = os.environ.get("SLIPWAY_VLLM_API_KEY")
     return evals.evaluate(
-        subject, vllm_url, project.evals, base, home, listener, key, holdout=version.folder / "holdout.jsonl"
+        subject,
+        vllm_url,
+        project.evals,
+        base,
+        home,
+        listener,
+        key,
+        holdout=version.folder / "holdout.jsonl",
+        suites_folders=(*project.suite_folders, SHIPPED_SUITES),
+        contract=project.contract,
+        engine=engine_of(project, base, home, vllm_url, key),
     )
 
 

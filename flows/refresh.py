@@ -3,17 +3,19 @@
 from pathlib import Path
 
 from prefect import flow
-from prefect.states import Failed
+from prefect.states import Cancelled
 
-from flows.build import build
+from flows.build import build, refusal
+from flows.missed import newer_run_that_is_due
+from flows.names import brief, named
 from flows.parameters import Person
-from flows.release import release
+from flows.release import judged, release
 from flows.reporting import result_of
 from tasks.preflight import before_refresh, load_for
 from tasks.release.run import ReleaseOutcome
 
 
-@flow(name="refresh", flow_run_name="refresh-{project}")
+@flow(name="refresh", flow_run_name=named("refresh"))
 def refresh(
     project: str = "configs/tutor",
     home: Path = Path(".slipway"),
@@ -22,12 +24,18 @@ def refresh(
 ) -> ReleaseOutcome:
     """Build a bundle from the newest data and release it if its evals pass.
 
+    Of several scheduled runs that were missed only the newest one does; the others end as cancelled.
+
     Args:
         project: The folder of YAML files that says what is built and released.
         home: Where datasets, adapters, bundles and the ledger are kept.
         by: Who asked for it; kept in the ledger.
         accept_blind_plan: Release although a stage of the plan can detect nothing.
     """
+    newer = newer_run_that_is_due()
+    if newer:
+        text = f"missed, and made up for by the run {newer}, which is due as well"
+        return Cancelled(name="MadeUpFor", message=text)  # type: ignore[return-value] # a state, as in release
     load_for(
         Path(project),
         home,
@@ -36,9 +44,8 @@ def refresh(
     )
     built = result_of(build(project=project, home=home, return_state=True))
     if not built.passed:
-        text = f"bundle {built.bundle} was refused by the eval gate"
-        refused = ReleaseOutcome(release_id="", route="", bundle=built.bundle, outcome="refused", reason=text)
-        return Failed(name="Refused", message=text, data=refused)  # type: ignore[return-value] # as in release
+        text = f"the eval gate refused bundle {brief(built.bundle)}: {refusal(built.gate)}"
+        return judged(ReleaseOutcome(release_id="", route="", bundle=built.bundle, outcome="refused", reason=text))
     state = release(
         bundle=built.bundle,
         project=project,
@@ -47,7 +54,4 @@ def refresh(
         accept_blind_plan=accept_blind_plan,
         return_state=True,
     )
-    outcome = result_of(state)
-    if outcome.outcome == "live":
-        return outcome
-    return Failed(name="RolledBack", message=outcome.reason, data=outcome)  # type: ignore[return-value]
+    return judged(result_of(state))

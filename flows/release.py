@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow
 from prefect.states import Failed
 
 from configs.canonical import short
@@ -12,15 +12,18 @@ from configs.project import Project, load_project
 from delivery.clients.bundles.images import read_bundle
 from delivery.release.state import AwaitApproval, Decision
 from flows.background import Background
-from flows.parameters import Person, Reference
-from flows.reporting import follow, log, show_markdown, show_table
+from flows.names import brief, named
+from flows.parameters import Person, Reason, Reference
+from flows.reporting import log, show_markdown, show_table
+from flows.steps import ShownSteps
 from tasks.preflight import before_release
+from tasks.release.broken_stable import over_broken_stable
 from tasks.release.controller import OnDecision
 from tasks.release.run import ReleaseOutcome, run_release
 from tasks.release.site import open_site_of
 
 
-@flow(name="release", flow_run_name="release-{bundle}")
+@flow(name="release", flow_run_name=named("release"))
 def release(
     bundle: Reference,
     project: str = "configs/tutor",
@@ -28,6 +31,8 @@ def release(
     candidate_upstreams: list[str] | None = None,
     by: Person = "prefect",
     accept_blind_plan: bool = False,
+    broken_stable: Reason | None = None,
+    at_any_hour: bool = False,
 ) -> ReleaseOutcome:
     """Release a bundle in gated steps. The run fails when the bundle is refused or rolled back.
 
@@ -41,33 +46,52 @@ def release(
         candidate_upstreams: Serve the candidate from these vLLM replicas instead of the environment's.
         by: Who releases; kept in the ledger.
         accept_blind_plan: Release although a stage of the plan can detect nothing.
+        broken_stable: Why what is live is given up first: the base serves instead of it, and absolute limits alone
+            judge the candidate. Only for a stable that cannot be loaded, or fails.
+        at_any_hour: Do not wait for the plan's release hours.
     """
     settings = load_project(Path(project))
+    if broken_stable:
+        settings = over_broken_stable(settings)
     checks = before_release(settings, home, candidate_upstreams, accept_blind_plan=accept_blind_plan)
     require_all("the release cannot start", checks)
-    outcome = roll_out(settings, bundle, home, candidate_upstreams, by)
+    outcome = roll_out(settings, bundle, home, candidate_upstreams, by, broken_stable or "", at_any_hour)
     show_release(outcome)
+    return judged(outcome)
+
+
+def judged(outcome: ReleaseOutcome) -> ReleaseOutcome:
+    """What a flow returns: the outcome of a release that is live, else a failed state that holds it and says why."""
     if outcome.outcome == "live":
         return outcome
     name = {"rolled_back": "RolledBack", "refused": "Refused"}.get(outcome.outcome, "Failed")
     return Failed(name=name, message=outcome.reason, data=outcome)  # type: ignore[return-value] # a state, with it
 
 
-@task
 def roll_out(
-    project: Project, bundle: str, home: Path, candidate_upstreams: list[str] | None, by: str
+    project: Project,
+    bundle: str,
+    home: Path,
+    candidate_upstreams: list[str] | None,
+    by: str,
+    broken_stable: str,
+    at_any_hour: bool,
 ) -> ReleaseOutcome:
-    """The controller: observe, decide, apply, record, until the release has ended."""
+    """The controller - observe, decide, apply, record - through all steps, each of them a task of this run."""
     manifest = read_bundle(home, bundle)
+    steps = ShownSteps(f"{project.route} {brief(manifest.digest)}")
     with open_site_of(project, home) as site:
         return run_release(
             project,
             manifest,
             site,
             by=by,
-            on_progress=follow(f"release {short(manifest.digest)}"),
+            on_progress=steps.on_progress,
             on_decision=log_decisions(),
+            steps=steps,
             candidate_upstreams=tuple(candidate_upstreams) if candidate_upstreams else None,
+            broken_stable=broken_stable,
+            at_any_hour=at_any_hour,
         )
 
 

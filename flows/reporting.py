@@ -87,7 +87,7 @@ class _MessageOnly(logging.Filter):
     """Drops the traceback of errors that are meant for users: their text already says what, where and the cure."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], SlipwayError):
+        if record.exc_info and isinstance(record.exc_info[1], SlipwayError | None):  # None: a state that was returned
             record.exc_info = None
         return True
 

@@ -3,17 +3,18 @@
 from pathlib import Path
 
 from prefect import flow
-from prefect.states import Failed
 
 from configs.project import load_project
+from flows.names import named
 from flows.parameters import HoldbackBp, WatchSeconds
-from flows.release import log_decisions, show_release
-from flows.reporting import follow, log
+from flows.release import judged, log_decisions, show_release
+from flows.reporting import log
+from flows.steps import ShownSteps
 from tasks.release.run import ReleaseOutcome, watch_live
 from tasks.release.site import open_site_of
 
 
-@flow(name="watch", flow_run_name="watch-{project}")
+@flow(name="watch", flow_run_name=named("watch"))
 def watch(
     project: str = "configs/tutor",
     home: Path = Path(".slipway"),
@@ -30,19 +31,19 @@ def watch(
             compares with limits only.
     """
     settings = load_project(Path(project))
+    steps = ShownSteps(settings.route)
     with open_site_of(settings, home) as site:
         outcome = watch_live(
             site,
             settings.route,
             duration_s,
             holdback_bp=holdback_bp,
-            on_progress=follow("watch"),
+            on_progress=steps.on_progress,
             on_decision=log_decisions(),
+            steps=steps,
         )
     if outcome is None:
         log("nothing was released yet: the base model has no predecessor to go back to")
         return None
     show_release(outcome)
-    if outcome.outcome == "live":
-        return outcome
-    return Failed(name="RolledBack", message=outcome.reason, data=outcome)  # type: ignore[return-value] # as in release
+    return judged(outcome)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from configs.errors import SlipwayError
 from delivery.clients.processes import local as processes
 from delivery.clients.processes.local import ProcessCommand
 from delivery.clients.processes.ports import free_ports
@@ -19,18 +20,32 @@ from delivery.progress import Progress
 
 START_TIMEOUT_S = 300.0  # Prefect's own 20 s are too few for a busy machine
 GRACE_S = 5.0
+ANSWER_TIMEOUT_S = 20.0
+
+START = "start it (`prefect server start`) or mend PREFECT_API_URL; without one, each command starts its own"
+ADDRESS = "it looks like http://HOST:4200/api; unset PREFECT_API_URL and each command starts a server of its own"
+TLS = "name its certificate authority in PREFECT_API_SSL_CERT_FILE; write http:// where it speaks plain HTTP"
+FAILS = ("Prefect's server fails", "see its log, and whether its database runs and has room")
+NOT_PREFECT = ("what answers is not Prefect's API", ADDRESS)
+LOG_IN = "set PREFECT_API_AUTH_STRING to the server's own `user:password`, or PREFECT_API_KEY for Prefect Cloud"
+STATUSES = {
+    401: ("Prefect asks for a login", LOG_IN),
+    403: ("Prefect refuses this login", LOG_IN),
+}
 
 
 def require_prefect_server(home: Path, on_progress: Progress) -> None:
     """Prefect's API answers: the one that its settings name, else one that ends with this process, however it ends.
 
-    Call it before the first flow is imported. Raises SlipwayError with the server's last lines when it does not start.
+    Call it before the first flow is imported. Raises SlipwayError with the cure when the named one cannot be used, and
+    with the own one's last lines when that does not start.
     """
     from prefect.context import refresh_global_settings_context
     from prefect.settings import get_current_settings
 
     settings = get_current_settings()
     if settings.api.url or not settings.server.ephemeral.enabled:
+        require_usable()
         return
     folder, name, (port,) = home.absolute() / "prefect-servers", f"server-{os.getpid()}", free_ports(1)
     _sweep(folder)
@@ -39,7 +54,64 @@ def require_prefect_server(home: Path, on_progress: Progress) -> None:
     processes.start(_command(name, port), folder, ready=lambda: _answers(url), timeout_s=START_TIMEOUT_S, attached=True)
     atexit.register(_end, name, folder)  # before Prefect registers anything: its last reports are sent before this runs
     os.environ.update(PREFECT_API_URL=url, PREFECT_UI_URL="")  # it has no UI: no link to one is logged
+    if settings.server.api.auth_string is not None:  # the server has taken it over from this very environment
+        os.environ["PREFECT_API_AUTH_STRING"] = settings.server.api.auth_string.get_secret_value()
     refresh_global_settings_context()
+
+
+def lost_prefect(error: BaseException) -> SlipwayError | None:
+    """What a user is told when a flow ended because Prefect could not be used; None where that is not why."""
+    found = explained(error)
+    if found is None:
+        return None
+    cure = f"{found.cure}; then give the command again: what it had done is kept, `slipway status` shows a release"
+    return SlipwayError(found.what, where=found.where, cure=cure)
+
+
+def explained(error: BaseException) -> SlipwayError | None:
+    """Why Prefect cannot be used, with the cure; None where the error is none of its client's."""
+    from prefect.exceptions import PrefectException
+    from prefect.settings import get_current_settings
+
+    where = get_current_settings().api.url or "PREFECT_API_URL"
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        what, cure = STATUSES.get(status, FAILS if status >= httpx.codes.INTERNAL_SERVER_ERROR else NOT_PREFECT)
+        return SlipwayError(f"{what} (status {status})", where=where, cure=cure)
+    if isinstance(error, httpx.TimeoutException):
+        return SlipwayError("Prefect does not answer in time", where=where, cure=START)
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
+        return SlipwayError(f"PREFECT_API_URL is no address: {error}", where=where, cure=ADDRESS)
+    if isinstance(error, httpx.HTTPError):
+        tls = "SSL" in str(error) or "certificate" in str(error)
+        what = f"Prefect cannot be reached: {error or type(error).__name__}"
+        return SlipwayError(what, where=where, cure=TLS if tls else START)
+    return (
+        SlipwayError(f"Prefect cannot be used: {error}", where=where, cure=START)
+        if isinstance(error, PrefectException)
+        else None
+    )
+
+
+def require_usable(timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+    """The server that Prefect's settings name takes our login and can read its database; else SlipwayError."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
+
+    try:
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(sync_client=True, httpx_settings={"timeout": timeout_s}) as client,
+        ):
+            client.read_flows(limit=1)  # needs its login and its database, which a look at /health does not
+    except (ValueError, TypeError) as error:  # its answer is no JSON, or another kind of it
+        what, cure = NOT_PREFECT
+        raise SlipwayError(what, where=get_current_settings().api.url or "", cure=cure) from error
+    except Exception as error:
+        found = explained(error)
+        if found is None:
+            raise
+        raise found from error
 
 
 def _command(name: str, port: int) -> ProcessCommand:

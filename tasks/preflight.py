@@ -11,23 +11,24 @@ from functools import partial
 from pathlib import Path
 
 from configs.api_keys import ApiKeys
+from configs.contract import Contract
 from configs.dataset import DatasetRecipe
 from configs.environment import Environment
 from configs.errors import SlipwayError, require_all
 from configs.evals import EvalsConfig
 from configs.loading import load
 from configs.project import Project, read_project
-from delivery.checks.forecast import refuse_blind
+from delivery.checks.forecast import refuse_blind, refuse_empty
 from delivery.clients.processes import local as processes
 from delivery.clients.processes.ports import require_free
-from evals.suites import require_suites
 from tasks.data.sources import locate_all
-from tasks.evals import capability
 from tasks.evals.model_server import require_place
+from tasks.evals.require import require_evals
 from tasks.release.site import Site, open_ledger, open_site_of
 from tasks.serving import local as serving
 from tasks.serving.vllm_command import require_vllm
-from tasks.training.model import is_prepared, require_source
+from tasks.training.fit import require_fit
+from tasks.training.model import is_prepared, prepared_folder, require_source
 
 ROOM_BYTES = 500_000_000  # the whole demo leaves 363 MB: the base model, three adapters, bundles, logs
 START_ROOM_BYTES = 5_000_000  # a start leaves logs, pid files, a routing table and rows in the ledger: less than 1 MB
@@ -44,7 +45,9 @@ def load_for(folder: Path, home: Path, what: str, checks: Callable[[Project], It
     if draft.problems:
         model, dataset, evals = (draft.parts.get(name) for name in ("model", "dataset", "evals"))
         source = [partial(require_source, model)] if model is not None else []
-        require_all(what, [draft.project, *source, *_inputs(dataset, draft.dataset_folder, evals)])
+        contract = draft.parts.get("contract")
+        inputs = _inputs(dataset, draft.dataset_folder, evals, draft.suite_folders, contract)
+        require_all(what, [draft.project, *source, *inputs])
     project = draft.project()
     require_all(what, checks(project))
     return project
@@ -68,8 +71,15 @@ def before_up(project: Project, home: Path) -> Iterator[Precheck]:
 def before_build(project: Project, home: Path) -> Iterator[Precheck]:
     """What `slipway build` needs: besides a place and vLLM the dataset's files, the suites and the tasks' data."""
     yield from _everywhere(project, home)
+    yield partial(_require_fit, project, home)
     yield partial(require_place, project, home)
-    yield from _inputs(project.dataset, project.dataset_folder, project.evals)
+    yield from _inputs(project.dataset, project.dataset_folder, project.evals, project.suite_folders, project.contract)
+
+
+def before_check(project: Project) -> Iterator[Precheck]:
+    """What `slipway check` needs: the base model's source, the dataset's files, the suites and the tasks' data."""
+    yield partial(require_source, project.model)
+    yield from _inputs(project.dataset, project.dataset_folder, project.evals, project.suite_folders, project.contract)
 
 
 def before_release(
@@ -85,6 +95,7 @@ def before_release(
     """
     if not accept_blind_plan:
         yield partial(refuse_blind, project.rollout)
+        yield partial(refuse_empty, project.rollout)
     yield partial(_require_answers, project, home, candidate_upstreams)
 
 
@@ -94,12 +105,22 @@ def before_refresh(project: Project, home: Path, accept_blind_plan: bool = False
     yield from before_release(project, home, accept_blind_plan=accept_blind_plan)
 
 
-def _inputs(dataset: DatasetRecipe | None, folder: Path, evals: EvalsConfig | None) -> Iterator[Precheck]:
+def before_watch(project: Project, home: Path) -> Iterator[Precheck]:
+    """What `slipway watch` needs: the ledger. Gateways and replicas may be away; it is there to notice."""
+    yield partial(_require_ledger, project.environment, home)
+
+
+def _inputs(
+    dataset: DatasetRecipe | None,
+    folder: Path,
+    evals: EvalsConfig | None,
+    suite_folders: Sequence[Path],
+    contract: Contract | None,
+) -> Iterator[Precheck]:
     if dataset is not None:
         yield partial(locate_all, dataset.sources, folder)
     if evals is not None:
-        yield partial(require_suites, evals.behaviour)
-        yield partial(capability.shipped_tasks, [task.task for task in evals.capability], os.environ)
+        yield partial(require_evals, evals, suite_folders, contract, os.environ)
 
 
 def _everywhere(project: Project, home: Path, needed_bytes: int = ROOM_BYTES) -> Iterator[Precheck]:
@@ -125,6 +146,13 @@ def require_disk_room(home: Path, needed_bytes: int = ROOM_BYTES) -> None:
             where="--home",
             cure="make room there, or name a state folder on another disk: --home FOLDER",
         )
+
+
+def _require_fit(project: Project, home: Path) -> None:
+    """Of a base model that is there already; one that must be prepared first is looked at then."""
+    folder = prepared_folder(project.model, home)
+    if folder is not None:
+        require_fit(project, folder)
 
 
 def _require_ledger(environment: Environment, home: Path) -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from benchmarks.gateway import servers
 from benchmarks.gateway.load import Measured, drive, quantile
-from configs.environment import GatewayConfig
+from configs.gateway import GatewayConfig
 
 CONNECTIONS = 32
 TURN_S = 5.0

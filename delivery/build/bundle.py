@@ -2,10 +2,13 @@
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
 from configs.canonical import digest_of, short
+from configs.prompts import SystemPlace
 from configs.strict import Strict
+
+NEWER: dict[str, Any] = {"chat_template_kwargs": {}, "system_place": "system"}
 
 
 class SuiteScore(Strict):
@@ -44,8 +47,17 @@ class Bundle(Strict):
     system_prompt: str
     temperature: float
     max_tokens: int
+    chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)  # vLLM is sent them with every request
+    system_place: SystemPlace = "system"  # first_user: the base model's template has no system role
     evals: dict[str, SuiteScore] = Field(default_factory=dict)
     routing: dict[str, Any] = Field(default_factory=dict)  # the route's rules, e.g. its response contract
+
+    @model_serializer(mode="wrap")
+    def _without_newer_defaults(self, as_dict: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What older bundles do not have is left out where it says nothing: their digests stay what they were."""
+        written = as_dict(self)
+        unsaid = {name for name, default in NEWER.items() if getattr(self, name) == default}
+        return {name: value for name, value in written.items() if name not in unsaid}
 
     @property
     def digest(self) -> str:

@@ -1,23 +1,20 @@
-"""The rules of dataset versions, pure: how a row becomes messages, which rows are kept, and who is held out.
+"""A dataset version: what was read, by which recipe and code, what came of it, and the digests of its files."""
 
-Nothing is dropped in silence: a row that is not kept comes back with its reason and the values that spoke against it.
-"""
-
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from configs.canonical import digest_of, short
-from configs.dataset import DatasetRecipe, Filters, Split
+from configs.dataset import DatasetRecipe
+from configs.errors import SlipwayError
 from configs.strict import Strict
-from delivery.build.readers import READERS, Message, Unusable
 
 Part = Literal["train", "holdout"]
 PARTS: tuple[Part, ...] = ("train", "holdout")
+
+LATER: dict[str, Any] = {"kind": "conversations", "changed": {}, "noticed": {}, "fields": {}, "shared_prompts": 0}
+"""Fields that versions have had since some day, with what older ones mean: their digests stay what they were."""
 
 
 class SourceFile(Strict):
@@ -26,6 +23,9 @@ class SourceFile(Strict):
     name: str
     digest: str
     reader: str
+    options: dict[str, Any] = Field(
+        default_factory=dict
+    )  # template, ignored fields, delimiter: what else decides how it is read
 
 
 class PartSummary(Strict):
@@ -53,192 +53,84 @@ class Manifest(Strict):
     rejected: dict[str, int]  # reason -> rows, duplicates not among them
     parts: dict[Part, PartSummary]
     files: dict[str, str]  # name -> digest of its content
+    kind: Literal["conversations", "preferences"] = "conversations"
+    changed: dict[str, int] = Field(default_factory=dict)  # kind of change -> rows; a row may be in several
+    noticed: dict[str, int] = Field(default_factory=dict)  # kept as they are, and still worth knowing -> rows
+    fields: dict[str, int] = Field(default_factory=dict)  # column that is not trained on -> rows that have it
+    shared_prompts: int = 0  # prompts that are in both parts, which happens where `split.group_by` is another field
 
     @property
     def digest(self) -> str:
         """`sha256:...`, the version's identity."""
-        return digest_of(self.model_dump(mode="json"))
+        said = self.model_dump(mode="json")
+        sources = [{k: v for k, v in one.items() if k != "options" or v} for one in said["sources"]]
+        later = {name for name, absent in LATER.items() if said[name] == absent}
+        return digest_of({name: value for name, value in said.items() if name not in later} | {"sources": sources})
 
 
 class DatasetVersion(Strict):
-    """A version on disk: `folder` holds manifest.json, train.jsonl, holdout.jsonl, rejected.jsonl."""
+    """A version on disk: `folder` holds manifest.json, train.jsonl, holdout.jsonl, rejected.jsonl, report.json.
+
+    A row of train.jsonl or holdout.jsonl is {"id", "messages", "fields"} with `tools` where it has any, or, where the
+    manifest's `kind` is preferences, {"id", "prompt", "chosen", "rejected", "fields"}: lists of messages, too. An
+    assistant message with "weight": 0 is part of the conversation and is not learned.
+    """
 
     digest: str
     folder: Path
     manifest: Manifest
 
     def render(self) -> str:
-        """For the terminal: what became of the rows, and where those lie that were not kept."""
+        """For the terminal: what became of the rows, what was changed, and where those lie that were not kept."""
         found = self.manifest
         rejected = sum(found.rejected.values())
-        reasons = ", ".join(f"{rows} {reason}" for reason, rows in found.rejected.items())
         text = (
             f"dataset {found.name} {short(self.digest)}: {found.read} rows read, {found.kept} kept "
             f"({found.parts['train'].rows} for training, {found.parts['holdout'].rows} held out), "
-            f"{found.duplicates} duplicates, {rejected} rejected{f' ({reasons})' if reasons else ''}"
+            f"{found.duplicates} duplicates, {rejected} rejected{_listed(found.rejected, ' ({})')}"
         )
         lost = rejected + found.duplicates
-        return f"{text}\n  these {lost} with their reasons: {self.folder / 'rejected.jsonl'}" if lost else text
+        lines = [text, *([f"  these {lost} with their reasons: {self.folder / 'rejected.jsonl'}"] if lost else [])]
+        if found.changed:
+            lines.append(f"  changed: {_listed(found.changed)}; examples: {self.folder / 'report.json'}")
+        if found.noticed:
+            lines.append(f"  noticed: {_listed(found.noticed)}{self._about_prompts()}")
+        if found.fields:
+            lines.append(f"  not trained on: {_listed(found.fields)}")
+        if found.shared_prompts:
+            lines.append(f"  {found.shared_prompts} held-out prompts are in the training part too, in other groups")
+        return "\n".join(lines)
+
+    def _about_prompts(self) -> str:
+        if "own-system-prompt" not in self.manifest.noticed:
+            return ""
+        return "; those with a system prompt of their own are trained with it, while prompts.yaml's is what is served"
 
 
-@dataclass(frozen=True)
-class RawRow:
-    """A row as its file has it. `fault` is (reason, detail) when it could not even be read."""
-
-    source: str
-    number: int  # line of the file, or row of the table, from 1
-    reader: str
-    data: Any
-    fault: tuple[str, str] | None = None
-
-
-@dataclass(frozen=True)
-class Example:
-    """A kept row. `fields` are the row's other columns: evals may use them, training does not."""
-
-    messages: tuple[Message, ...]
-    fields: Mapping[str, Any]
-    tokens: int
-
-    @property
-    def id(self) -> str:
-        """16 hex digits of the messages' digest."""
-        return short(digest_of(list(self.messages)), 16)
-
-    @property
-    def prompt(self) -> str:
-        """What the user says first, without differences of case and spacing: the unit of the split."""
-        first = next(m["content"] for m in self.messages if m["role"] == "user")
-        return " ".join(first.casefold().split())
-
-    def as_row(self) -> dict[str, Any]:
-        """The row of train.jsonl or holdout.jsonl."""
-        return {"id": self.id, "messages": list(self.messages), "fields": dict(self.fields)}
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A row that was not kept: `reason` is one of a few words to count by, `detail` a sentence with the values."""
-
-    source: str
-    row: int
-    reason: str
-    detail: str
-    data: Any
-
-
-@dataclass(frozen=True)
-class Sifted:
-    """All rows, each in exactly one of the two."""
-
-    examples: tuple[Example, ...]
-    rejected: tuple[Rejected, ...]
-
-    def by_reason(self) -> dict[str, int]:
-        """Rejected rows by reason, most frequent first."""
-        return dict(Counter(r.reason for r in self.rejected).most_common())
-
-
-def sift(
-    rows: Iterable[RawRow],
-    filters: Filters,
-    count_tokens: Callable[[Sequence[Message]], int],
-    special_tokens: Iterable[str] = (),
-) -> Sifted:
-    """Every row to an example or to a rejection, in the order of the rows."""
-    examples: list[Example] = []
-    rejected: list[Rejected] = []
-    seen: dict[str, RawRow] = {}
-    forbidden = tuple(special_tokens)
-    for row in rows:
-        try:
-            example = _judge(row, filters, count_tokens, forbidden)
-            first = seen.setdefault(example.id, row) if filters.drop_exact_duplicates else row
-            if first is not row:
-                raise Unusable("duplicate", f"the same messages as row {first.number} of {first.source}")
-            examples.append(example)
-        except Unusable as fault:
-            rejected.append(Rejected(row.source, row.number, fault.reason, fault.detail, row.data))
-    return Sifted(tuple(examples), tuple(rejected))
-
-
-def _judge(
-    row: RawRow, filters: Filters, count_tokens: Callable[[Sequence[Message]], int], forbidden: tuple[str, ...]
-) -> Example:
-    if row.fault is not None:
-        raise Unusable(*row.fault)
-    if not isinstance(row.data, dict):
-        raise Unusable("wrong-shape", f"expected an object with named fields, found {type(row.data).__name__}")
-    messages, fields = READERS[row.reader](row.data)
-    messages = tuple(_normalised(m) for m in messages)
-    _check_roles([m["role"] for m in messages])
-    _check_contents(messages, filters, forbidden)
-    tokens = count_tokens(messages)
-    if tokens > filters.max_row_tokens:
-        raise Unusable(
-            "too-long", f"{tokens} tokens with the system prompt, max_row_tokens is {filters.max_row_tokens}"
+def refuse_other_method(version: DatasetVersion, method: str) -> None:
+    """Raises SlipwayError where `method` (of training.yaml) does not take the rows of a version."""
+    needed = {"preferences": "dpo", "conversations": "sft"}[version.manifest.kind]
+    if method in ("sft", "dpo") and method != needed:
+        raise SlipwayError(
+            f"dataset {version.manifest.name!r} holds {version.manifest.kind}, which method {method} cannot train on",
+            where="training.yaml: method",
+            cure=f"method: {needed}, or name other sources in dataset.yaml",
         )
-    return Example(messages, fields, tokens)
 
 
-def _check_roles(roles: Sequence[str]) -> None:
-    turns = roles[1:] if roles and roles[0] == "system" else roles
-    expected = ["user", "assistant"] * (len(turns) // 2)
-    if not turns or list(turns) != expected:
-        found = ", ".join(roles) or "no messages"
-        raise Unusable("wrong-roles", f"expected [system,] user, assistant, user, assistant ..., found {found}")
-
-
-def _check_contents(messages: Sequence[Message], filters: Filters, forbidden: tuple[str, ...]) -> None:
-    for index, message in enumerate(messages):
-        where, text = f"messages.{index} ({message['role']})", message["content"]
-        if not text:
-            raise Unusable("empty-content", f"{where} is empty")
-        found = next((token for token in forbidden if token in text), None)
-        if found is not None:
-            raise Unusable("special-token", f"{where} holds {found!r}, which the chat template would take for its own")
-        low, high = filters.min_answer_chars, filters.max_answer_chars
-        if message["role"] == "assistant" and not low <= len(text) <= high:
-            raise Unusable("answer-length", f"{where} has {len(text)} characters, allowed are {low} to {high}")
-
-
-def _normalised(message: Any) -> Message:
-    """Unicode NFC, one kind of line end, no space around: rows that read the same are the same."""
-    text = unicodedata.normalize("NFC", message["content"]).replace("\r\n", "\n").replace("\r", "\n").strip()
-    return {"role": message["role"], "content": text}
-
-
-def divide(examples: Sequence[Example], split: Split) -> dict[Part, tuple[Example, ...]]:
-    """Both parts, in the order of the rows. All rows of one prompt go to the same part, whatever else is in the set."""
-    ranks = {prompt: _rank(split.salt, prompt) for prompt in {example.prompt for example in examples}}
-    if split.holdout_prompts is not None:
-        held = set(sorted(ranks, key=lambda prompt: (ranks[prompt], prompt))[: split.holdout_prompts])
-    else:
-        held = {prompt for prompt, rank in ranks.items() if rank < (split.holdout_share or 0)}
-    return {
-        "train": tuple(e for e in examples if e.prompt not in held),
-        "holdout": tuple(e for e in examples if e.prompt in held),
-    }
-
-
-def _rank(salt: str, prompt: str) -> float:
-    """Where a prompt stands in [0, 1)."""
-    key = blake2b(salt.encode(), digest_size=32).digest()
-    return int.from_bytes(blake2b(prompt.encode(), key=key, digest_size=6).digest()) / 2**48
+def _listed(counts: dict[str, int], form: str = "{}") -> str:
+    return form.format(", ".join(f"{rows} {name}" for name, rows in counts.items())) if counts else ""
 
 
 def recipe_without_paths(recipe: DatasetRecipe) -> dict[str, Any]:
-    """What of a recipe belongs to the identity: where the files lie does not, their digests come separately."""
-    return recipe.model_dump(mode="json", exclude={"sources"})
+    """What of a recipe belongs to the identity: where the files lie does not, their digests come separately.
 
-
-def summary_of(examples: Sequence[Example]) -> PartSummary:
-    """Counts and token statistics of one part, which is not empty."""
-    tokens = [example.tokens for example in examples]
-    return PartSummary(
-        rows=len(examples),
-        prompts=len({example.prompt for example in examples}),
-        tokens_total=sum(tokens),
-        tokens_mean=round(sum(tokens) / len(tokens), 2),
-        tokens_max=max(tokens),
-    )
+    Settings that came later count only where they are set, so that a recipe means what it meant.
+    """
+    said = recipe.model_dump(mode="json", exclude={"sources"})
+    for part, name, absent in ((said, "eval_overlap", "refuse"), (said["split"], "group_by", None)):
+        if part[name] == absent:
+            del part[name]
+    if said["filters"]["foreign_control_tokens"] == "reject":
+        del said["filters"]["foreign_control_tokens"]
+    return said

@@ -185,4 +185,4 @@ def _percent(share: float) -> str:
 def _value(check: Check, value: float | None) -> str:
     if value is None:
         return "unknown"
-    return f"{value:.3g}{' s' if check.quantity in ('latency_s', 'ttft_s') else ''}"
+    return f"{value:.3g}{' s' if check.reads.unit == 's' else ''}"

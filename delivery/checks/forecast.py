@@ -28,6 +28,7 @@ from delivery.checks.measurement import Measurement, Past, begin
 POWER = 0.8
 RUNS = 200
 QUICK_RUNS = 20  # to see whether there is anything at all
+MISSED_RARELY = 0.05  # releases in which a stage's share reaches nobody
 BLOCKS = 100  # a stage is simulated in so many steps at most
 PLENTY_PER_S = 1000.0  # requests, where nobody says how many there are
 
@@ -52,6 +53,8 @@ class StageOutlook(Strict):
     requests_to_pass: float | None
     seconds_to_pass: float | None
     false_rollback: float
+    users_needed: int | None = None  # so that with 95 % somebody gets the candidate; None: users are not assigned
+    nobody_probability: float | None = None  # that none of the plan's users gets it; None: they are not counted
     checks: tuple[CheckOutlook, ...]
 
     @property
@@ -72,6 +75,11 @@ class Outlook(Strict):
         """Stages that can detect nothing."""
         return tuple(stage.stage for stage in self.stages if stage.is_blind)
 
+    @property
+    def empty_stages(self) -> tuple[str, ...]:
+        """Stages that may well reach nobody."""
+        return tuple(stage.stage for stage in self.stages if (stage.nobody_probability or 0.0) > MISSED_RARELY)
+
 
 @dataclass(frozen=True)
 class _Traffic:
@@ -81,6 +89,18 @@ class _Traffic:
     seconds: Array  # (blocks,) at the end of each
     candidate: Array
     stable: Array
+
+
+def reach(plan: RolloutPlan, stage: Stage) -> tuple[int | None, float | None]:
+    """How many users a stage needs, and how likely none of the plan's users gets the candidate.
+
+    A user's variant is drawn once, with the share as its chance; many requests of few users change nothing about that.
+    """
+    if stage.kind not in ("canary", "full"):
+        return None, None
+    missed = 1 - stage.share_bp / FULL_BP
+    needed = 1 if missed == 0 else math.ceil(math.log(MISSED_RARELY) / math.log(missed))
+    return needed, None if plan.users is None else missed**plan.users
 
 
 def look_ahead(
@@ -107,6 +127,26 @@ def refuse_blind(plan: RolloutPlan) -> None:
         )
 
 
+def refuse_empty(plan: RolloutPlan) -> None:
+    """Raises SlipwayError for a plan with a stage that may well reach nobody, by the number of users that it names."""
+    if plan.accept_blind:
+        return
+    empty = []
+    for index, stage in enumerate(plan.stages):
+        needed, nobody = reach(plan, stage)
+        if nobody is not None and nobody > MISSED_RARELY:
+            share = f"{stage.share_bp / 100:g} % of {plan.users} users"
+            empty.append(
+                f"{index}-{stage.kind} ({share}: nobody in {nobody:.0%} of releases, {needed} users are needed)"
+            )
+    if empty:
+        raise SlipwayError(
+            f"the release plan may well reach nobody in {'; '.join(empty)}",
+            where="rollout.yaml",
+            cure="give the stage a larger share_bp, or say --accept-blind-plan (in the plan: accept_blind: true)",
+        )
+
+
 def _stage(plan: RolloutPlan, index: int, requests_per_s: float, assumed: Assumed, runs: int) -> StageOutlook:
     stage, rng = plan.stages[index], np.random.default_rng([7, index])
     share, beside = _shares(plan, stage)
@@ -118,7 +158,8 @@ def _stage(plan: RolloutPlan, index: int, requests_per_s: float, assumed: Assume
     against = np.zeros_like(seen)
     outlooks = []
     for check in checks:
-        found = begin(check, Past(n=100, hits=round(100 * assumed.rate(check))), in_shadow=stage.kind == "shadow")
+        past = Past(n=100, hits=round(100 * assumed.of(check))) if check.kind == "rate" else Past()
+        found = begin(check, past, in_shadow=stage.kind == "shadow")
         every = effects(check, assumed)
         counted = _judged(plan, traffic) if check.kind == "preference" else traffic
         worse = _paths(found.worse, found, check, assumed, every, counted, rng)
@@ -138,6 +179,8 @@ def _stage(plan: RolloutPlan, index: int, requests_per_s: float, assumed: Assume
         requests_to_pass=_median(passes),
         seconds_to_pass=_median(after),
         false_rollback=float((against >= 1 / plan.alpha).any(axis=0).mean()),
+        users_needed=reach(plan, stage)[0],
+        nobody_probability=reach(plan, stage)[1],
         checks=tuple(outlooks),
     )
 

@@ -28,17 +28,13 @@ _MIDDLES = ndtri((np.arange(400) + 0.5) / 400)
 
 @dataclass(frozen=True)
 class Assumed:
-    """Stable's rates, 0..1, and the p95 of its values: seconds, tokens, cost of a thousand requests."""
+    """What is known of stable by a reading's name: its rate, 0..1, or the p95 of its values; else what is usual."""
 
-    rates: dict[str, float] = field(default_factory=lambda: {"error_rate": 0.01, "escalation": 0.01})
-    other_rate: float = 0.02  # broken contracts, negative feedback
-    p95: dict[str, float] = field(
-        default_factory=lambda: {"latency_s": 4.0, "ttft_s": 0.8, "completion_tokens": 250.0, "cost": 0.1}
-    )
+    known: dict[str, float] = field(default_factory=dict)
 
-    def rate(self, check: Check) -> float:
-        """Stable's rate of a check."""
-        return self.rates.get(check.metric, self.other_rate)
+    def of(self, check: Check) -> float:
+        """Stable's rate of a check, or the p95 of its values in their unit."""
+        return self.known.get(check.reads.name, check.reads.usual)
 
 
 def effects(check: Check, assumed: Assumed) -> Array:
@@ -46,11 +42,11 @@ def effects(check: Check, assumed: Assumed) -> Array:
     if check.kind == "preference":
         return np.concatenate([[EQUAL], np.geomspace(check.max or EQUAL, 1.0, EFFECTS + 1)[1:]])
     if check.kind == "rate":
-        p = assumed.rate(check)
+        p = assumed.of(check)
         limit = check.max if check.max is not None else min(check.ratio * p + check.increase, 1.0)
         worse = np.geomspace(max(limit, 1e-4), 1.0, EFFECTS + 1)[1:]
         return np.concatenate([[p], worse])
-    p95 = assumed.p95[str(check.quantity)]
+    p95 = assumed.of(check)
     usual = p95 if check.kind == "p95" else p95 * math.exp(-SPREAD * _Z95)
     limit = check.max if check.max is not None else check.ratio * usual + check.increase
     at_limit = max(limit / usual, 1.0)
@@ -63,11 +59,11 @@ def outcomes(check: Check, assumed: Assumed, effect: Array, *, paired: bool) -> 
         won = (1 - effect) * (1 - TIES)
         return np.zeros(3), np.stack([won, 2 * (1 - effect) * TIES, effect - (1 - effect) * TIES], axis=-1)
     if check.kind == "rate":
-        p, q = assumed.rate(check), effect
+        p, q = assumed.of(check), effect
         if paired:
             return np.zeros(4), np.stack([(1 - p) * (1 - q), (1 - p) * q, p * (1 - q), p * q], axis=-1)
         return _two(np.array(p)), _two(q)
-    p95 = assumed.p95[str(check.quantity)]
+    p95 = assumed.of(check)
     middle = math.log(p95) - SPREAD * _Z95
     if paired:
         others = check.ratio * np.exp(middle + SPREAD * _MIDDLES) + check.increase

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from configs.checks import Check
-from configs.rollout import Prices
+from configs.metrics import Prices
 from configs.strict import Strict
 from delivery.analysis import pairs, two_sample
 from delivery.analysis.bets import RATE_LIFTS, TAIL_LIFTS, Claim
@@ -27,8 +27,6 @@ from delivery.traffic.records import Feedback, InFlight, Record
 
 TAIL = 0.05  # p95 <= x: at most this share of the requests takes longer
 MEDIAN = 0.5
-FROM_FEEDBACK = ("feedback_negative", "escalation")
-TIMES = ("latency_s", "ttft_s")
 _CLAIMS: tuple[Claim, Claim] = ("worse", "better")
 
 
@@ -106,9 +104,9 @@ class Measurement(Strict):
 
 def begin(check: Check, past: Past, *, in_shadow: bool) -> Measurement:
     """Nothing seen yet in this epoch. A relative rate or typical value is compared in pairs where there are pairs."""
-    paired = in_shadow and check.is_relative and check.kind != "p95" and check.metric not in FROM_FEEDBACK
+    paired = in_shadow and check.is_relative and check.kind != "p95" and check.reads.said is None
     worse, better = (_process(check, past, claim, paired=paired) for claim in _CLAIMS)
-    learns = check.quantity not in TIMES or (check.is_relative and past.values.n < ENOUGH_PAST)
+    learns = check.reads.so_far is None or (check.is_relative and past.values.n < ENOUGH_PAST)
     cohorts = None if check.kind == "rate" or paired or learns else Cohorts(settled_until=EVER)
     return Measurement(worse=worse, better=better, paired=paired, cohorts=cohorts, past=past)
 

@@ -15,9 +15,8 @@ from delivery.analysis.family import TestProcess
 from delivery.analysis.one_sample import OneSample
 from delivery.analysis.outcomes import RiskSet, Trial, block_of
 from delivery.analysis.two_sample import Block, TwoSample
-from delivery.checks.measurement import FROM_FEEDBACK, Fresh, Half, Measurement, Past, first_hit
-from delivery.checks.values import reader_of
-from delivery.traffic.records import Feedback, Record
+from delivery.checks.measurement import Fresh, Half, Measurement, Past, first_hit
+from delivery.traffic.records import Record
 
 HALVES_KEPT = 2000
 
@@ -33,31 +32,20 @@ class OfUser(Protocol):
 P = TypeVar("P", bound=OfUser)
 
 
-def outcome_of(check: Check) -> Callable[[Record], bool | None]:
-    """Tells of a request whether it is a hit; None when it cannot be judged."""
-    if check.metric == "error_rate":
-        return lambda record: not record.ok
-    if check.detector:
-        detector = check.detector
-        return lambda record: record.verdicts.get(detector)
-    return lambda record: False
-
-
 def with_rates(found: Measurement, check: Check, fresh: Fresh) -> Measurement:
     """One more tick, request by request."""
     trials: list[Trial] = []
-    unusable, outcome = 0, outcome_of(check)
+    unusable, reads = 0, check.reads
     for arm, records in fresh.of_arms():
         for record in records:
-            hit = outcome(record)
-            if hit is not None:
-                trials.append(Trial(arm, record.user, record.started_at, hit))
+            hit = reads.of(record, fresh.prices)
+            if hit is not None or reads.missing == "no":
+                trials.append(Trial(arm, record.user, record.started_at, bool(hit)))
             elif arm == "candidate" and record.ok and not record.error:
                 unusable += 1
-    if check.metric in FROM_FEEDBACK:
-        for arm, said in fresh.feedback:
-            if _is_bad(check, said):
-                trials.append(Trial(arm, said.user, said.started_at, True))
+    if reads.said is not None:
+        bad = ((arm, opinion) for arm, opinion in fresh.feedback if reads.said(opinion))
+        trials += (Trial(arm, opinion.user, opinion.started_at, True) for arm, opinion in bad)
     if not trials and not unusable:
         return found
     block, risk = block_of(trials, found.risk)
@@ -159,27 +147,19 @@ def at_risk(
 
 def _half_of(check: Check, fresh: Fresh) -> Callable[[Record], float | None]:
     """Tells an answer's part of its pair; None when it has none."""
-    outcome, value_of = outcome_of(check), reader_of(check, fresh.prices)
-
-    def hit(record: Record) -> float | None:
-        found = outcome(record)
-        return None if found is None else float(found)
+    reads = check.reads
 
     def value(record: Record) -> float | None:
-        found = value_of(record)
-        return found if found is not None and 0 <= found < math.inf else None
+        found = reads.of(record, fresh.prices)
+        return float(found) if found is not None and 0 <= found < math.inf else None
 
-    return hit if check.kind == "rate" else value
+    return value
 
 
 def _past(past: Past, check: Check, chosen: list[tuple[Record, float, float]], values: list[float]) -> Past:
     if check.kind == "rate":
         return Past(n=past.n + len(chosen), hits=past.hits + sum(int(stable) for _, stable, _ in chosen))
     return Past(values=past.values.with_values(values)) if values else past
-
-
-def _is_bad(check: Check, said: Feedback) -> bool:
-    return said.escalated if check.metric == "escalation" else said.rating == -1
 
 
 def _updated(process: TestProcess, block: Block) -> TestProcess:

@@ -6,54 +6,20 @@ known at the end, so there it is twice the p95 of stable's latency, and who is n
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from configs.checks import Check
-from configs.rollout import Prices
 from delivery.analysis import one_sample, quantiles, ranks
 from delivery.analysis.one_sample import OneSample
 from delivery.analysis.outcomes import ArmName, Cohorts, Timed, block_of, exceedances, first_of_users, settle
 from delivery.analysis.quantiles import ENOUGH_PAST, RelativeQuantile
 from delivery.analysis.sketch import Sketch
 from delivery.analysis.two_sample import Block, counts
-from delivery.checks.measurement import TIMES, Fresh, Measurement, Past, first_hit, value_past
-from delivery.traffic.records import InFlight, Record
+from delivery.checks.measurement import Fresh, Measurement, Past, first_hit, value_past
+from delivery.traffic.records import InFlight
 
 LONG = 1e12  # larger than every value: it was not there in time
 PATIENCE = 2.0  # of stable's p95 latency, for what is known only at the end
-
-
-def reader_of(check: Check, prices: Prices | None) -> Callable[[Record], float | None]:
-    """Tells what is compared of an ended request; None when it has no such value.
-
-    A quick failure is no quick answer, nor is one that its client left; a timeout is a slow one.
-    """
-    match check.quantity:
-        case "latency_s":
-            return lambda record: None if record.error and "timeout" not in record.error else record.duration_s
-        case "ttft_s":
-            return _ttft
-        case "completion_tokens":
-            return lambda record: None if record.error else record.completion_tokens
-        case _:
-            return lambda record: None if record.error else _cost(record, prices)
-
-
-def _ttft(record: Record) -> float | None:
-    if not record.error:
-        return record.ttft_s
-    if "timeout" not in record.error:
-        return None
-    return record.ttft_s if record.ttft_s is not None else record.duration_s
-
-
-def _cost(record: Record, prices: Prices | None) -> float | None:
-    """Of a thousand such requests."""
-    if prices is None or record.prompt_tokens is None or record.completion_tokens is None:
-        return None
-    prompt = record.prompt_tokens * prices.prompt_per_million
-    return (prompt + record.completion_tokens * prices.completion_per_million) / 1000
 
 
 def with_values(found: Measurement, check: Check, fresh: Fresh) -> Measurement:
@@ -82,10 +48,10 @@ def with_values(found: Measurement, check: Check, fresh: Fresh) -> Measurement:
 
 def _ended(check: Check, fresh: Fresh) -> tuple[list[Timed], int]:
     """The values that are there, and how many of the candidate's should be and are not."""
-    ended, unusable, value_of = [], 0, reader_of(check, fresh.prices)
+    ended, unusable, reads = [], 0, check.reads
     for arm, records in fresh.of_arms():
         for record in records:
-            value = value_of(record)
+            value = reads.of(record, fresh.prices)
             if value is not None and 0 <= value < math.inf:
                 ended.append(Timed(arm, record.user, record.started_at, value))
             elif arm == "candidate" and (value is not None or (record.ok and not record.error)):
@@ -100,11 +66,8 @@ def _running(check: Check, fresh: Fresh) -> list[Timed]:
 
 def _so_far(check: Check, arm: ArmName, item: InFlight, now: float) -> Timed:
     """What is known of a request in flight."""
-    value = LONG
-    if check.quantity == "latency_s":
-        value = now - item.started_at
-    elif check.quantity == "ttft_s":
-        value = item.ttft_s if item.ttft_s is not None else now - item.started_at
+    so_far = check.reads.so_far
+    value = LONG if so_far is None else so_far(now - item.started_at, item.ttft_s)
     return Timed(arm, item.user, item.started_at, max(0.0, value))
 
 
@@ -112,7 +75,7 @@ def _horizon_s(found: Measurement, check: Check, fresh: Fresh) -> float | None:
     """At what age a request is judged; None while too little is known of stable."""
     if check.is_relative and found.past.values.n < ENOUGH_PAST:
         return None
-    if check.quantity not in TIMES:
+    if check.reads.so_far is None:
         usual = fresh.usual_s.quantile(0.95) if fresh.usual_s.n >= ENOUGH_PAST else None
         return None if usual is None else PATIENCE * usual
     if check.max is not None:
@@ -166,7 +129,7 @@ def _exceeded(process: Any, past: Sketch, block: Block) -> Any:
 def _by_ranks(found: Measurement, check: Check, due: list[Timed], horizon_s: float) -> Measurement:
     """Typical values beside stable's: every user's first one. What exceeds the horizon is equally long in both arms."""
     first, risk = first_of_users(due, found.risk)
-    is_time = check.quantity in TIMES
+    is_time = check.reads.so_far is not None
     longest = {"candidate": horizon_s if is_time else LONG, "stable": LONG}
     if is_time:
         longest["stable"] = max(0.0, (horizon_s - check.increase) / check.ratio)

@@ -1,10 +1,10 @@
-"""Reads a traffic log for a replay: one parquet file or a folder of them, the gateway's own or anybody's.
+"""Reads a traffic log: one parquet file or a folder of them, the gateway's own or anybody's.
 
 Only the needed columns of `delivery.traffic.columns` must be there. Everything that is wrong is named at once.
 """
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -15,12 +15,13 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from configs.errors import ConfigError, Problem
-from delivery.traffic.columns import COLUMNS, CONTRACT, Column, Kind
+from delivery.traffic.columns import COLUMNS, CONTRACT, OF_RECORD
 from delivery.traffic.playback import Traffic
-from delivery.traffic.records import Role
+from delivery.traffic.records import Column, Kind, Record, Role, defaults
 
-UNUSED = frozenset(("epoch", "bundle", "streamed", "prompt", "answer", "comment"))
+UNUSED = frozenset(("bundle", "prompt", "answer", "comment"))
 WANTED = tuple(column for column in COLUMNS if column.name not in UNUSED)
+NULLS = {"route": "", "epoch": "", "variant": "", "role": "served", "user": "", "request_id": "", **defaults(Record)}
 VALUES = {"event": ("attempt", "feedback"), "role": get_args(Role), "rating": (-1, 0, 1)}
 CURE = "see delivery/TRAFFIC_LOG.md for what each column holds"
 
@@ -42,17 +43,24 @@ def read_traffic(
     `route`, `candidate`, `stable`: needed where the log does not say by itself. Raises ConfigError with every problem.
     """
     table = _table(path)
+    if table.num_rows == 0:
+        raise ConfigError(f"{path} holds no row", cure="name a log with traffic")
     table = _of_route(table, route, path)
     candidate, stable = _sides(table, candidate, stable, path)
     kept = pc.is_in(table["variant"], pyarrow.array([candidate, stable]))
     return RecordedTraffic(_traffic(table.filter(kept)), candidate, stable)
 
 
+def read_epoch(folder: Path, route: str, epoch: str) -> Traffic:
+    """A gateway's rows of one route's epoch, all variants. Raises ConfigError with every problem."""
+    return _traffic(_table(folder, (pc.field("route") == route) & (pc.field("epoch") == epoch)))
+
+
 # -- files and columns ------------------------------------------------------------------------------------------------
 
 
-def _table(path: Path) -> Any:
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+def _table(path: Path, wanted: Any = None) -> Any:
+    files = sorted(path.glob("*.parquet")) if path.is_dir() or not (path.is_file() or path.suffix) else [path]
     if not files:
         raise ConfigError(
             f"there is no *.parquet in {path}", cure="name a traffic log's file, or the folder that has some"
@@ -61,17 +69,16 @@ def _table(path: Path) -> Any:
     tables = []
     for file in files:
         try:
-            tables.append(_checked(parquet.read_table(file), file, problems))
+            tables.append(_checked(parquet.read_table(file, filters=wanted), file, problems))
         except FileNotFoundError:
             problems.append(Problem(str(file), "the file does not exist"))
         except (OSError, pyarrow.ArrowException) as error:
             problems.append(Problem(str(file), f"cannot be read as parquet: {str(error).splitlines()[0]}"))
     if problems:
-        raise ConfigError(f"{path} cannot be replayed: {len(problems)} problem(s)", problems=problems, cure=CURE)
-    table = pyarrow.concat_tables(tables, promote_options="default")
-    if table.num_rows == 0:
-        raise ConfigError(f"{path} holds no row", cure="name a log with traffic")
-    return table
+        raise ConfigError(
+            f"{path} cannot be read as a traffic log: {len(problems)} problem(s)", problems=problems, cure=CURE
+        )
+    return pyarrow.concat_tables(tables, promote_options="default")
 
 
 def _checked(raw: Any, file: Path, problems: list[Problem]) -> Any:
@@ -109,7 +116,7 @@ _TYPES = {
 
 
 def _detectors(raw: Any) -> list[Column]:
-    return [Column(name, "flag", "") for name in raw.column_names if name.startswith(CONTRACT)]
+    return [Column("flag", "", name=name) for name in raw.column_names if name.startswith(CONTRACT)]
 
 
 def _cast(values: Any, kind: Kind) -> Any:
@@ -199,30 +206,31 @@ def _traffic(table: Any) -> Traffic:
     # what ended together is taken in the order of its start, so that a log's own order does not matter
     order = numpy.lexsort((table["started_at"].to_numpy(), table["ended_at"].to_numpy()))
     table = table.take(pyarrow.array(order)).combine_chunks()
-    started = table["started_at"].to_numpy()
-    status = table["status"].to_numpy()
-    error = _texts(table, "error", "")
-    by_status = (status >= 200) & (status < 300) & numpy.array([not text for text in error], bool)
+    started, ended = table["started_at"].to_numpy(), table["ended_at"].to_pylist()
+    columns = {column.name: _values(table, column) for column in OF_RECORD}
+    ends = zip(columns["status"], columns["error"], strict=True)
+    by_status = pyarrow.array([200 <= status < 300 and not error for status, error in ends], pyarrow.bool_())
+    columns["ok"] = pc.coalesce(table["ok"], by_status).to_pylist()
+    columns["duration_s"] = numpy.subtract(ended, started).tolist()
+    columns["verdicts"] = _verdicts(table)
     return Traffic(
+        records=[Record(seq=0, **dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)],
+        ended_at=ended,
         is_feedback=pc.equal(table["event"].fill_null("attempt"), "feedback").to_pylist(),
-        request_id=table["request_id"].to_pylist(),
-        variant=_texts(table, "variant", ""),
-        role=_texts(table, "role", "served"),  # type: ignore[arg-type] # checked to be a Role
-        user=_texts(table, "user", ""),
-        started_at=started.tolist(),
-        ended_at=table["ended_at"].to_pylist(),
-        status=status.tolist(),
-        ok=pc.coalesce(table["ok"], pyarrow.array(by_status)).to_pylist(),
-        error=error,
-        ttft_s=table["ttft_s"].to_pylist(),
-        prompt_tokens=table["prompt_tokens"].to_pylist(),
-        completion_tokens=table["completion_tokens"].to_pylist(),
-        user_ok=table["user_ok"].fill_null(True).to_pylist(),
         rating=table["rating"].to_pylist(),
         escalated=table["escalated"].fill_null(False).to_pylist(),
-        verdicts=_verdicts(table),
         by_start=numpy.argsort(started, kind="stable").tolist(),
     )
+
+
+def _values(table: Any, column: Column) -> list[Any]:
+    """What records hold, with their own defaults where the log says nothing."""
+    default = NULLS.get(column.name)
+    if column.kind == "text":
+        return _texts(table, column.name, str(default))
+    values = table[column.name]
+    found: list[Any] = (values if default is None else values.fill_null(default)).to_pylist()
+    return found
 
 
 def _texts(table: Any, name: str, default: str) -> list[str]:
@@ -232,7 +240,7 @@ def _texts(table: Any, name: str, default: str) -> list[str]:
     return [known[index] for index in encoded.indices.to_numpy(zero_copy_only=False).tolist()]
 
 
-def _verdicts(table: Any) -> Sequence[dict[str, bool]]:
+def _verdicts(table: Any) -> list[dict[str, bool]]:
     names = [name for name in table.column_names if name.startswith(CONTRACT)]
     none: dict[str, bool] = {}
     if not names:

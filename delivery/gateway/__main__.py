@@ -18,7 +18,7 @@ from delivery.gateway.pauses import short_pauses
 from delivery.gateway.server import serving
 from delivery.gateway.settings import Settings
 from delivery.gateway.workers.member import Member
-from delivery.gateway.workers.serving import as_worker, serving_fleet
+from delivery.gateway.workers.serving import serving_fleet
 
 log = logging.getLogger("slipway.gateway")
 RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
             if arguments.worker is not None:
                 runner.run(_serve_as_worker(settings, arguments.worker))
             elif settings.workers > 1:
-                runner.run(_serve_as_fleet(settings, sys.argv[1:] if argv is None else argv))
+                runner.run(_serve_as_fleet(settings))
             else:
                 runner.run(_serve(settings))
     except SlipwayError as error:
@@ -71,9 +71,9 @@ async def _serve(settings: Settings) -> None:
     log.info("the gateway has stopped")
 
 
-async def _serve_as_fleet(settings: Settings, argv: Sequence[str]) -> None:
+async def _serve_as_fleet(settings: Settings) -> None:
     stopped = _stopped(signal.SIGTERM, signal.SIGINT)
-    async with serving_fleet(settings, argv) as one:
+    async with serving_fleet(settings) as one:
         said = {"port": one.port, "admin_port": one.admin_port, "revision": one.fleet.tables.revision}
         log.info("the gateway serves", extra=said | {"workers": settings.workers})
         await stopped.wait()
@@ -86,7 +86,7 @@ async def _serve_as_worker(settings: Settings, place: Place) -> None:
     stopped = _stopped(signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     member = Member(socket.socket(fileno=place.link))
-    async with serving(as_worker(settings), member=member) as gateway, short_pauses():
+    async with serving(settings, member=member) as gateway, short_pauses():
         log.info("a worker serves", extra={"port": gateway.port})
         ends = [asyncio.create_task(event.wait()) for event in (stopped, member.ended)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

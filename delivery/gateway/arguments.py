@@ -1,16 +1,25 @@
-"""The gateway's command line: every option, and what they come to together."""
+"""The gateway's command line: an option for every setting, over what a file says.
+
+The options are made out of the model, so that a new setting is one field and nothing else.
+"""
 
 import argparse
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
-from configs.errors import SlipwayError
-from configs.loading import load
-from configs.traffic_log import TrafficLog
+from pydantic import BaseModel
+
+from configs.errors import ConfigError, Problem, SlipwayError
+from configs.gateway import GatewayConfig
+from configs.loading import check, check_values, read_text
+from configs.yaml_text import read_mapping
 from delivery.gateway.settings import Settings
-from delivery.gateway.upstream.ask import Timeouts
 
+STANDARD_INPUT = Path("-")
 TOKEN = "SLIPWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
 UPSTREAM_KEY = "SLIPWAY_UPSTREAM_API_KEY"
 TRACES = "OTEL_EXPORTER_OTLP_ENDPOINT"  # as OpenTelemetry calls it everywhere
@@ -31,60 +40,60 @@ alone, from a file that is watched for changes:
 
 under a controller, which puts tables and renews their lease through the admin API:
   SLIPWAY_ADMIN_TOKEN=... python -m delivery.gateway --port 8000 --admin-port 8001 --table-state table.json
+
+with every setting in one file, and another port than it says:
+  python -m delivery.gateway --config gateway.yaml --port 9000
+
+  # gateway.yaml
+  api_keys: keys.yaml
+  table_state: table.json
+  max_body_bytes: 20000000
 """
+ALSO = {"api_keys": ("--keys",)}  # further spellings of an option, by setting
 
 
 def settings_of(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
-    """What the command line and the environment say. Raises SlipwayError."""
+    """What file, command line and environment come to. Raises SlipwayError that lists every problem."""
+    given = {name: value for name, value in vars(arguments).items() if name in GatewayConfig.model_fields}
+    values, problems = _values_of(arguments.config)
+    for name, file in given.items():
+        model = _model_of(name)
+        values[name], found = (file, []) if model is None else check(Path(file), model)
+        problems += found
+    if problems:
+        raise ConfigError("the gateway cannot be started", problems=problems)
+    config, problems = check_values(values, GatewayConfig, lambda key: _place(key, given, arguments.config))
+    if config is None:
+        raise ConfigError("the gateway cannot be started", problems=problems)
     token = environ.get(TOKEN, "").strip()
-    if arguments.table is None and not token:
+    if config.table is None and not token and arguments.worker is None:
         raise SlipwayError(
             f"there is no admin token in the environment variable {TOKEN}, and no --table",
             cure=f"set {TOKEN} to a long random text, or serve a file alone with --table FILE",
         )
-    if arguments.table is not None and arguments.table_state is not None:
-        raise SlipwayError(
-            "--table and --table-state exclude each other",
-            cure="--table FILE is yours to edit, --table-state FILE is written by the gateway itself",
-        )
-    if arguments.budget_state is not None and arguments.keys is None:
-        raise SlipwayError(
-            "--budget-state without --keys", cure="budgets are those of API keys: name their file with --keys"
-        )
-    return Settings(
-        host=arguments.host,
-        port=arguments.port,
-        admin_host=arguments.admin_host,
-        admin_port=arguments.admin_port,
-        table=arguments.table,
-        state=arguments.table_state,
-        admin_token=token,
-        workers=arguments.workers,
-        keys=arguments.keys,
-        budget_state=arguments.budget_state or _budgets_beside(arguments.table_state, arguments.keys),
-        max_in_flight=arguments.max_in_flight,
-        idle_connection_s=arguments.idle_connection_s,
-        traffic_log=load(arguments.traffic_log, TrafficLog) if arguments.traffic_log else None,
-        upstream_api_key=environ.get(UPSTREAM_KEY, "").strip(),
-        traces_endpoint=environ.get(TRACES, "").strip(),
-        timeouts=Timeouts(
-            connect_s=arguments.connect_timeout_s,
-            first_byte_s=arguments.first_byte_timeout_s,
-            idle_s=arguments.idle_timeout_s,
-            answer_s=arguments.answer_timeout_s,
-        ),
-        mirror_queue=arguments.mirror_queue,
-        mirror_at_once=arguments.mirror_at_once,
-        records_kept=arguments.records_kept,
-        max_body_bytes=arguments.max_body_bytes,
-        drain_s=arguments.drain_s,
-        reuse_port=arguments.reuse_port,
-        health_interval_s=arguments.health_interval_s,
-    )
+    secrets = {
+        "admin_token": "" if arguments.worker is not None else token,  # the fleet answers the controller
+        "upstream_api_key": environ.get(UPSTREAM_KEY, "").strip(),
+        "traces_endpoint": environ.get(TRACES, "").strip(),
+    }
+    return Settings.model_validate(dict(config) | secrets)
 
 
-def _budgets_beside(state: Path | None, keys: Path | None) -> Path | None:
-    return state.with_suffix(".budgets.json") if state is not None and keys is not None else None
+def _values_of(path: Path | None) -> tuple[dict[str, Any], list[Problem]]:
+    """What the file says; a path of `-` is standard input."""
+    if path is None:
+        return {}, []
+    text, problem = (sys.stdin.read(), None) if path == STANDARD_INPUT else read_text(path)
+    values, problem = ({}, problem) if problem is not None else read_mapping(text, str(path))
+    return values, [] if problem is None else [problem]
+
+
+def _place(key: str, given: Mapping[str, Any], config: Path | None) -> str:
+    """Where a setting was said: the option, or the file and its key."""
+    name, _, _ = key.partition(".")
+    if name in given or config is None:
+        return f"--{name.replace('_', '-')}" if name else "the command line"
+    return f"{config}: {key}" if key else str(config)
 
 
 @dataclass(frozen=True)
@@ -95,109 +104,57 @@ class Place:
     link: int
 
 
-def _place(text: str) -> Place:
+def _worker(text: str) -> Place:
     index, _, link = text.partition(":")
     return Place(int(index), int(link))
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line of `python -m delivery.gateway`."""
+    """The command line of `python -m delivery.gateway`. What is not given is not in its result, but for `config`."""
     made = argparse.ArgumentParser(
         prog="python -m delivery.gateway",
         description="An OpenAI-compatible gateway in front of vLLM: sticky shares, mirror, failover, metrics.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    standing, seconds = Settings(), Timeouts()
-    add = made.add_argument
-    add("--host", default=standing.host, help="users' listener (%(default)s)")
-    add("--port", type=_port, default=standing.port, help="users' listener (%(default)s); 0 is any free port")
-    add("--admin-host", default=standing.admin_host, help="admin listener (%(default)s)")
-    add("--admin-port", type=_port, default=standing.admin_port, help="admin listener (%(default)s)")
-    add("--table", type=Path, metavar="FILE", help="serve this routing table (YAML), and watch it for changes")
-    add("--table-state", type=Path, metavar="FILE", help="keep the table from the admin API here across restarts")
-    add("--traffic-log", type=Path, metavar="FILE", help="write sampled requests as parquet; FILE (YAML) says how")
-    add("--connect-timeout-s", type=_above_zero, default=seconds.connect_s, help="to a replica (%(default)s)")
-    add(
-        "--first-byte-timeout-s",
-        type=_above_zero,
-        default=seconds.first_byte_s,
-        help="to a stream's first content (%(default)s)",
-    )
-    add(
-        "--idle-timeout-s",
-        type=_above_zero,
-        default=seconds.idle_s,
-        help="between two chunks of a stream (%(default)s)",
-    )
-    add(
-        "--answer-timeout-s",
-        type=_above_zero,
-        default=seconds.answer_s,
-        help="to a plain request's whole answer (%(default)s)",
-    )
-    add(
-        "--mirror-queue",
-        type=_count,
-        default=standing.mirror_queue,
-        help="copies waiting; more are dropped (%(default)s)",
-    )
-    add(
-        "--mirror-at-once",
-        type=_count,
-        default=standing.mirror_at_once,
-        help="copies under way; others wait in the queue (%(default)s)",
-    )
-    add("--records-kept", type=_count, default=standing.records_kept, help="attempts remembered (%(default)s)")
-    add("--max-body-bytes", type=_count, default=standing.max_body_bytes, help="of a request (%(default)s)")
-    add("--drain-s", type=_above_zero, default=standing.drain_s, help="for answers under way at SIGTERM (%(default)s)")
-    add("--reuse-port", action="store_true", help="share --port with other gateways of this machine")
-    add("--keys", type=Path, metavar="FILE", help="let in only the API keys of this file (YAML), and watch it")
-    add(
-        "--budget-state",
+    made.add_argument(
+        "--config",
         type=Path,
         metavar="FILE",
-        help="keep what the keys have spent here across restarts (beside --table-state)",
+        help="all settings as YAML (- is standard input); options override it",
     )
-    add(
-        "--workers",
-        type=_count,
-        default=standing.workers,
-        help="processes that share --port as one gateway (%(default)s)",
-    )
-    add("--worker", type=_place, help=argparse.SUPPRESS)  # what a fleet starts its workers with
-    add("--max-in-flight", type=_count, default=standing.max_in_flight, help="requests at once (%(default)s)")
-    add(
-        "--idle-connection-s",
-        type=_above_zero,
-        default=standing.idle_connection_s,
-        help="until a connection without a request is closed (%(default)s)",
-    )
-    add(
-        "--health-interval-s",
-        type=_above_zero,
-        default=standing.health_interval_s,
-        help="between two looks at every replica (%(default)s)",
-    )
+    made.add_argument("--worker", type=_worker, help=argparse.SUPPRESS)  # what a fleet starts its workers with
+    for name in GatewayConfig.model_fields:
+        _add_option(made, name)
     return made
 
 
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is no port")
-    return number
+def _add_option(made: argparse.ArgumentParser, name: str) -> None:
+    field = GatewayConfig.model_fields[name]
+    words = field.description or ""
+    if field.default not in (None, False, ()):
+        words += f" ({field.default})"
+    kind, more = _kind(field.annotation), dict[str, Any]()
+    if kind is bool:
+        more["action"] = argparse.BooleanOptionalAction
+    elif get_origin(kind) is tuple:
+        more |= {"nargs": "+"}
+    elif kind is Path or _model_of(name) is not None:
+        more["metavar"] = "FILE"
+        words += "; FILE (YAML) says how" if kind is not Path else ""
+    spellings = (f"--{name.replace('_', '-')}", *ALSO.get(name, ()))
+    help_text = words.replace("%", "%%")
+    made.add_argument(*spellings, dest=name, default=argparse.SUPPRESS, help=help_text, **more)
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+def _model_of(name: str) -> type[BaseModel] | None:
+    """The model of a setting that has parts; on the command line it is a file."""
+    kind = _kind(GatewayConfig.model_fields[name].annotation)
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
-def _above_zero(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError("must be a number of seconds above 0")
-    return number
+def _kind(annotation: Any) -> Any:
+    """The type without its `| None`."""
+    if get_origin(annotation) in (Union, UnionType):
+        (annotation,) = (one for one in get_args(annotation) if one is not type(None))
+    return annotation

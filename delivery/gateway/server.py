@@ -39,7 +39,7 @@ from delivery.gateway.settings import Settings
 from delivery.gateway.table.files import StateFile, read_table
 from delivery.gateway.table.served import Clock, Tables
 from delivery.gateway.table.watch import Watch
-from delivery.gateway.upstream.ask import Upstreams
+from delivery.gateway.upstream.ask import Timeouts, Upstreams
 from delivery.gateway.upstream.health import Health
 from delivery.gateway.upstream.mirror import Mirror
 from delivery.gateway.upstream.replicas import Replicas
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("slipway.gateway")
 MODEL_PATH = "/v1/models/"
 LAST_REQUESTS_S = 0.3  # for what a kept connection may be sending when the gateway stops
+LAST_VERDICTS_S = 1.0  # for answers that are being judged when the gateway stops
 OPENAPI = orjson.dumps(openapi.page())
 
 
@@ -63,7 +64,7 @@ class Gateway:
         self.metrics = Metrics()
         self.breaker = Breaker()
         self.replicas = Replicas(monotonic)
-        self.keys = (member.keys if member is not None else Keys)(settings.keys is not None, monotonic, wall)
+        self.keys = (member.keys if member is not None else Keys)(settings.api_keys is not None, monotonic, wall)
         self.log = _traffic_writer(settings, wall)
         self.pairs = Pairs(Redactor(settings.traffic_log.redact if settings.traffic_log is not None else USUAL))
         self.traces = _traces(settings.traces_endpoint)
@@ -84,7 +85,7 @@ class Gateway:
         )
         self.upstreams = Upstreams(
             self.attempts,
-            settings.timeouts,
+            Timeouts.of(settings),
             self.replicas,
             settings.upstream_api_key,
             self.traces.traceparent if self.traces is not None else None,
@@ -216,6 +217,7 @@ async def serving(
             stack.push_async_callback(asyncio.to_thread, gateway.traces.close)
         if gateway.log is not None:
             stack.push_async_callback(asyncio.to_thread, _started(gateway.log).stop)
+        stack.push_async_callback(gateway.attempts.settle, LAST_VERDICTS_S)
         await stack.enter_async_context(gateway.upstreams)
         stack.push_async_callback(cancelled, asyncio.create_task(gateway.mirror.run()))
         stack.push_async_callback(cancelled, asyncio.create_task(gateway.health.run()))
@@ -236,18 +238,18 @@ async def serving(
 
 async def _stand_alone(stack: contextlib.AsyncExitStack, gateway: Gateway, settings: Settings, wall: Clock) -> None:
     """The files that the gateway keeps and watches, and its admin listener."""
-    state = StateFile(settings.state) if settings.state else None
+    state = StateFile(settings.table_state) if settings.table_state else None
     watches: list[Watch[RoutingTable] | Watch[ApiKeys]] = []
-    if settings.keys is not None:
-        watches.append(Watch(settings.keys, read_keys, gateway.keys.replace))
+    if settings.api_keys is not None:
+        watches.append(Watch(settings.api_keys, read_keys, gateway.keys.replace))
     if settings.table is not None:
         watches.append(Watch(settings.table, read_table, gateway.tables.replace))
     for watch in watches:
         watch.look()
     if settings.table is None and state is not None and (kept := state.read()) is not None:
         gateway.tables.restore(kept)
-    if settings.budget_state is not None:
-        kept_budgets(stack, BudgetFile(settings.budget_state, gateway.keys, wall))
+    if settings.budgets_file is not None:
+        kept_budgets(stack, BudgetFile(settings.budgets_file, gateway.keys, wall))
     for watch in watches:
         stack.push_async_callback(cancelled, asyncio.create_task(watch.run()))
     if settings.admin_token:
@@ -276,7 +278,7 @@ def _traffic_writer(settings: Settings, wall: Clock) -> "TrafficWriter | None":
         return None
     from delivery.gateway.records.traffic_log import TrafficWriter
 
-    beside = settings.state.parent if settings.state is not None else Path()
+    beside = settings.table_state.parent if settings.table_state is not None else Path()
     return TrafficWriter(settings.traffic_log, beside / "traffic", secrets.token_hex(4), wall)
 
 

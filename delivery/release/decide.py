@@ -11,13 +11,16 @@ from typing import Any
 from configs.rollout import RolloutPlan
 from delivery.checks.evidence import Cursor, Evidence, fold
 from delivery.release import rollback
-from delivery.release.reconcile import is_listed, is_verified, loads, routing_actions
+from delivery.release.reconcile import is_listed, is_verified, loads, lost_on, routing_actions
 from delivery.release.routes import current_stage
 from delivery.release.stages import Tick, enter, run_stage
 from delivery.release.state import Action, Clocks, Decision, Observation, ReleaseState, Served
 
 LONGEST_STEP_S = 10.0  # a tick never counts for more (or for three planned ones): clocks jump, controllers sleep
 LOAD_TRIES = 5
+OVER_BROKEN_STABLE = (
+    "give it up and go on from the base, without comparing: slipway release BUNDLE --over-broken-stable --reason TEXT"
+)
 
 
 def new_state(
@@ -64,9 +67,10 @@ def decide(plan: RolloutPlan, state: ReleaseState, observation: Observation, now
     stage = current_stage(plan, state)
     evidence = fold(state.evidence, plan, stage, state.release_id, pages, observation.judge)
     learned = evidence.candidate.requests > state.evidence.candidate.requests
-    state = state.model_copy(
-        update={"evidence": evidence, "clocks": _lived(state, observation, now=now, step_s=step_s)}
-    )
+    asked = evidence.user_requests > state.evidence.user_requests
+    quiet = not asked and _can_wait(plan, state, observation, step_s)
+    clocks = _lived(state, observation, now=now, step_s=step_s, quiet=quiet)
+    state = state.model_copy(update={"evidence": evidence, "clocks": clocks})
     if state.phase in ("rolled_back", "refused"):
         return _decision(state)
     turned = _asked_to_go_back(plan, state, observation, now)
@@ -80,21 +84,35 @@ def decide(plan: RolloutPlan, state: ReleaseState, observation: Observation, now
         case "preparing":
             return _prepare(plan, state, observation, now, step_s)
         case _:
-            return run_stage(Tick(plan, observation, now, step_s, learned), state)
+            return run_stage(Tick(plan, observation, now, step_s, learned, quiet), state)
 
 
-def _lived(state: ReleaseState, observation: Observation, *, now: float, step_s: float) -> Clocks:
+def _can_wait(plan: RolloutPlan, state: ReleaseState, observation: Observation, step_s: float) -> bool:
+    """Whether a stage in which nobody asks may go on without its time running: all works, and the wait is bounded."""
+    works = not (_is_silent(observation) or _is_gone(state, observation) or state.suspended or state.awaiting_approval)
+    return state.phase == "stage" and works and state.clocks.quiet_s + step_s <= plan.wait_for_traffic_s
+
+
+def _is_silent(observation: Observation) -> bool:
+    return not observation.gateways or any(seen is None or not seen.pages for seen in observation.gateways.values())
+
+
+def _is_gone(state: ReleaseState, observation: Observation) -> bool:
+    return any(observation.replicas.get(url) is None for url in state.candidate.variant.upstreams)
+
+
+def _lived(state: ReleaseState, observation: Observation, *, now: float, step_s: float, quiet: bool) -> Clocks:
     clocks, step = state.clocks, step_s
     running = state.phase in ("stage", "watching") and not state.suspended
-    silent = not observation.gateways or any(seen is None or not seen.pages for seen in observation.gateways.values())
-    gone = any(observation.replicas.get(url) is None for url in state.candidate.variant.upstreams)
+    silent, gone = _is_silent(observation), _is_gone(state, observation)
     confirmed = state.rollback is not None and state.rollback.confirmed_at is not None
     return Clocks(
         last_tick_at=now,
-        stage_s=clocks.stage_s + step if state.phase in ("stage", "watching") else 0.0,
+        stage_s=clocks.stage_s + (0.0 if quiet else step) if state.phase in ("stage", "watching") else 0.0,
         epoch_s=clocks.epoch_s + step if running else 0.0,
         held_s=clocks.held_s,
         silent_s=clocks.silent_s + step if silent else 0.0,
+        quiet_s=clocks.quiet_s + step if quiet else clocks.quiet_s,
         gone_s=clocks.gone_s + step if gone else 0.0,
         approval_s=clocks.approval_s + step if state.awaiting_approval else 0.0,
         drain_s=clocks.drain_s + step if confirmed else 0.0,
@@ -108,7 +126,7 @@ def _asked_to_go_back(plan: RolloutPlan, state: ReleaseState, observation: Obser
         return None
     if command is not None and not (command.kind == "cancel" and state.phase == "live"):
         reason = f"{command.kind} asked for by {command.by}: {command.reason}"
-        asked = command.kind == "rollback"
+        asked = command.kind == "rollback" and command.quarantine
         return rollback.begin(
             plan, state, observation, now, reason=reason, by=command.by, quarantine=asked, target=command.target
         )
@@ -130,12 +148,14 @@ def _prepare(plan: RolloutPlan, state: ReleaseState, observation: Observation, n
     missing = _not_ready(state, observation)
     if not missing:
         return enter(plan, state, observation, 0)
-    missing = observation.load_error or missing
+    why = f"{missing}: {observation.load_error}" if observation.load_error else missing
     if failures >= LOAD_TRIES or held_s > plan.max_hold_s:
-        reason = f"the candidate could not be prepared: {missing}"
+        reason = f"the candidate could not be prepared: {why}"
+        if lost_on(observation, state.stable):
+            reason = f"stable is broken, not the candidate: {why}; {OVER_BROKEN_STABLE}"
         return rollback.begin(plan, state, observation, now, reason=reason, quarantine=False)
     wanted = [*loads(observation, state.stable, probed=False), *loads(observation, state.candidate, probed=True)]
-    return _decision(state.model_copy(update={"reason": missing}), *wanted)
+    return _decision(state.model_copy(update={"reason": why}), *wanted)
 
 
 def _not_ready(state: ReleaseState, observation: Observation) -> str:

@@ -101,11 +101,13 @@ def replay(plan: RolloutPlan, traffic: Traffic, *, candidate: str, stable: str) 
 
 def _fitted(plan: RolloutPlan, traffic: Traffic, candidate: str) -> RolloutPlan:
     """The plan with the log's shares, without a judge, and without the shadow stages that the log has nothing for."""
-    rows = [i for i in range(len(traffic)) if not traffic.is_feedback[i] and traffic.role[i] != "failover"]
-    mirrored = any(traffic.role[i] == "mirror" and traffic.variant[i] == candidate for i in rows)
+    rows = [
+        r for r, said in zip(traffic.records, traffic.is_feedback, strict=True) if not said and r.role != "failover"
+    ]
+    mirrored = any(record.role == "mirror" and record.variant == candidate for record in rows)
     size = max(1, -(-len(rows) // PARTS))
     counts = [
-        (sum(traffic.variant[i] == candidate for i in rows[first : first + size]), len(rows[first : first + size]))
+        (sum(record.variant == candidate for record in rows[first : first + size]), len(rows[first : first + size]))
         for first in range(0, len(rows), size)
     ]
     seen = [(ours, total) for ours, total in counts if 0 < ours < total]

@@ -6,6 +6,7 @@ from typing import Any
 from configs.rollout import RolloutPlan
 from delivery.checks.verdicts import Judgement, judge
 from delivery.release import rollback
+from delivery.release.condemn import missing_evidence
 from delivery.release.reconcile import is_listed, is_verified, loads, lost_on, routing_actions
 from delivery.release.routes import current_stage, epoch_of, holdback_of
 from delivery.release.state import (
@@ -32,6 +33,7 @@ class Tick:
     now: float
     step_s: float
     learned: bool  # new candidate requests arrived
+    quiet: bool = False  # nobody asked, and the plan waits for traffic
 
 
 def enter(plan: RolloutPlan, state: ReleaseState, observation: Observation, index: int) -> Decision:
@@ -49,7 +51,7 @@ def enter(plan: RolloutPlan, state: ReleaseState, observation: Observation, inde
     entered = _restarted(plan, state.model_copy(update=fresh))
     entered = entered.model_copy(
         update={
-            "clocks": entered.clocks.model_copy(update={"stage_s": 0.0, "approval_s": 0.0}),
+            "clocks": entered.clocks.model_copy(update={"stage_s": 0.0, "approval_s": 0.0, "quiet_s": 0.0}),
             "reason": "all stages passed" if entered.phase == "live" else f"entered {_name(plan, entered)}",
             "verdict": "pass" if entered.phase == "live" else "inconclusive",
         }
@@ -107,8 +109,16 @@ def _pass(tick: Tick, state: ReleaseState, judgement: Judgement, alerts: list[Ac
 
 def _turn(tick: Tick, state: ReleaseState, judgement: Judgement, reason: str) -> Decision:
     noted = _noted(tick.plan, state, judgement)
-    first = judgement.first_bad_at
-    decision = rollback.begin(tick.plan, noted, tick.observation, tick.now, reason=reason, first_bad_at=first)
+    missing = missing_evidence(tick.plan, state, tick.observation, judgement)
+    decision = rollback.begin(
+        tick.plan,
+        noted,
+        tick.observation,
+        tick.now,
+        reason=reason if not missing else f"{reason}; not quarantined, for there was missing: {missing}",
+        quarantine=not missing,
+        first_bad_at=judgement.first_bad_at,
+    )
     return decision.model_copy(
         update={"results": judgement.results, "facts": judgement.facts, "verdict": judgement.verdict}
     )
@@ -137,7 +147,7 @@ def _held(tick: Tick, state: ReleaseState, judgement: Judgement, *, passed: bool
     """Held means: nothing was learned. A pass that waits for its minimum duration or for a person is not held."""
     stuck = judgement.verdict in ("error", "fail") or state.suspended or state.clocks.silent_s > 0
     moving = passed or (tick.learned and not stuck)
-    held_s = 0.0 if moving else state.clocks.held_s + tick.step_s
+    held_s = 0.0 if moving else state.clocks.held_s + (0.0 if tick.quiet else tick.step_s)
     return state.model_copy(update={"clocks": state.clocks.model_copy(update={"held_s": held_s})})
 
 
@@ -199,6 +209,8 @@ def _alerts(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) -> tup
         texts["monitor"] = f"no records from a gateway for {state.clocks.silent_s:.0f} s: holding"
     if state.clocks.unjudged_s > plan.monitor_timeout_s:
         texts["judge"] = f"nothing judged for {state.clocks.unjudged_s:.0f} s: {state.evidence.judging.error}"
+    if state.clocks.quiet_s > plan.max_hold_s:
+        texts["quiet"] = f"nobody asks: waiting for traffic, {plan.wait_for_traffic_s:.0f} s a stage at most"
     if state.suspended:
         texts["suspended"] = f"{state.candidate.variant.model} is missing on a replica: all traffic is on stable"
     if _is_late(plan, state):
@@ -207,11 +219,21 @@ def _alerts(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) -> tup
         texts["pause"] = f"paused: {judgement.reason}"
     if state.evidence.dropped:
         texts["dropped"] = f"{state.evidence.dropped} records were lost before they could be read"
-    for result in judgement.results:
-        if result.verdict == "fail" and result.on_fail == "warn":
-            texts[f"warn {result.check}"] = f"warning: {result.sentence}"
+    texts |= _check_alerts(plan, state, judgement)
     new = [Alert(text=text) for key, text in texts.items() if key not in state.alerts]
     return state.model_copy(update={"alerts": tuple(texts)}), list(new)
+
+
+def _check_alerts(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for result in judgement.results:
+        if result.stable_worse is not None and result.stable_worse.e_value >= 1 / plan.alpha:
+            texts[f"stable {result.check}"] = (
+                f"stable itself breaches {result.check}: {state.stable.name} is to be mended"
+            )
+        if result.verdict == "fail" and result.on_fail == "warn":
+            texts[f"warn {result.check}"] = f"warning: {result.sentence}"
+    return texts
 
 
 def _noted(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) -> ReleaseState:

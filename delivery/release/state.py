@@ -60,6 +60,7 @@ class Clocks(Strict):
     epoch_s: float = 0.0  # since the evidence began
     held_s: float = 0.0  # without new evidence, monitor or candidate
     silent_s: float = 0.0  # since the monitor last answered
+    quiet_s: float = 0.0  # of the stage, in which nobody asked and its time did not run
     gone_s: float = 0.0  # since a replica of the candidate last answered
     approval_s: float = 0.0
     drain_s: float = 0.0
@@ -118,6 +119,7 @@ class Command(Strict):
     by: str
     reason: str
     target: Served | None = None  # what to serve instead of the previous bundle
+    quarantine: bool = True  # of a rollback: a person's reason is evidence against the bundle, unless they say not
 
 
 class Approval(Strict):

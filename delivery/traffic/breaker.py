@@ -6,34 +6,14 @@ afresh. A replay asks the same breaker.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from configs.routing import Route, RoutingTable, Trip
+from delivery.traffic.records import Record
 
 PROBE_EVERY_S = 5.0
 USERS_KEPT = 100
 VariantEpoch = tuple[str, str, str]  # route, variant, epoch
-
-
-class Ended(Protocol):
-    """An attempt that is over: the gateway's own, or a record of one."""
-
-    @property
-    def request_id(self) -> str: ...  # noqa: D102
-    @property
-    def route(self) -> str: ...  # noqa: D102
-    @property
-    def epoch(self) -> str: ...  # noqa: D102
-    @property
-    def variant(self) -> str: ...  # noqa: D102
-    @property
-    def user(self) -> str: ...  # noqa: D102
-    @property
-    def started_at(self) -> float: ...  # noqa: D102
-    @property
-    def ok(self) -> bool: ...  # noqa: D102
-    @property
-    def error(self) -> str: ...  # noqa: D102
 
 
 @dataclass(slots=True)
@@ -46,7 +26,7 @@ class _Failures:
     answered_elsewhere: int = 0  # good answers of the route's other variants since
     probed_at: float = float("-inf")
 
-    def add(self, attempt: Ended) -> None:
+    def add(self, attempt: Record) -> None:
         self.in_a_row += 1
         self.error = attempt.error
         self.since = min(self.since, attempt.started_at)
@@ -65,7 +45,7 @@ class Breaker:
         self._trips: dict[str, Trip] = {}  # by route
         self._imposed: dict[VariantEpoch, float] = {}  # when a copy was sent there last
 
-    def observe(self, attempt: Ended) -> None:
+    def observe(self, attempt: Record) -> None:
         """One attempt has ended."""
         place = (attempt.route, attempt.variant)
         if attempt.error == "tripped":
@@ -80,7 +60,7 @@ class Breaker:
             seen = self._failing[place] = _Failures(attempt.epoch, attempt.started_at)
         seen.add(attempt)
 
-    def _answered(self, attempt: Ended) -> None:
+    def _answered(self, attempt: Record) -> None:
         for (name, variant), seen in self._failing.items():
             elsewhere = name == attempt.route and variant != attempt.variant and seen.epoch == attempt.epoch
             seen.answered_elsewhere += elsewhere

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 
 from scipy.stats import norm, t
 
+from configs.metrics import CONTRACT, READINGS
 from configs.routing import FULL_BP, Route
 from delivery.traffic.records import Feedback, Record
-
-RATES = ("error_rate", "feedback_negative", "escalation")
 
 
 @dataclass(frozen=True)
@@ -127,6 +126,7 @@ def _user(record: Record) -> str:
 
 
 def _estimates(records: list[Record], said: Mapping[str, Feedback]) -> dict[str, _Estimate]:
+    rates = {reading.name for reading in READINGS if reading.unit == ""}
     sums: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0.0]))
     for record in records:
         for metric, value in _values(record, said).items():
@@ -134,30 +134,26 @@ def _estimates(records: list[Record], said: Mapping[str, Feedback]) -> dict[str,
             of_user[0] += value
             of_user[1] += 1
     return {
-        metric: _estimate(list(users.values()), metric in RATES or metric.startswith("contract:"))
+        metric: _estimate(list(users.values()), is_rate=metric in rates or metric.startswith(CONTRACT))
         for metric, users in sums.items()
         if len(users) >= 2
     }
 
 
 def _values(record: Record, said: Mapping[str, Feedback]) -> dict[str, float]:
-    values: dict[str, float] = {"error_rate": not record.ok}
-    values |= {f"contract:{name}": broken for name, broken in record.verdicts.items()}
-    if said:
-        found = said.get(record.request_id)
-        values["feedback_negative"] = found is not None and found.rating == -1
-        values["escalation"] = found is not None and found.escalated
-    if record.ok and not record.error:
-        values["latency_s"] = record.duration_s
-        if record.streamed and record.ttft_s is not None:
-            values["ttft_s"] = record.ttft_s
-        if record.completion_tokens is not None:
-            values["completion_tokens"] = record.completion_tokens
-            values["prompt_tokens"] = record.prompt_tokens or 0
+    """By the reading's name. Feedback is there for all requests or, where nobody gave any, for none."""
+    values: dict[str, float] = {CONTRACT + detector: broken for detector, broken in record.verdicts.items()}
+    for reading in READINGS:
+        value = reading.of(record, None)
+        if said and reading.said is not None:
+            found = said.get(record.request_id)
+            value = found is not None and reading.said(found)
+        if value is not None:
+            values[reading.name] = value
     return values
 
 
-def _estimate(users: list[list[float]], is_rate: bool) -> _Estimate:
+def _estimate(users: list[list[float]], *, is_rate: bool) -> _Estimate:
     """The ratio of sums over users ((sum of values, requests) each) and its variance by the delta method."""
     total, requests, m = sum(y for y, _ in users), sum(n for _, n in users), len(users)
     ratio = total / requests

@@ -6,44 +6,37 @@ count, in every other stage all that it answered; stable's count as they are.
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from configs.routing import RoutingTable
 from delivery.traffic.breaker import Breaker
-from delivery.traffic.records import Feedback, InFlight, Record, RecordPage, Role, Tripped
+from delivery.traffic.records import Feedback, InFlight, Rating, Record, RecordPage, Role, Tripped, part
 
 ROUTE = "replay"
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Rows of one route in the order in which they ended, a list for each column (delivery.traffic.columns).
+    """Rows of one route in the order in which they ended: a record for each, and what only the log has of it.
 
-    Times are UNIX seconds. `by_start` holds the rows' numbers in the order in which they started.
+    Times are UNIX seconds. `by_start` holds the rows' numbers in the order in which they started. A row of feedback has
+    the record of its answer, as far as the log repeats it.
     """
 
-    is_feedback: Sequence[bool]
-    request_id: Sequence[str]
-    variant: Sequence[str]
-    role: Sequence[Role]
-    user: Sequence[str]
-    started_at: Sequence[float]
+    records: Sequence[Record]
     ended_at: Sequence[float]
-    status: Sequence[int]
-    ok: Sequence[bool]
-    error: Sequence[str]
-    ttft_s: Sequence[float | None]
-    prompt_tokens: Sequence[int | None]
-    completion_tokens: Sequence[int | None]
-    user_ok: Sequence[bool]
-    rating: Sequence[Any]  # -1, 0, 1 or None
+    is_feedback: Sequence[bool]
+    rating: Sequence[Rating | None]
     escalated: Sequence[bool]
-    verdicts: Sequence[dict[str, bool]]
     by_start: Sequence[int]
 
     def __len__(self) -> int:
-        return len(self.request_id)
+        return len(self.records)
+
+    def feedback(self, row: int, seq: int, epoch: str, role: Role) -> Feedback:
+        """What was said of this row's answer, or in this row about one."""
+        given = {"at": self.ended_at[row], "rating": self.rating[row], "escalated": self.escalated[row]}
+        return part(Feedback, self.records[row], seq=seq, epoch=epoch, role=role, **given)
 
 
 @dataclass
@@ -59,7 +52,7 @@ class Playback:
     """One route's rows as the pages of a gateway; its clock goes forward only."""
 
     def __init__(self, traffic: Traffic, candidate: str, table: RoutingTable):
-        self.began = self.now = min(traffic.started_at, default=0.0)
+        self.began = self.now = min((record.started_at for record in traffic.records), default=0.0)
         self.ended = 0  # rows that had ended by now
         self.table = table
         self._traffic = traffic
@@ -98,12 +91,15 @@ class Playback:
         for row in range(first, self.ended):
             if self._open.pop(row, None) is not None:
                 self._silent.discard(row)
+            epoch, role = self._place(row)
             if not traffic.is_feedback[row]:
-                record = self._record(row)
+                self._seq += 1
+                record = replace(traffic.records[row], seq=self._seq, route=ROUTE, epoch=epoch, role=role)
                 self._breaker.observe(record)
                 records.append(record)
             if traffic.rating[row] is not None or traffic.escalated[row]:
-                feedback.append(self._feedback(row))
+                self._seq += 1
+                feedback.append(traffic.feedback(row, self._seq, epoch, role))
         self._look_for_open()
         return RecordPage(
             boot_id="log",
@@ -120,81 +116,31 @@ class Playback:
 
     def _look_for_open(self) -> None:
         """Adds what has started since and not ended."""
-        traffic = self._traffic
+        traffic, records = self._traffic, self._traffic.records
         for row in [row for row in self._silent if self._has_begun(row)]:
             self._silent.remove(row)
-            self._open[row] = self._open[row].model_copy(update={"ttft_s": traffic.ttft_s[row]})
-        while self._started < len(traffic) and traffic.started_at[traffic.by_start[self._started]] <= self.now:
+            self._open[row] = replace(self._open[row], ttft_s=records[row].ttft_s)
+        while self._started < len(traffic) and records[traffic.by_start[self._started]].started_at <= self.now:
             row = traffic.by_start[self._started]
             self._started += 1
             if traffic.ended_at[row] > self.now and not traffic.is_feedback[row]:
                 epoch, role = self._place(row)
                 has_begun = self._has_begun(row)
-                if not has_begun and traffic.ttft_s[row] is not None:
+                ttft_s = records[row].ttft_s
+                if not has_begun and ttft_s is not None:
                     self._silent.add(row)
-                self._open[row] = InFlight(
-                    route=ROUTE,
-                    epoch=epoch,
-                    variant=traffic.variant[row],
-                    role=role,
-                    user=traffic.user[row],
-                    started_at=traffic.started_at[row],
-                    ttft_s=traffic.ttft_s[row] if has_begun else None,
-                )
+                so_far = {"route": ROUTE, "epoch": epoch, "role": role, "ttft_s": ttft_s if has_begun else None}
+                self._open[row] = part(InFlight, records[row], **so_far)
 
     def _has_begun(self, row: int) -> bool:
         """Whether its first content was there by now."""
-        ttft_s = self._traffic.ttft_s[row]
-        return ttft_s is not None and self._traffic.started_at[row] + ttft_s <= self.now
+        record = self._traffic.records[row]
+        return record.ttft_s is not None and record.started_at + record.ttft_s <= self.now
 
     def _place(self, row: int) -> tuple[str, Role]:
         """The replay's stage when a row started, and as what it counts there."""
-        started_at = self._traffic.started_at[row]
-        index = -1 if started_at >= self._starts[-1] else max(0, bisect_right(self._starts, started_at) - 1)
-        epoch = self._epochs[index]
-        role = self._traffic.role[row]
-        counts = self._traffic.variant[row] == self._candidate and epoch.candidate_role == "served"
-        return epoch.name, "served" if counts and role == "mirror" else role
-
-    def _record(self, row: int) -> Record:
-        traffic = self._traffic
-        epoch, role = self._place(row)
-        self._seq += 1
-        started_at = traffic.started_at[row]
-        return Record(
-            seq=self._seq,
-            request_id=traffic.request_id[row],
-            route=ROUTE,
-            epoch=epoch,
-            variant=traffic.variant[row],
-            role=role,
-            user=traffic.user[row],
-            started_at=started_at,
-            duration_s=traffic.ended_at[row] - started_at,
-            ttft_s=traffic.ttft_s[row],
-            status=traffic.status[row],
-            ok=traffic.ok[row],
-            error=traffic.error[row],
-            prompt_tokens=traffic.prompt_tokens[row],
-            completion_tokens=traffic.completion_tokens[row],
-            user_ok=traffic.user_ok[row],
-            verdicts=traffic.verdicts[row],
-        )
-
-    def _feedback(self, row: int) -> Feedback:
-        traffic = self._traffic
-        epoch, role = self._place(row)
-        self._seq += 1
-        return Feedback(
-            seq=self._seq,
-            request_id=traffic.request_id[row],
-            route=ROUTE,
-            epoch=epoch,
-            variant=traffic.variant[row],
-            role=role,
-            user=traffic.user[row],
-            started_at=traffic.started_at[row],
-            at=traffic.ended_at[row],
-            rating=traffic.rating[row],
-            escalated=traffic.escalated[row],
-        )
+        record = self._traffic.records[row]
+        is_last = record.started_at >= self._starts[-1]
+        epoch = self._epochs[-1 if is_last else max(0, bisect_right(self._starts, record.started_at) - 1)]
+        counts = record.variant == self._candidate and epoch.candidate_role == "served"
+        return epoch.name, "served" if counts and record.role == "mirror" else record.role

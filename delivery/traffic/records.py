@@ -4,67 +4,99 @@ A logical request gives one record per attempt: `served` by the variant it was a
 after its own variant failed before the first content byte, `mirror` by a candidate whose answer nobody sees.
 A `tester` got the variant that the table names for him. Only `served` and `mirror` attempts were assigned at random;
 comparisons leave the others out.
+
+A field is spelled here and nowhere else: the gateway's attempts inherit it, and its JSON, the merged pages of several
+workers, the columns of the traffic log and a replay take it from here. `Column` says what the log calls it.
 """
 
-from typing import Literal
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
-from pydantic import Field
+from pydantic import ConfigDict, TypeAdapter
 
 from configs.strict import Strict
 
 Role = Literal["served", "failover", "mirror", "tester"]
+Rating = Literal[-1, 0, 1]
+Kind = Literal["text", "time", "number", "whole", "flag"]
 
 
-class Record(Strict):
-    """One attempt. Times are UNIX seconds of the gateway's clock, durations seconds."""
+@dataclass(frozen=True)
+class Column:
+    """A column of the traffic log. `needed`: a log without it cannot be replayed; all others may be missing or null."""
 
-    seq: int  # grows by one per record of this gateway process
-    request_id: str
-    route: str
-    epoch: str  # the route's epoch when the request started
-    variant: str
-    role: Role
-    user: str  # keyed hash of the user's key, or "" when there was none
-    started_at: float
-    duration_s: float
-    ttft_s: float | None  # to the first content byte; None when there was none
-    status: int  # upstream's HTTP status; 0 when there was none
-    ok: bool
-    error: str = ""  # connect, status, first_frame, empty, first_byte_timeout, idle_timeout, midstream, ...
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    streamed: bool = False
-    user_ok: bool = True  # whether the user got a complete answer in the end (true for mirrors)
-    # Per detector of the route's response contract: whether the answer breaks it. Absent: it could not be judged.
-    verdicts: dict[str, bool] = Field(default_factory=dict)
+    kind: Kind
+    meaning: str
+    needed: bool = False
+    name: str = ""
 
 
-class Feedback(Strict):
-    """What a user said about an answer, tied to the attempt that gave it. Times are UNIX seconds."""
-
-    seq: int  # of the same counter as the records', so that one cursor covers both
-    request_id: str
-    route: str
-    epoch: str
-    variant: str
-    role: Role
-    user: str
-    started_at: float  # of the answered request
-    at: float
-    rating: Literal[-1, 0, 1] | None = None
-    escalated: bool = False
+RequestId = Annotated[str, Column("text", "of the user's request; all its attempts and feedback share it", needed=True)]
 
 
-class InFlight(Strict):
+@dataclass(slots=True, kw_only=True)
+class Assigned:
+    """Who was to answer whom. Times are UNIX seconds of the gateway's clock, in everything below too."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    route: Annotated[str, Column("text", "the model name that the client asked for")]
+    epoch: Annotated[str, Column("text", "the route's epoch when the request started")]
+    variant: Annotated[str, Column("text", "who answered, or should have", needed=True)]
+    role: Annotated[
+        Role,
+        Column(
+            "text",
+            "`served` (the default), `failover` (stable in another's place), `mirror` (nobody saw it) or `tester`",
+        ),
+    ]
+    user: Annotated[str, Column("text", "keyed hash of the user's key; empty: nobody known")]
+    started_at: Annotated[float, Column("time", "when the attempt began", needed=True)]
+
+
+@dataclass(slots=True, kw_only=True)
+class InFlight(Assigned):
     """An attempt that has not ended: a hung candidate shows here before it shows anywhere else."""
 
-    route: str
-    epoch: str
-    variant: str
-    role: Role
-    user: str
-    started_at: float
-    ttft_s: float | None = None  # None: no content yet
+    ttft_s: Annotated[
+        float | None,
+        Column("number", "seconds to the first content, of a plain answer to all of it; null: none came"),
+    ] = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Record(InFlight):
+    """One attempt that has ended. Durations are seconds."""
+
+    seq: int  # grows by one per record of this gateway process
+    request_id: RequestId
+    duration_s: float  # the log holds `ended_at` instead
+    status: Annotated[int, Column("whole", "HTTP status of the model's server; 0: there was none", needed=True)]
+    ok: Annotated[bool, Column("flag", "whether the variant did its part; by default: status 200 to 299 and no error")]
+    error: Annotated[
+        str,
+        Column("text", "why not: `connect`, `status`, `first_byte_timeout`, `midstream`...; also `client_closed`"),
+    ] = ""
+    prompt_tokens: Annotated[int | None, Column("whole", "as the model's server counted them")] = None
+    completion_tokens: Annotated[int | None, Column("whole", "as the model's server counted them")] = None
+    streamed: Annotated[bool, Column("flag", "whether the answer was streamed")] = False
+    user_ok: Annotated[
+        bool,
+        Column("flag", "false where the user got no complete answer in the end, once a request; default true"),
+    ] = True
+    # Per detector of the route's response contract: whether the answer breaks it. Absent: it could not be judged.
+    verdicts: dict[str, bool] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class Feedback(Assigned):
+    """What a user said about an answer, tied to the attempt that gave it; `started_at` is the answered request's."""
+
+    seq: int  # of the same counter as the records', so that one cursor covers both
+    request_id: RequestId
+    at: float
+    rating: Annotated[Rating | None, Column("whole", "-1, 0 or 1; null: none was given")] = None
+    escalated: Annotated[bool, Column("flag", "whether the user asked for a person")] = False
 
 
 class Tripped(Strict):
@@ -102,3 +134,37 @@ class RecordPage(Strict):
     def newest_seq(self) -> int:
         """Of what is on this page; 0 when it is empty."""
         return max((item.seq for items in (self.records[-1:], self.feedback[-1:]) for item in items), default=0)
+
+
+T = TypeVar("T", bound=Assigned)
+_ADAPTERS: dict[type[Assigned], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Record, Feedback, InFlight)}
+
+
+def checked(kind: type[T], values: Any) -> T:
+    """One of these from its JSON. Raises pydantic's ValidationError."""
+    found = _ADAPTERS[kind].validate_python(values)
+    if not isinstance(found, kind):
+        raise TypeError(f"{kind.__name__} has an adapter of another type")
+    return found
+
+
+def names(kind: type[Assigned]) -> tuple[str, ...]:
+    """The names of its fields."""
+    return tuple(one.name for one in fields(kind))
+
+
+def defaults(kind: type[Assigned]) -> dict[str, Any]:
+    """What its fields are where nothing is said, as far as they may be left out."""
+    return {one.name: one.default for one in fields(kind) if one.default is not MISSING}
+
+
+def part(kind: type[T], whole: Any, **changed: Any) -> T:
+    """One of these from something that has its fields, but for those that are changed."""
+    return kind(**{name: getattr(whole, name) for name in names(kind) if name not in changed}, **changed)
+
+
+def columns_of(kind: type[Assigned]) -> tuple[Column, ...]:
+    """Those of its fields that the traffic log holds under their own names."""
+    hints = get_type_hints(kind, include_extras=True)
+    found = {name: notes[0] for name in names(kind) if (notes := getattr(hints[name], "__metadata__", ()))}
+    return tuple(Column(one.kind, one.meaning, one.needed, name) for name, one in found.items())

@@ -12,6 +12,8 @@ def render(found: Outlook) -> str:
         lines += [*_stage(stage), ""]
     if found.blind_stages:
         lines.append(f"blind: in {', '.join(found.blind_stages)} no candidate, however bad, is rolled back in time")
+    if found.empty_stages:
+        lines.append(f"too few users: {', '.join(found.empty_stages)} may well reach nobody -> a larger share_bp")
     return "\n".join(lines).rstrip()
 
 
@@ -23,9 +25,19 @@ def _stage(stage: StageOutlook) -> list[str]:
         passes += " - too rarely: wider limits, a larger share, or more time"
     return [
         f"{stage.stage}  {stage.candidate_requests_per_s:g} candidate requests/s",
+        *_reach(stage),
         f"  an equal candidate {passes}; rolled back wrongly in {stage.false_rollback:.1%}",
         *(f"    {_check(check)}" for check in stage.checks),
     ]
+
+
+def _reach(stage: StageOutlook) -> list[str]:
+    if stage.users_needed is None:
+        return []
+    said = f"  needs {stage.users_needed} users: with fewer, who stay with their variant, it may well reach nobody"
+    if stage.nobody_probability is not None:
+        said += f"; with the plan's users it reaches nobody in {stage.nobody_probability:.0%} of releases"
+    return [said]
 
 
 def _check(check: CheckOutlook) -> str:

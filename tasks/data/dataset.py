@@ -1,39 +1,70 @@
-"""Builds dataset versions: reads the sources, applies the rules, and puts the result where nobody changes it."""
+"""Builds dataset versions: reads the sources, applies the rules, and puts the result where nobody changes it.
+
+Rows go by one at a time: those that are kept wait in a file until it is known who is held out, so that a million of
+them need no more memory than a thousand do, but for some numbers.
+"""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
-import configs.dataset
-import delivery.build.dataset
-import delivery.build.readers
-import tasks.data.sources
 from configs.canonical import canonical_json, digest_bytes, digest_of
 from configs.dataset import DatasetRecipe
 from configs.errors import Problem, SlipwayError
 from delivery.build.dataset import (
     PARTS,
     DatasetVersion,
-    Example,
     Manifest,
     Part,
-    RawRow,
-    Sifted,
+    PartSummary,
     SourceFile,
-    divide,
     recipe_without_paths,
-    sift,
-    summary_of,
 )
-from delivery.build.readers import Message
+from delivery.build.layouts.row import Unusable
+from delivery.build.report import RowReport, Tally, as_json
+from delivery.build.sift import Example, RawRow, Rejected, sifted
+from delivery.build.split import Splitter
 from delivery.progress import Progress, silent
-from tasks.data.sources import distinct_names, file_digest, locate_all, read_rows
-from tasks.data.store import keep_version, read_version
+from tasks.data.reading import open_source
+from tasks.data.sources import Located, locate_all
+from tasks.data.store import VersionDraft, new_version, read_version
+from tasks.data.tokens import ChatTokenizer, open_tokenizer
 
 SHOWN = 5  # rejected rows that an error names; all of them would bury the message
+REPORTED_EVERY = 1000  # rows
+ROOT = Path(__file__).parents[2]
+CODE = (
+    *("configs/dataset.py", "delivery/build/sift.py", "delivery/build/split.py", "delivery/build/text.py"),
+    *("delivery/build/layouts/*.py", "tasks/data/formats/*.py", "tasks/data/reading.py", "tasks/data/hub.py"),
+    *("tasks/data/sources.py", "tasks/data/tokens.py"),
+)
 
-__all__ = ["build_dataset", "code_digest", "open_tokenizer", "read_version"]
+__all__ = ["Look", "build_dataset", "code_digest", "look_at", "open_tokenizer", "read_version"]
+
+
+@dataclass
+class _Pass:
+    """What the first pass over the rows leaves behind."""
+
+    splitter: Splitter
+    tally: Tally = field(default_factory=Tally)
+    sources: list[SourceFile] = field(default_factory=list)
+    bad: list[Rejected] = field(default_factory=list)  # the first few, duplicates not among them
+    tokens: "array[int]" = field(default_factory=lambda: array("I"))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a build would make of the first rows: counts with examples, and the first rows that it would keep."""
+
+    report: RowReport
+    examples: tuple[Example, ...]
+    sources: tuple[SourceFile, ...]
+    whole: bool  # False: there are more rows than were looked at
 
 
 def build_dataset(
@@ -43,114 +74,203 @@ def build_dataset(
     system_prompt: str,
     home: Path,
     on_progress: Progress = silent,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> DatasetVersion:
     """The version of these rows and this recipe; written once, found again afterwards.
 
     `folder` is where the recipe's relative paths start. Raises SlipwayError, with nothing left behind, for sources that
     are missing, empty or mostly unusable, for a split without rows on one side, and when the version cannot be written.
     """
-    rows: list[RawRow] = []
-    sources = []
-    paths = locate_all(recipe.sources, folder)
-    for source, path, name in zip(recipe.sources, paths, distinct_names(paths), strict=True):
-        sources.append(SourceFile(name=name, digest=file_digest(path), reader=source.reader))
-        rows += read_rows(path, source.reader, name)
-        on_progress(0, len(rows), f"reading {path.name}")
-    count_tokens, special_tokens, tokenizer = open_tokenizer(tokenizer_folder, system_prompt)
-    sifted = sift(_reported(rows, on_progress), recipe.filters, count_tokens, special_tokens)
-    _refuse_bad_input(recipe, sources, len(rows), sifted)
-    parts = divide(sifted.examples, recipe.split)
-    _refuse_empty_part(recipe, folder, parts)
-    files = _files(parts, sifted)
-    reasons = sifted.by_reason()
-    manifest = Manifest(
-        name=recipe.name,
-        recipe=recipe_without_paths(recipe),
-        sources=tuple(sources),
-        system_prompt=system_prompt,
-        tokenizer=tokenizer,
-        code=code_digest(),
-        read=len(rows),
-        kept=len(sifted.examples),
-        duplicates=reasons.pop("duplicate", 0),
-        rejected=reasons,
-        parts={part: summary_of(parts[part]) for part in PARTS},
-        files={name: digest_bytes(content) for name, content in files.items()},
-    )
-    return keep_version(manifest, files, home, on_progress)
+    located = locate_all(recipe.sources, folder)
+    tokenizer = open_tokenizer(tokenizer_folder, system_prompt, chat_template_kwargs)
+    with new_version(home, recipe.name) as draft:
+        found = _Pass(Splitter(recipe.split))
+        _sift_into(draft, found, recipe, located, tokenizer, on_progress)
+        _refuse_bad_input(recipe, found)
+        _refuse_mixture(recipe, found.tally)
+        held = found.splitter.held_out()
+        parts = {part: _summary(found, held, part) for part in PARTS}
+        _refuse_empty_part(recipe, folder, parts, found.splitter.units)
+        _divide_into(draft, held, on_progress)
+        manifest = _manifest(recipe, system_prompt, tokenizer, found, held, parts, draft)
+        return draft.keep(manifest)
+
+
+def look_at(
+    recipe: DatasetRecipe,
+    folder: Path,
+    tokenizer_folder: Path,
+    system_prompt: str,
+    at_most: int,
+    shown: int = 3,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> Look:
+    """What a build would make of the first `at_most` rows, without writing anything. Raises as `build_dataset` does."""
+    tokenizer = open_tokenizer(tokenizer_folder, system_prompt, chat_template_kwargs)
+    sources: list[SourceFile] = []
+    tally = Tally()
+    examples: list[Example] = []
+    rows = _rows(locate_all(recipe.sources, folder), sources, silent)
+    for outcome in _outcomes(islice(rows, at_most), recipe, tokenizer, Splitter(recipe.split)):
+        tally.add(outcome)
+        if isinstance(outcome, Example) and len(examples) < shown:
+            examples.append(outcome)
+    return Look(tally.report(), tuple(examples), tuple(sources), whole=next(rows, None) is None)
 
 
 def code_digest() -> str:
     """Digest of the source that reads, filters and splits: another version of it makes other dataset versions."""
-    modules = (configs.dataset, delivery.build.dataset, delivery.build.readers, tasks.data.sources)
-    return digest_of({m.__name__: digest_bytes(Path(str(m.__file__)).read_bytes()) for m in modules})
+    files = sorted(path for pattern in CODE for path in ROOT.glob(pattern))
+    return digest_of({str(path.relative_to(ROOT)): digest_bytes(path.read_bytes()) for path in files})
 
 
-def open_tokenizer(folder: Path, system_prompt: str) -> tuple[Callable[[Sequence[Message]], int], list[str], str]:
-    """How to count a row's tokens, the tokens that no text may hold, and the tokenizer's digest."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    if not tokenizer.chat_template:
-        raise SlipwayError(
-            f"the tokenizer in {folder} has no chat template", cure="use an instruct model, or add chat_template.jinja"
-        )
-
-    def count(messages: Sequence[Message]) -> int:
-        prompt = [] if messages[0]["role"] == "system" else [{"role": "system", "content": system_prompt}]
-        text = tokenizer.apply_chat_template([*prompt, *messages], tokenize=False)
-        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    identity = {"tokenizer": file_digest(folder / "tokenizer.json"), "chat_template": str(tokenizer.chat_template)}
-    return count, list(tokenizer.all_special_tokens), digest_of(identity)
+def _rows(located: Sequence[Located], sources: list[SourceFile], on_progress: Progress) -> Iterator[RawRow]:
+    """All rows; each source is added to `sources` before its rows come."""
+    read = 0
+    for one in located:
+        opened = open_source(one)
+        sources.append(opened.file)
+        for row in opened.rows:
+            if read % REPORTED_EVERY == 0:
+                on_progress(read, 0, f"reading {one.name}")
+            read += 1
+            yield row
 
 
-def _reported(rows: Sequence[RawRow], on_progress: Progress) -> Iterator[RawRow]:
-    for index, row in enumerate(rows):
-        if index % 100 == 0:
-            on_progress(index, len(rows), "filtering rows")
-        yield row
-    on_progress(len(rows), len(rows), "filtering rows")
+def _outcomes(
+    rows: Iterator[RawRow], recipe: DatasetRecipe, tokenizer: ChatTokenizer, splitter: Splitter
+) -> Iterator[Example | Rejected]:
+    """Each row's outcome; the splitter has heard of those that are kept."""
+    control = tokenizer.control_tokens()
+    for outcome in sifted(rows, recipe.filters, tokenizer.count_all, control, tokenizer.system_prompt):
+        if isinstance(outcome, Example):
+            try:
+                splitter.add(outcome)
+            except Unusable as fault:
+                yield Rejected(outcome.source, outcome.row, fault.reason, fault.detail, outcome.as_row())
+                continue
+        yield outcome
 
 
-def _refuse_bad_input(recipe: DatasetRecipe, sources: Sequence[SourceFile], read: int, sifted: Sifted) -> None:
-    bad = [row for row in sifted.rejected if row.reason != "duplicate"]
-    share = len(bad) / read
-    if sifted.examples and share <= recipe.max_rejected_share:
+def _sift_into(
+    draft: VersionDraft,
+    found: _Pass,
+    recipe: DatasetRecipe,
+    located: Sequence[Located],
+    tokenizer: ChatTokenizer,
+    on_progress: Progress,
+) -> None:
+    rejected = draft.file("rejected.jsonl")
+    with _kept(draft).open("wb") as kept:
+        for outcome in _outcomes(_rows(located, found.sources, on_progress), recipe, tokenizer, found.splitter):
+            found.tally.add(outcome)
+            if isinstance(outcome, Example):
+                found.tokens.append(outcome.tokens)
+                kept.write(canonical_json(outcome.as_row()) + b"\n")
+                continue
+            if outcome.reason != "duplicate" and len(found.bad) < SHOWN:
+                found.bad.append(outcome)
+            said = {name: getattr(outcome, name) for name in ("source", "row", "reason", "detail", "data")}
+            rejected.write(json.dumps(said).encode() + b"\n")
+
+
+def _kept(draft: VersionDraft) -> Path:
+    return draft.folder / "kept"
+
+
+def _divide_into(draft: VersionDraft, held: Sequence[bool], on_progress: Progress) -> None:
+    parts = {part: draft.file(f"{part}.jsonl") for part in PARTS}
+    with _kept(draft).open("rb") as kept:
+        for number, (line, out) in enumerate(zip(kept, held, strict=True)):
+            if number % REPORTED_EVERY == 0:
+                on_progress(number, len(held), "writing rows")
+            parts["holdout" if out else "train"].write(line)
+    _kept(draft).unlink()
+    on_progress(len(held), len(held), "writing rows")
+
+
+def _manifest(
+    recipe: DatasetRecipe,
+    system_prompt: str,
+    tokenizer: ChatTokenizer,
+    found: _Pass,
+    held: Sequence[bool],
+    parts: dict[Part, PartSummary],
+    draft: VersionDraft,
+) -> Manifest:
+    report = found.tally.report()
+    draft.file("report.json").write(json.dumps(as_json(report), indent=1, ensure_ascii=False).encode() + b"\n")
+    reasons = report.counts("rejected")
+    prompts = [set(compress(found.splitter.prompts, [out is side for out in held])) for side in (True, False)]
+    return Manifest(
+        name=recipe.name,
+        recipe=recipe_without_paths(recipe),
+        sources=tuple(found.sources),
+        system_prompt=system_prompt,
+        tokenizer=tokenizer.digest,
+        code=code_digest(),
+        read=report.read,
+        kept=report.kept,
+        duplicates=reasons.pop("duplicate", 0),
+        rejected=reasons,
+        parts=parts,
+        files=draft.close_files(),
+        kind="preferences" if report.preferences else "conversations",
+        changed=report.counts("changed"),
+        noticed=report.counts("noticed"),
+        fields=report.fields,
+        shared_prompts=len(prompts[0] & prompts[1]),
+    )
+
+
+def _summary(found: _Pass, held: Sequence[bool], part: Part) -> PartSummary:
+    chosen = [out is (part == "holdout") for out in held]
+    tokens = array("I", compress(found.tokens, chosen))
+    return PartSummary(
+        rows=len(tokens),
+        prompts=len(set(compress(found.splitter.prompts, chosen))),
+        tokens_total=sum(tokens),
+        tokens_mean=round(sum(tokens) / max(1, len(tokens)), 2),
+        tokens_max=max(tokens, default=0),
+    )
+
+
+def _refuse_bad_input(recipe: DatasetRecipe, found: _Pass) -> None:
+    reasons = found.tally.rejected()
+    bad = sum(rows for reason, rows in reasons.items() if reason != "duplicate")
+    read, kept = found.tally.read, found.tally.kept
+    share = bad / read
+    if kept and share <= recipe.max_rejected_share:
         return
-    shown = [Problem(f"{row.source}: row {row.row}", f"{row.reason}: {row.detail}") for row in bad[:SHOWN]]
-    if len(bad) > SHOWN:
-        counts = ", ".join(f"{n} {reason}" for reason, n in sifted.by_reason().items() if reason != "duplicate")
-        shown.append(Problem("", f"... and {len(bad) - SHOWN} more; in all: {counts}"))
-    names = ", ".join(source.name for source in sources)
+    shown = [Problem(f"{row.source}: row {row.row}", f"{row.reason}: {row.detail}") for row in found.bad]
+    if bad > SHOWN:
+        counts = ", ".join(f"{n} {reason}" for reason, n in reasons.items() if reason != "duplicate")
+        shown.append(Problem("", f"... and {bad - SHOWN} more; in all: {counts}"))
+    names = ", ".join(source.name for source in found.sources)
     raise SlipwayError(
-        f"dataset {recipe.name!r}: {len(bad)} of {read} rows of {names} are unusable ({share:.1%}, "
-        f"max_rejected_share is {recipe.max_rejected_share:.1%}), {len(sifted.examples)} are left",
+        f"dataset {recipe.name!r}: {bad} of {read} rows of {names} are unusable ({share:.1%}, "
+        f"max_rejected_share is {recipe.max_rejected_share:.1%}), {kept} are left",
         problems=shown,
         cure="correct the rows, or change `reader`, `filters` or max_rejected_share in dataset.yaml",
     )
 
 
-def _refuse_empty_part(recipe: DatasetRecipe, folder: Path, parts: Mapping[Part, Sequence[Example]]) -> None:
+def _refuse_mixture(recipe: DatasetRecipe, tally: Tally) -> None:
+    if 0 < tally.preferences < tally.kept:
+        raise SlipwayError(
+            f"dataset {recipe.name!r} mixes {tally.preferences} preference pairs with "
+            f"{tally.kept - tally.preferences} conversations, and no training method takes both",
+            cure="keep them in two recipes: conversations for sft, pairs for dpo",
+        )
+
+
+def _refuse_empty_part(recipe: DatasetRecipe, folder: Path, parts: Mapping[Part, PartSummary], units: int) -> None:
     for part in PARTS:
-        if not parts[part]:
-            prompts = len({example.prompt for rows in parts.values() for example in rows})
+        if not parts[part].rows:
             size = recipe.split.model_dump(exclude={"salt"}, exclude_none=True)
+            what = "prompts" if recipe.split.group_by is None else f"values of {recipe.split.group_by}"
             raise SlipwayError(
-                f"dataset {recipe.name!r}: the split leaves no rows for {part}: {prompts} different prompts, {size}",
+                f"dataset {recipe.name!r}: the split leaves no rows for {part}: {units} different {what}, {size}",
                 where=f"{folder / 'dataset.yaml'}: split",
                 cure="set holdout_prompts (or holdout_share) so that both parts get prompts",
             )
-
-
-def _files(parts: Mapping[Part, Sequence[Example]], sifted: Sifted) -> dict[str, bytes]:
-    files = {f"{part}.jsonl": _lines(example.as_row() for example in parts[part]) for part in PARTS}
-    rejected = (
-        {"source": r.source, "row": r.row, "reason": r.reason, "detail": r.detail, "data": r.data}
-        for r in sifted.rejected
-    )
-    return files | {"rejected.jsonl": b"".join(json.dumps(row).encode() + b"\n" for row in rejected)}
-
-
-def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
-    return b"".join(canonical_json(row) + b"\n" for row in rows)

@@ -1,61 +1,68 @@
-"""Reads the files that a dataset is made from, so that one bad row costs one row and a wrong file is named."""
+"""Where the rows of a recipe lie: a file, a folder or glob of files, a folder of the `datasets` library, or the hub."""
 
-import codecs
+import glob
 import hashlib
 import json
-import math
 import os
 import re
-import shlex
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from configs.canonical import canonical_json
 from configs.dataset import Source
 from configs.errors import SlipwayError, require_all
-from delivery.build.dataset import RawRow
+from delivery.build.layouts.known import unknown_reader
+from tasks.data.formats.known import format_by_name, require_format
 
-_OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
-SHOWN_CHARS = 80
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_NO_DATA = re.compile(r"(?i)\..*|readme.*|licen[sc]e.*|notice.*|.*\.(md|rst|ya?ml|py)")  # what lies beside data
+SHOWN = 10
 
 
-def locate(source: Source, folder: Path, index: int) -> Path:
-    """Where a source lies: ${NAME} filled from the environment, relative paths from the recipe's folder."""
-    where = f"{folder / 'dataset.yaml'}: sources.{index}.path"
-    text = str(source.path)
-    for name in _VARIABLE.findall(text):
-        if not os.environ.get(name):
-            raise SlipwayError(
-                f"the environment variable {name} is not set",
-                where=f"{where}: {text}",
-                cure=f"export {name}=<the folder that holds {text.partition('}/')[2] or 'the data'}>",
-            )
-    path = folder / _VARIABLE.sub(lambda match: os.environ[match[1]], text)
-    if not os.path.isfile(path):  # unlike is_file, False for a name that is too long
-        what = "is a folder, not a file" if os.path.isdir(path) else "does not exist"
-        near = sorted(p.name for p in path.parent.iterdir() if p.is_file())[:10] if os.path.isdir(path.parent) else []
-        holds = f"{path.parent} holds: {', '.join(near) or 'no files'}" if near else f"there is no folder {path.parent}"
-        raise SlipwayError(f"the dataset file {path} {what}", where=where, cure=f"correct the path; {holds}")
-    if path.suffix not in (".jsonl", ".parquet"):
-        raise SlipwayError(
-            f"cannot tell how to read {path}: its suffix is {path.suffix!r}",
-            where=where,
-            cure="use .jsonl (one JSON object a line) or .parquet",
-        )
-    return path
+@dataclass(frozen=True)
+class Located:
+    """One file of rows; for a dataset on the hub `path` is None. `name` is without the folder: a file may move."""
+
+    source: Source
+    path: Path | None
+    format: str
+    name: str
 
 
-def locate_all(sources: Sequence[Source], folder: Path) -> list[Path]:
+def locate_all(sources: Sequence[Source], folder: Path) -> list[Located]:
     """Where each source lies. Raises one SlipwayError with the problems of all that cannot be located."""
     require_all(
         "the dataset cannot be read",
         [partial(locate, source, folder, index) for index, source in enumerate(sources)],
     )
-    return [locate(source, folder, index) for index, source in enumerate(sources)]
+    found = [one for index, source in enumerate(sources) for one in locate(source, folder, index)]
+    names = [one.name for one in found]
+    return [
+        one if names.count(one.name) == 1 else Located(one.source, one.path, one.format, f"{index}:{one.name}")
+        for index, one in enumerate(found)
+    ]
+
+
+def locate(source: Source, folder: Path, index: int) -> list[Located]:
+    """The files of one source: ${NAME} filled from the environment, relative paths from the recipe's folder."""
+    where = f"{folder / 'dataset.yaml'}: sources.{index}"
+    if source.reader is not None and (problem := unknown_reader(source.reader)):
+        raise SlipwayError(problem.what, where=f"{where}.reader", cure=problem.cure)
+    if source.hub is not None:
+        return [Located(source, None, "hub", f"{source.hub}@{source.revision}")]
+    path = folder / _filled_in(str(source.path), f"{where}.path")
+    place = f"{where}.path"
+    if os.path.isfile(path):  # unlike is_file, False for a name that is too long
+        return [_file(source, path, place)]
+    if os.path.isdir(path):
+        return _saved(source, path, place) or _folder(source, path, place)
+    matching = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if os.path.isfile(name))
+    if matching:
+        return [_file(source, one, place) for one in matching]
+    raise SlipwayError(
+        f"the dataset file {path} does not exist", where=place, cure=f"correct the path; {_neighbours(path)}"
+    )
 
 
 def file_digest(path: Path) -> str:
@@ -64,116 +71,65 @@ def file_digest(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """The files' names without their folders, numbered where two are the same."""
-    names = [path.name for path in paths]
-    return [name if names.count(name) == 1 else f"{index}:{name}" for index, name in enumerate(names)]
-
-
-def read_rows(path: Path, reader: str, name: str) -> list[RawRow]:
-    """All rows of one file. Rows that cannot be read carry their fault.
-
-    A file without a readable row is refused, and so is one that ends in the middle of a row: what else of it is missing
-    cannot be told.
-    """
-    try:
-        content = b"" if path.suffix == ".parquet" else path.read_bytes()
-        rows = list(_parquet(path, reader, name) if path.suffix == ".parquet" else _jsonl(content, reader, name))
-    except OSError as error:
-        raise SlipwayError(f"cannot read {path}: {error.strerror or error}", cure="check the file") from error
-    if not rows:
-        raise SlipwayError(
-            f"{path} has no rows ({path.stat().st_size} bytes)", cure="write the data again, or drop this source"
-        )
-    if path.suffix == ".jsonl":
-        _refuse_other_encoding(path, content, rows)
-        _refuse_half(path, content, rows)
-    return rows
-
-
-def _refuse_other_encoding(path: Path, content: bytes, rows: Sequence[RawRow]) -> None:
-    first = rows[0]
-    readable = [row for row in rows if row.fault is None or row.fault[0] != "not-utf8"]
-    if not readable or content.startswith(_OTHER_ENCODINGS):
-        raise SlipwayError(
-            f"{path} is not UTF-8: {len(rows) - len(readable)} of {len(rows)} lines cannot be decoded",
-            where=f"{path}: row {first.number}: {first.fault[1] if first.fault else ''}",
-            cure=f"convert it, e.g. iconv -f UTF-16 -t UTF-8 {path.name}; unpack it first if it is compressed",
-        )
-
-
-def _refuse_half(path: Path, content: bytes, rows: Sequence[RawRow]) -> None:
-    """A last line that is only the beginning of a row. Where no row is JSON, the file is of another kind instead."""
-    last = content.rpartition(b"\n")[2]
-    if not _is_half(last) or (len(rows) > 1 and all(row.fault for row in rows)):
-        return
-    shown = last.decode("utf-8", "backslashreplace")
-    shown = shown if len(shown) <= SHOWN_CHARS else f"{shown[: SHOWN_CHARS // 2]} ... {shown[-SHOWN_CHARS // 2 :]}"
-    raise SlipwayError(
-        f"{path} is truncated: it ends in the middle of row {rows[-1].number}, after {len(rows) - 1} whole ones",
-        where=f"{path}: row {rows[-1].number}: {len(last)} bytes without a line end, which are no JSON: {shown}",
-        cure="fetch or write the file again: rows may be missing behind it; to do without them on purpose, remove the "
-        f"half line: sed -i '$d' {shlex.quote(str(path))}",
-    )
-
-
-def _is_half(line: bytes) -> bool:
-    try:
-        json.loads(line.decode("utf-8") or "0")
-    except UnicodeDecodeError as error:
-        return error.reason == "unexpected end of data"
-    except json.JSONDecodeError:
-        return bool(line.strip())
-    except RecursionError:
-        return False
-    return False
-
-
-def _jsonl(content: bytes, reader: str, name: str) -> Iterator[RawRow]:
-    """Line by line: the `datasets` library's own JSON reader gives a whole file up at its first bad line."""
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if line.strip():
-            data, fault = _parsed(line)
-            yield RawRow(name, number, reader, data, fault)
-
-
-def _parsed(line: bytes) -> tuple[Any, tuple[str, str] | None]:
-    try:
-        text = line.decode("utf-8").removesuffix("\r")
-    except UnicodeDecodeError as error:
-        fault = ("not-utf8", f"byte {error.start} is {line[error.start]:#04x}")
-        return line.decode("utf-8", "backslashreplace"), fault
-    try:
-        data = json.loads(text)
-        canonical_json(data)  # refuses NaN and halves of surrogate pairs, which could not be written again
-    except (ValueError, RecursionError) as error:
-        return text, ("not-json", str(error))
-    return data, None
-
-
-def _parquet(path: Path, reader: str, name: str) -> Iterator[RawRow]:
-    import datasets
-
-    with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
-        link = Path(folder, "rows.parquet")  # the library takes [ ] * ? in a path for a pattern
-        link.symlink_to(path.resolve())
-        try:
-            table = datasets.load_dataset("parquet", data_files=[str(link)], split="train", streaming=True)
-            for number, data in enumerate(table, start=1):
-                yield RawRow(name, number, reader, _plain(data))
-        except (ValueError, TypeError) as error:  # pyarrow's errors are ValueErrors
-            cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+def _filled_in(text: str, where: str) -> str:
+    for name in _VARIABLE.findall(text):
+        if not os.environ.get(name):
             raise SlipwayError(
-                f"{path} cannot be read as parquet: {cause}", cure="write the file again, it may be truncated"
-            ) from error
+                f"the environment variable {name} is not set",
+                where=f"{where}: {text}",
+                cure=f"export {name}=<the folder that holds {text.partition('}/')[2] or 'the data'}>",
+            )
+    return _VARIABLE.sub(lambda match: os.environ[match[1]], text)
 
 
-def _plain(value: Any) -> Any:
-    """A parquet value as JSON knows it; what JSON has no word for becomes text."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, str | int | float | None) else str(value)
+def _file(source: Source, path: Path, where: str) -> Located:
+    if source.split is not None:
+        cure = "take `split` out, or name a folder that `save_to_disk` wrote"
+        raise SlipwayError(f"{path} is a file and has no splits", where=where, cure=cure)
+    return Located(source, path, require_format(path, source.format, where), path.name)
+
+
+def _folder(source: Source, path: Path, where: str) -> list[Located]:
+    """All files in a folder and below it; one that no reader reads is told rather than left out."""
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    data = [f for f in files if source.format is not None or format_by_name(f) or not _NO_DATA.fullmatch(f.name)]
+    if not data:
+        cure = f"correct the path; {_neighbours(path / '*')}"
+        raise SlipwayError(f"the folder {path} holds no file of rows", where=where, cure=cure)
+    odd = [str(f.relative_to(path)) for f in data if source.format is None and format_by_name(f) is None]
+    if odd:
+        cure = f"name the files that are meant, e.g. path: {source.path}/*{data[0].suffix}"
+        raise SlipwayError(f"the folder {path} holds what no reader reads: {_some(odd)}", where=where, cure=cure)
+    return [_file(source, file, where) for file in data]
+
+
+def _saved(source: Source, path: Path, where: str) -> list[Located]:
+    """The Arrow files of a folder that the `datasets` library wrote (save_to_disk); none where it is another folder."""
+    if (path / "dataset_dict.json").is_file():
+        splits = json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        if source.split is None or source.split not in splits:
+            cure = f"split: one of {', '.join(splits)}"
+            raise SlipwayError(f"{path} has several splits, and `split` is {source.split!r}", where=where, cure=cure)
+        path = path / source.split
+    elif not (path / "state.json").is_file():
+        return []
+    elif source.split is not None:
+        raise SlipwayError(f"{path} holds one split alone", where=where, cure="take `split` out")
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    files = [path / one["filename"] for one in state["_data_files"]]
+    if missing := [file for file in files if not file.is_file()]:
+        raise SlipwayError(
+            f"{missing[0]} does not exist", where=where, cure="save the dataset again: a file is missing"
+        )
+    return [Located(source, file, "arrow", file.name) for file in files]
+
+
+def _neighbours(path: Path) -> str:
+    if not os.path.isdir(path.parent):
+        return f"there is no folder {path.parent}"
+    return f"{path.parent} holds: {_some(sorted(p.name for p in path.parent.iterdir() if p.is_file())) or 'no files'}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

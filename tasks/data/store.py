@@ -1,8 +1,10 @@
 """Keeps dataset versions on disk: written as a whole or not at all, never changed, checked when they are read."""
 
 import errno
+import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,7 +13,6 @@ from configs.canonical import short
 from configs.errors import SlipwayError
 from delivery.build.dataset import DatasetVersion, Manifest
 from delivery.clients.fresh_folder import fresh_folder
-from delivery.progress import Progress, silent
 from tasks.data.sources import file_digest
 
 
@@ -37,38 +38,90 @@ def read_version(home: Path, digest: str) -> DatasetVersion:
     return DatasetVersion(digest=manifest.digest, folder=folder, manifest=manifest)
 
 
-def keep_version(
-    manifest: Manifest, files: Mapping[str, bytes], home: Path, on_progress: Progress = silent
-) -> DatasetVersion:
-    """Writes the folder beside its place and renames it: it is there as a whole or not at all."""
-    root = home / "datasets"
-    target = root / short(manifest.digest)
-    if target.exists():
-        return read_version(home, manifest.digest)
-    content = {**files, "manifest.json": manifest.model_dump_json(indent=2).encode() + b"\n"}
-    size = sum(map(len, content.values()))
-    with fresh_folder(root, f"dataset version {short(manifest.digest)} ({size:,} bytes)") as folder:
-        for index, (name, data) in enumerate(content.items()):
-            on_progress(index, len(content), f"writing {name}")
-            _write(folder / name, data)
+class VersionFile:
+    """A file that is written piece by piece; its digest is known when it is closed."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file, self._hash = path.open("wb"), hashlib.sha256()
+
+    def write(self, data: bytes) -> None:
+        """Appends. Raises OSError that names the file."""
+        self._hash.update(data)
+        with self._named():
+            self._file.write(data)
+
+    def close(self) -> str:
+        """Puts it on the disk, read-only; returns `sha256:...`."""
+        with self._named():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        self.path.chmod(0o444)
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def abandon(self) -> None:
+        """Closes it, whatever is in it."""
         try:
-            folder.rename(target)
+            self._file.close()
+        except OSError:  # its buffer found no room, which was told before
+            os.close(self._file.fileno()) if not self._file.closed else None
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error  # write() names no file
+
+
+class VersionDraft:
+    """A folder that becomes a version, or goes away."""
+
+    def __init__(self, folder: Path, home: Path):
+        self.folder, self._home = folder, home
+        self._files: dict[str, VersionFile] = {}
+
+    def file(self, name: str) -> VersionFile:
+        """A new file of the version."""
+        self._files[name] = VersionFile(self.folder / name)
+        return self._files[name]
+
+    def close_files(self) -> dict[str, str]:
+        """Name -> digest of all files that were opened."""
+        return {name: file.close() for name, file in self._files.items()}
+
+    def keep(self, manifest: Manifest) -> DatasetVersion:
+        """Adds the manifest and renames the folder into place, unless the version is there already."""
+        target = self._home / "datasets" / short(manifest.digest)
+        if target.exists():
+            return read_version(self._home, manifest.digest)
+        file = VersionFile(self.folder / "manifest.json")
+        file.write(manifest.model_dump_json(indent=2).encode() + b"\n")
+        file.close()
+        try:
+            self.folder.rename(target)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            return read_version(home, manifest.digest)  # another process built the same version meanwhile
-    return DatasetVersion(digest=manifest.digest, folder=target, manifest=manifest)
+            return read_version(self._home, manifest.digest)  # another process built the same version meanwhile
+        return DatasetVersion(digest=manifest.digest, folder=target, manifest=manifest)
+
+    def abandon(self) -> None:
+        """Closes what is open."""
+        for file in self._files.values():
+            file.abandon()
 
 
-def _write(path: Path, data: bytes) -> None:
-    try:
-        with path.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error  # write() names no file
-    path.chmod(0o444)
+@contextmanager
+def new_version(home: Path, name: str) -> Iterator[VersionDraft]:
+    """A draft beside the versions' places; what is not kept goes away. Raises SlipwayError when the disk is full."""
+    with fresh_folder(home / "datasets", f"dataset version of {name}") as folder:
+        draft = VersionDraft(folder, home)
+        try:
+            yield draft
+        finally:
+            draft.abandon()
 
 
 def _changed(folder: Path, name: str, what: str) -> SlipwayError:

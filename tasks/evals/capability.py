@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import httpx
 from pydantic import BaseModel, Field
@@ -22,14 +22,19 @@ from configs.evals import Capability
 from configs.loading import check_text, read_text
 from delivery.clients.fresh_folder import fresh_folder
 from delivery.progress import Progress
-from evals.report import SampleScore
+from evals.report import Better, SampleScore
 from tasks import child
 
 SHIPPED = Path(__file__).parents[2] / "evals" / "capability"
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
-Answers = list[dict[str, Any]]  # one a question: {"id", "values": {metric: number}, "output"}
+
+class TaskAnswers(TypedDict):
+    """What is kept of one task. Values and metrics go by "metric,filter"."""
+
+    answers: list[dict[str, Any]]  # one a question: {"id", "values": {metric: number}, "output"}
+    metrics: dict[str, dict[str, bool | None]]  # {"higher_is_better", "is_mean"}
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,17 @@ class _Task(BaseModel):
     dataset_kwargs: _DatasetKwargs = _DatasetKwargs()
 
 
-def shipped_tasks(names: Sequence[str], environment: Mapping[str, str], folder: Path = SHIPPED) -> dict[str, TaskFile]:
-    """Those of the tasks that the project ships, by name; ConfigError when one is wrong, or its data is not there."""
+def shipped_tasks(
+    names: Sequence[str], environment: Mapping[str, str], folders: Sequence[Path] = (SHIPPED,)
+) -> dict[str, TaskFile]:
+    """Those of the tasks that have a file in one of the folders, the first that has it; by name.
+
+    Raises ConfigError when one is wrong, or its data is not there.
+    """
     found: dict[str, TaskFile] = {}
     problems: list[Problem] = []
-    for path in sorted(folder.glob("*.yaml")):
-        if path.stem in names:
+    for path in (path for folder in folders for path in sorted(folder.glob("*.yaml"))):
+        if path.stem in names and path.stem not in found:
             task, wrong = _shipped(path, environment)
             problems += wrong
             if task is not None:
@@ -111,7 +121,7 @@ def ask(
     log: Path,
     on_progress: Progress,
     api_key: str | None = None,
-) -> dict[str, Answers]:
+) -> dict[str, TaskAnswers]:
     """The model's answers to each distinct task, by its name. Raises SlipwayError with lm-eval's last lines.
 
     Tasks that are not shipped are looked up by lm-eval itself, which needs a network.
@@ -142,8 +152,14 @@ def ask(
             on_progress(event["done"], event["total"], event["text"])
 
         child.call("tasks.evals.capability_worker", spec, log, listen, environment)
-        answers: dict[str, Answers] = json.loads(result.read_text(encoding="utf-8"))
+        answers: dict[str, TaskAnswers] = json.loads(result.read_text(encoding="utf-8"))
         return answers
+
+
+def code_digest() -> str:
+    """Of the code that asks: what another one got is not compared with it."""
+    names = ("capability_worker.py", "vllm_model.py")
+    return digest_of({name: digest_bytes(Path(__file__).with_name(name).read_bytes()) for name in names})
 
 
 def max_length(vllm_url: str, api_key: str | None) -> int:
@@ -160,18 +176,54 @@ def max_length(vllm_url: str, api_key: str | None) -> int:
     return max((int(length) for length in found if length), default=2048)
 
 
-def scores(entry: Capability, answers: Answers) -> tuple[SampleScore, ...]:
-    """The values of one metric, question by question. Raises ConfigError when the task has no such metric."""
-    known = sorted({metric for answer in answers for metric in answer["values"]})
-    if entry.metric not in known:
-        cure = f"metrics with a value for each question: {', '.join(known) or 'none'}"
-        raise ConfigError(f"the task {entry.task} has no metric {entry.metric!r} for its questions", cure=cure)
-    return tuple(
+@dataclass(frozen=True)
+class Scored:
+    """The values of one metric, question by question, and which way is better."""
+
+    scores: tuple[SampleScore, ...]
+    better: Better
+
+
+def scores(entry: Capability, answers: TaskAnswers) -> Scored:
+    """One metric of a task. A metric without a filter's name is that of the task's first filter.
+
+    Raises ConfigError when the task has no such metric, when it is no mean over the questions, and when nobody says
+    which way is better.
+    """
+    metric = _metric(entry, answers)
+    about = answers["metrics"][metric]
+    means = sorted(name for name, one in answers["metrics"].items() if one["is_mean"])
+    if not about["is_mean"]:
+        cure = f"metrics with a value for each question: {', '.join(means) or 'none'}"
+        raise ConfigError(
+            f"{metric} of the task {entry.task} is no mean over its questions, so that candidate and production cannot "
+            "be compared question by question",
+            cure=cure,
+        )
+    told: dict[bool | None, Better] = {True: "higher", False: "lower"}
+    better = entry.better or told.get(about["higher_is_better"])
+    if better is None:
+        raise ConfigError(
+            f"the task {entry.task} does not say whether a higher {metric} is better",
+            where="evals.yaml: capability",
+            cure="say it there: better: higher, or better: lower",
+        )
+    found = tuple(
         SampleScore(
             id=answer["id"],
-            score=answer["values"].get(entry.metric),
-            reason="" if entry.metric in answer["values"] else f"lm-eval gave no {entry.metric}",
+            score=answer["values"].get(metric),
+            reason="" if metric in answer["values"] else f"lm-eval gave no {metric}",
             output=answer["output"],
         )
-        for answer in answers
+        for answer in answers["answers"]
     )
+    return Scored(found, better)
+
+
+def _metric(entry: Capability, answers: TaskAnswers) -> str:
+    """The metric with its filter. The first filter's come first in each answer."""
+    named = [name for name in answers["metrics"] if entry.metric in (name, name.partition(",")[0])]
+    if not named:
+        cure = f"metrics with a value for each question: {', '.join(sorted(answers['metrics'])) or 'none'}"
+        raise ConfigError(f"the task {entry.task} has no metric {entry.metric!r} for its questions", cure=cure)
+    return named[0]

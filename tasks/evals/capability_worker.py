@@ -3,8 +3,9 @@
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import aiohttp
@@ -14,6 +15,8 @@ from tasks import child
 
 OUTPUT_CHARS = 200
 
+TaskSample = tuple[str, Mapping[str, Any]]  # the task's name, and what lm-eval logged of one question
+
 
 def work(spec: Path, report: child.OnWorkerEvent) -> None:
     """Runs the ordered tasks, those with the same limit together, and writes their answers to the `result` file."""
@@ -22,9 +25,11 @@ def work(spec: Path, report: child.OnWorkerEvent) -> None:
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
+    from tasks.evals.vllm_model import VllmModel
+
     manager = TaskManager(include_path=order["include_path"], include_defaults=order["include_defaults"])
     _check_known(order["tasks"], manager)
-    model = _model(order, report)
+    model = VllmModel(order, report)
     answers: dict[str, Any] = {}
     for limit in dict.fromkeys(order["tasks"].values()):
         names = [name for name, its in order["tasks"].items() if its == limit]
@@ -39,7 +44,8 @@ def work(spec: Path, report: child.OnWorkerEvent) -> None:
                 cure="see whether vLLM still runs, and its log; then start the evaluation again",
             ) from error
         for name in names:
-            answers[name] = answers_of(_samples(name, results))
+            samples = _samples(name, results)
+            answers[name] = {"answers": answers_of(samples), "metrics": metrics_of(samples, results)}
     Path(order["result"]).write_text(json.dumps(answers), encoding="utf-8")
 
 
@@ -52,52 +58,47 @@ def _check_known(names: Iterable[str], manager: Any) -> None:
         )
 
 
-def _model(order: Mapping[str, Any], report: child.OnWorkerEvent) -> Any:
-    from lm_eval.models.openai_completions import LocalCompletionsAPI
-
-    class Counted(LocalCompletionsAPI):  # type: ignore[misc]
-        """lm-eval shows its progress on a terminal only; here each answer is an event."""
-
-        done = total = 0
-
-        async def get_batched_requests(self, requests: list[Any], *args: Any, **kwargs: Any) -> Any:
-            self.total += len(requests)
-            return await super().get_batched_requests(requests, *args, **kwargs)
-
-        async def amodel_call(self, *args: Any, **kwargs: Any) -> Any:
-            answer = await super().amodel_call(*args, **kwargs)
-            self.done += 1
-            report({"event": "progress", "done": self.done, "total": self.total, "text": "capability questions"})
-            return answer
-
-    return Counted(
-        model=order["model"],
-        base_url=order["base_url"],
-        tokenizer=order["tokenizer"],
-        tokenizer_backend="huggingface",
-        num_concurrent=max(2, order["concurrency"]),  # with 1, lm-eval takes another path, without the calls above
-        max_retries=3,
-        max_length=order["max_length"],
-        batch_size=1,
-    )
-
-
-def _samples(name: str, results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+def _samples(name: str, results: Mapping[str, Any]) -> list[TaskSample]:
     """The task's own samples, or, for a group, those of all its tasks, each with the name of its task."""
     if name in results["samples"]:
         return [(name, sample) for sample in results["samples"][name]]
     return [found for part in results.get("group_subtasks", {}).get(name, ()) for found in _samples(part, results)]
 
 
-def answers_of(samples: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """One answer a question, in the questions' order; of several filters the first one counts."""
+def answers_of(samples: Iterable[TaskSample]) -> list[dict[str, Any]]:
+    """One answer a question, in the questions' order; its values by "metric,filter", the first filter's first."""
     answers: dict[str, dict[str, Any]] = {}
     for task, sample in samples:
-        values = {name: value for name in sample["metrics"] if (value := _number(sample.get(name))) is not None}
         identity = f"{task}/{sample['doc_id']}"
         output = str(sample["filtered_resps"])[:OUTPUT_CHARS]
-        answers.setdefault(identity, {"id": identity, "values": values, "output": output})
+        answer = answers.setdefault(identity, {"id": identity, "values": {}, "output": output})
+        for name in sample["metrics"]:
+            if (value := _number(sample.get(name))) is not None:
+                answer["values"][f"{name},{sample['filter']}"] = value
     return sorted(answers.values(), key=lambda answer: _order(answer["id"]))
+
+
+def metrics_of(samples: Sequence[TaskSample], results: Mapping[str, Any]) -> dict[str, dict[str, bool | None]]:
+    """By "metric,filter": whether higher is better, and whether lm-eval's figure is the mean over the questions.
+
+    What is not a mean (a perplexity, a corpus' BLEU) says nothing question by question. Of a group, all tasks count:
+    where they disagree about the direction there is none.
+    """
+    values: dict[str, dict[str, list[float]]] = {}
+    for task, sample in samples:
+        for name in sample["metrics"]:
+            if (value := _number(sample.get(name))) is not None:
+                values.setdefault(f"{name},{sample['filter']}", {}).setdefault(task, []).append(value)
+    found: dict[str, dict[str, bool | None]] = {}
+    for metric, by_task in values.items():
+        ways = {results["higher_is_better"].get(task, {}).get(metric.partition(",")[0]) for task in by_task}
+        means = [_is_mean(own, results["results"].get(task, {}).get(metric)) for task, own in by_task.items()]
+        found[metric] = {"higher_is_better": ways.pop() if len(ways) == 1 else None, "is_mean": all(means)}
+    return found
+
+
+def _is_mean(values: Sequence[float], told: Any) -> bool:
+    return isinstance(told, int | float) and math.isclose(fmean(values), told, rel_tol=1e-9, abs_tol=1e-9)
 
 
 def _order(identity: str) -> tuple[str, int]:

@@ -5,20 +5,22 @@ sample unjudged, and more than a few failures mean that vLLM is in trouble, whic
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from configs.errors import SlipwayError
+from configs.prompts import SystemPlace, with_system_prompt
 from delivery.progress import Progress
-from evals.samples import Reply, Sample
+from evals.samples import Message, Reply, Sample
 
 ATTEMPTS = 3
 _CONNECTION = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
 
 Chat = list[dict[str, str]]
+Turns = tuple[Message, ...]
 
 
 @dataclass(frozen=True)
@@ -31,19 +33,21 @@ class Subject:
     temperature: float
     max_tokens: int
     identity: str
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)  # sent with every request
+    system_place: SystemPlace = "system"
 
 
 @dataclass
 class Transcripts:
     """The replies to each sample, by the sample's messages; and what the requests cost."""
 
-    replies: dict[Sample, tuple[Reply, ...]] = field(default_factory=dict)
+    replies: dict[Turns, tuple[Reply, ...]] = field(default_factory=dict)
     prompt_tokens: list[int] = field(default_factory=list)  # one per request
     failed: list[str] = field(default_factory=list)  # why, one per failed request
 
     def of(self, sample: Sample) -> tuple[Reply, ...]:
         """The model's replies in this sample's conversation."""
-        return self.replies[_conversation(sample)]
+        return self.replies[sample.messages]
 
 
 def hold(
@@ -61,18 +65,13 @@ def hold(
     Raises SlipwayError when vLLM does not know the model or the key, and when more than a few requests fail.
     """
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    distinct = list(dict.fromkeys(_conversation(sample) for sample in samples))
+    distinct = list(dict.fromkeys(sample.messages for sample in samples))
     return asyncio.run(_hold(subject, distinct, vllm_url, concurrency, on_progress, headers, timeout_s, retry_delay_s))
-
-
-def _conversation(sample: Sample) -> Sample:
-    """The sample without what only scorers look at."""
-    return Sample(id="-", messages=sample.messages)
 
 
 async def _hold(
     subject: Subject,
-    conversations: Sequence[Sample],
+    conversations: Sequence[Turns],
     vllm_url: str,
     concurrency: int,
     on_progress: Progress,
@@ -115,20 +114,20 @@ class _Asker:
         self._transcripts = transcripts
         self._sent: dict[tuple[tuple[str, str], ...], asyncio.Task[Reply]] = {}
 
-    async def converse(self, sample: Sample) -> tuple[Sample, tuple[Reply, ...]]:
-        """The user's turns one after the other; where the sample leaves a gap, the model's own reply stays in."""
+    async def converse(self, turns: Turns) -> tuple[Turns, tuple[Reply, ...]]:
+        """The user's turns one after the other; where the conversation leaves a gap, the model's own reply stays in."""
         chat: Chat = []
         replies: list[Reply] = []
-        for message in sample.messages:
+        for message in turns:
             if message.content is not None:
                 chat.append({"role": message.role, "content": message.content})
                 continue
             replies.append(await self._once(chat))
             if not replies[-1].text:
-                return sample, tuple(replies)
+                return turns, tuple(replies)
             chat.append({"role": "assistant", "content": replies[-1].text})
         replies.append(await self._once(chat))
-        return sample, tuple(replies)
+        return turns, tuple(replies)
 
     async def close(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
         """Ends what still runs, after an error or Ctrl-C."""
@@ -144,14 +143,16 @@ class _Asker:
 
     async def _ask(self, chat: Chat) -> Reply:
         subject = self._subject
-        system = [{"role": "system", "content": subject.system_prompt}] if subject.system_prompt else []
-        body = {
+        prompt = subject.system_prompt
+        body: dict[str, Any] = {
             "model": subject.model,
-            "messages": system + chat,
+            "messages": with_system_prompt(chat, prompt, subject.system_place) if prompt else chat,
             "temperature": subject.temperature,
             "max_tokens": subject.max_tokens,
             "seed": 0,
         }
+        if subject.chat_template_kwargs:
+            body["chat_template_kwargs"] = dict(subject.chat_template_kwargs)
         async with self._slots:
             try:
                 response = await self._post(body)

@@ -5,7 +5,7 @@ from pathlib import Path
 from configs.errors import ConfigError, Problem
 from configs.model import ModelConfig
 from configs.prompts import Prompts
-from tasks.data.dataset import open_tokenizer
+from tasks.training.chat import open_chat
 
 SHORTEST = [{"role": "user", "content": "?"}]
 
@@ -13,10 +13,10 @@ SHORTEST = [{"role": "user", "content": "?"}]
 def require_room(prompts: Prompts, model: ModelConfig, tokenizer_folder: Path) -> None:
     """Raises ConfigError for each system prompt beside which not even the shortest question fits."""
     context, answer = model.max_context_tokens, prompts.sampling.max_tokens
+    chat = open_chat(tokenizer_folder, prompts.chat_template_kwargs)
     problems = []
     for name, text in (("base", prompts.base), ("adapter", prompts.adapter)):
-        count_tokens, _, _ = open_tokenizer(tokenizer_folder, text)
-        asked = count_tokens(SHORTEST)
+        asked = len(chat.tokens(chat.render(chat.with_system(SHORTEST, text), add_generation_prompt=True)))
         if asked + answer > context:
             what = f"{asked} tokens with the shortest question, and sampling.max_tokens {answer} of an answer"
             cure = "shorten the prompt, lower sampling.max_tokens, or raise max_context_tokens in model.yaml"

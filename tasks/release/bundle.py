@@ -6,6 +6,7 @@ from typing import Any
 
 from configs.errors import SlipwayError
 from configs.project import Project
+from configs.prompts import SystemPlace
 from delivery.build.bundle import Bundle, SuiteScore
 from delivery.build.dataset import DatasetVersion
 from delivery.build.servable import problems_with
@@ -22,6 +23,7 @@ def assemble_bundle(
     trained: TrainedAdapter | None,
     report: EvalReport | None,
     home: Path,
+    system_place: SystemPlace = "system",
 ) -> Bundle:
     """The bundle, written to home/bundles/. Without `trained` it is the base model with its long prompt.
 
@@ -47,6 +49,8 @@ def assemble_bundle(
         system_prompt=prompt,
         temperature=project.prompts.sampling.temperature,
         max_tokens=project.prompts.sampling.max_tokens,
+        chat_template_kwargs=project.prompts.chat_template_kwargs,
+        system_place=system_place,
         evals=_scores(report),
         routing=_routing(project, is_released=trained is not None),
     )
@@ -54,9 +58,9 @@ def assemble_bundle(
     return bundle
 
 
-def base_bundle(project: Project, model_revision: str, home: Path) -> Bundle:
+def base_bundle(project: Project, model_revision: str, home: Path, system_place: SystemPlace = "system") -> Bundle:
     """The base model with its long prompt: what production starts with, and what a quick rollback serves."""
-    return assemble_bundle(project, model_revision, None, None, None, home)
+    return assemble_bundle(project, model_revision, None, None, None, home, system_place)
 
 
 def _check_servable(trained: TrainedAdapter, max_lora_rank: int) -> None:

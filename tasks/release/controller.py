@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 from configs.errors import SlipwayError
 from configs.rollout import RolloutPlan
@@ -13,7 +15,6 @@ from delivery.clients.ledger.ledger import LeaseHeldError, LedgerError, Revision
 from delivery.progress import Progress, silent
 from delivery.release.decide import decide
 from delivery.release.state import (
-    TERMINAL,
     Action,
     Alert,
     Approval,
@@ -26,8 +27,10 @@ from delivery.release.state import (
     ReleaseState,
     RenewLease,
     SetTable,
+    StageRecord,
     UnloadAdapter,
 )
+from delivery.release.steps import Step, finished_steps, step_of
 from delivery.traffic.records import RecordPage
 from tasks.release.judge import JudgeBatches
 from tasks.release.replicas import Replicas
@@ -45,6 +48,30 @@ OnDecision = Callable[[Decision], None]
 
 def ignore(decision: Decision) -> None:
     """Listens to no decision."""
+
+
+class Steps(Protocol):
+    """How a release's steps are gone through: whoever shows them wraps each of them."""
+
+    def was_done(self, step: Step, record: StageRecord) -> None:
+        """A stage that an earlier controller saw through."""
+
+    def take(self, step: Step, go_on: Callable[[], ReleaseState]) -> ReleaseState:
+        """Calls `go_on`, which returns when the step is over, and gives its state back."""
+
+
+class StraightOn:
+    """One step after the other, shown to nobody."""
+
+    def was_done(self, step: Step, record: StageRecord) -> None:
+        """It needs no telling."""
+
+    def take(self, step: Step, go_on: Callable[[], ReleaseState]) -> ReleaseState:
+        """The step itself."""
+        return go_on()
+
+
+STRAIGHT_ON = StraightOn()
 
 
 @dataclass
@@ -70,24 +97,42 @@ class Controller:
         self._way_back: Decision | None = None  # taken while the ledger was away
         self._text = ""
         self._rerouted = False
+        self._settled = False  # the release has ended, and the gateways show it
 
-    def drive(self, state: ReleaseState) -> ReleaseState:
-        """Until the release has ended and every gateway shows it. Needs the environment's lease, and keeps it."""
-        tries = 0
+    def drive(self, state: ReleaseState, steps: Steps = STRAIGHT_ON) -> ReleaseState:
+        """Until the release has ended and every gateway shows it. Needs the environment's lease, and keeps it.
+
+        `steps` is told what is over already, and takes the release through one step after the other.
+        """
         try:
-            while True:
-                decision = self.tick(state)
-                if decision is not None:  # otherwise it is not on record: it did not happen
-                    state = decision.state
-                if decision is not None and state.phase in TERMINAL:
-                    tries += 1
-                    if tries > LAST_TRIES or not any(isinstance(action, SetTable) for action in decision.actions):
-                        self._replicas.finish(LAST_JOBS_S)
-                        return state
-                if not self._rerouted:  # a routing change is confirmed at once
-                    self._rest(state)
+            for done, record in finished_steps(self.plan, state):
+                steps.was_done(done, record)
+            while not self._settled:
+                step = step_of(self.plan, state)
+                go_on = partial(self.go_on, state, step)
+                state = steps.take(step, go_on) if step is not None else go_on()
+            return state
         finally:
             self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def go_on(self, state: ReleaseState, step: Step | None) -> ReleaseState:
+        """Until this step is over. The release's last one ends when every gateway shows how the release ended."""
+        tries = 0
+        while True:
+            decision = self.tick(state)
+            if decision is not None:  # otherwise it is not on record: it did not happen
+                state = decision.state
+            now_at = step_of(self.plan, state)
+            if decision is not None and now_at is None:
+                tries += 1
+                if tries > LAST_TRIES or not any(isinstance(action, SetTable) for action in decision.actions):
+                    self._replicas.finish(LAST_JOBS_S)
+                    self._settled = True
+                    return state
+            if not self._rerouted:  # a routing change is confirmed at once
+                self._rest(state)
+            if now_at is not None and now_at != step:
+                return state
 
     def tick(self, state: ReleaseState) -> Decision | None:
         """One round. None when the ledger could not take the decision; only a way back is applied then."""

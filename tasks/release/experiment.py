@@ -1,21 +1,15 @@
 """An experiment's report, from what a running gateway remembers or from its traffic log."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import pyarrow.compute as pc
-from pyarrow import ArrowException, concat_tables, parquet
 
 from configs.errors import SlipwayError
 from delivery.clients.gateway import GatewayClient
-from delivery.traffic.columns import CONTRACT
+from delivery.clients.traffic_log import read_epoch
 from delivery.traffic.experiment import ArmSummary, Interval, report
 from delivery.traffic.records import Feedback, Record
 
 PAGE = 20_000
-SAME = ("request_id", "route", "epoch", "variant", "role", "user", "status", "ok", "error", "streamed", "user_ok")
-COUNTED = ("ttft_s", "prompt_tokens", "completion_tokens")
 
 
 @dataclass(frozen=True)
@@ -82,41 +76,10 @@ def _all_records(client: GatewayClient) -> tuple[list[Record], list[Feedback], i
 
 
 def _logged(folder: Path, route: str, epoch: str) -> tuple[list[Record], list[Feedback], int]:
-    files = sorted(folder.glob("*.parquet"))
-    if not files:
-        raise SlipwayError(f"there is no *.parquet in {folder}", cure="name the folder that the gateway writes")
-    try:
-        wanted = (pc.field("route") == route) & (pc.field("epoch") == epoch)
-        parts = [parquet.read_table(file, filters=wanted) for file in files]
-        table = concat_tables(parts, promote_options="default")
-    except (OSError, ArrowException) as error:
-        what = f"the traffic log cannot be read: {str(error).splitlines()[0]}"
-        raise SlipwayError(what, where=str(folder), cure="name the folder that the gateway writes") from None
-    rows = list(enumerate(table.to_pylist(), start=1))
-    records = [_record(seq, row) for seq, row in rows if row["event"] != "feedback"]
-    return records, [_feedback(seq, row) for seq, row in rows if row["event"] == "feedback"], 0
-
-
-def _record(seq: int, row: dict[str, Any]) -> Record:
-    verdicts = {name.removeprefix(CONTRACT): broken for name, broken in row.items() if name.startswith(CONTRACT)}
-    return Record(
-        seq=seq,
-        duration_s=(row["ended_at"] - row["started_at"]).total_seconds(),
-        started_at=row["started_at"].timestamp(),
-        verdicts={name: broken for name, broken in verdicts.items() if broken is not None},
-        **{name: row[name] for name in (*SAME, *COUNTED)},
-    )
-
-
-def _feedback(seq: int, row: dict[str, Any]) -> Feedback:
-    return Feedback(
-        seq=seq,
-        started_at=row["started_at"].timestamp(),
-        at=row["ended_at"].timestamp(),
-        rating=row["rating"],
-        escalated=bool(row["escalated"]),
-        **{name: row[name] for name in ("request_id", "route", "epoch", "variant", "role", "user")},
-    )
+    traffic = read_epoch(folder, route, epoch)
+    records = [replace(one, seq=row) for row, one in enumerate(traffic.records) if not traffic.is_feedback[row]]
+    told = [row for row, is_feedback in enumerate(traffic.is_feedback) if is_feedback]
+    return records, [traffic.feedback(row, row, epoch, traffic.records[row].role) for row in told], 0
 
 
 def _text(found: Interval | None) -> str:

@@ -6,40 +6,20 @@ from typing import Literal
 from configs.canonical import short
 from configs.errors import SlipwayError
 from configs.routing import RoutingTable
-from configs.strict import Strict
 from delivery.clients.gateway import GatewayError
 from delivery.clients.ledger.errors import named
 from delivery.clients.ledger.ledger import LedgerError, RevisionTakenError
-from delivery.clients.ledger.reads import RouteRow
 from delivery.clients.vllm import VllmError
 from delivery.progress import Progress, silent
 from delivery.release.routes import alone, table_with
 from delivery.release.state import GatewaySeen, Observation, ReleaseState, Served
+from delivery.release.take_back import live_release, meant
 from tasks.release.left_behind import see_to_the_end
+from tasks.release.rollback_outcome import RollbackOutcome, nothing_taken_back
 from tasks.release.run import make_servable
 from tasks.release.site import Site
 
 CLASHES = 5  # routing revisions that somebody else may take first
-
-
-class RollbackOutcome(Strict):
-    """What a rollback did. `to_stable_s`: from the call until every gateway had accepted the table, else None."""
-
-    release_id: str  # empty: there was nothing to take back
-    route: str
-    outcome: Literal["rolled_back", "nothing_to_do", "under_way"]
-    serves: str  # the variant that has all traffic now, or is to have it
-    reason: str
-    problem: str = ""  # why it is still under way, and the cure
-    to_stable_s: float | None = None
-    seconds: float = 0.0
-
-    def render(self) -> str:
-        """For people: who serves the route, since when, and what is left to do."""
-        if self.problem:
-            return f"{self.outcome}: {self.problem} ({self.reason})"
-        took = "" if self.to_stable_s is None else f" after {self.to_stable_s:.2f} s"
-        return f"{self.outcome}: {self.serves} serves route {self.route}{took} ({self.reason})"
 
 
 def rollback(
@@ -48,39 +28,62 @@ def rollback(
     *,
     by: str,
     reason: str,
+    release: str | None = None,
     to: Literal["previous", "base"] = "previous",
+    quarantine: bool = True,
     on_progress: Progress = silent,
 ) -> RollbackOutcome:
-    """Takes back the release under way on a route, or undoes the one that is live; safe to repeat in every state.
+    """Takes back a release, under way or live; safe to repeat in every state (delivery.release.take_back).
+
+    `release`: its id, or a unique beginning of its bundle's digest; without it the newest of the route, and nothing
+    more once that is taken back. `quarantine`: whether the bundle is ruled out; a person's reason is evidence.
 
     The request goes on record first and the routing change right after it, without waiting for a controller. Where the
     ledger cannot be written (a full disk, a lock), users are routed all the same; the outcome is `under_way` then, for
     whoever controls the route next knows nothing of it. Draining, unloading and quarantine are left to the controller
     if one runs, and are done here if none does.
     """
-    started_at = site.clock()
-    pointers, state = _what_to_take_back(site, route)
-    if state is None:
-        text = f"route {route} serves {pointers.live.name}, which no release brought: there is nothing to take back"
-        return RollbackOutcome(
-            release_id="", route=route, outcome="nothing_to_do", serves=pointers.live.name, reason=text
-        )
+    named(by, reason)
+    pointers = site.ledger.route(site.name, route)
+    if pointers is None:
+        raise SlipwayError(f"route {route} is not known in environment {site.name}", where=site.ledger.url)
+    pasts = site.ledger.pasts(site.name, route)
+    found = meant(pasts, pointers.live.bundle, release or "")
+    if found.standing != "take_back":
+        return nothing_taken_back(site, pointers, pasts, found, release or "", route, to)
+    state = site.ledger.state(found.release_id)
     target = pointers.base if to == "base" else None
+    return _take_back(site, state, target, by, reason, quarantine, on_progress)
+
+
+def _take_back(
+    site: Site,
+    state: ReleaseState,
+    target: Served | None,
+    by: str,
+    reason: str,
+    quarantine: bool,
+    on_progress: Progress,
+) -> RollbackOutcome:
+    """Of a release that is under way, live, or being taken back already."""
+    started_at, route = site.clock(), state.route
     is_new = state.phase != "rolling_back"
     stable = (target or state.stable) if is_new else state.stable
-    named(by, reason)
-    unasked = _ask(site, state, target, by, reason) if is_new else ""
+    text = f"release {state.release_id} of bundle {short(state.candidate.bundle)}"
+    on_progress(0, 3, f"taking back {text}")
+    unasked = _ask(site, state, target, by, reason, quarantine) if is_new else ""
     on_progress(1, 3, f"routing all traffic of {route} to {stable.name}")
     why = f"rollback asked for by {by}: {reason}"
     problem, unrecorded = _reroute(site, state, stable, by, why, not_now=unasked)
     to_stable_s = None if problem else site.clock() - started_at
     on_progress(2, 3, problem or f"all traffic of {route} is on {stable.name} after {to_stable_s:.2f} s")
     if unasked or unrecorded:  # users come first; now there is time to wait once more for whoever holds the ledger
-        unasked = unasked and _ask(site, state, target, by, reason)
+        unasked = unasked and _ask(site, state, target, by, reason, quarantine)
         problem, unrecorded = _reroute(site, state, stable, by, why, not_now=unasked)
     left = _left_to_do(site, state, stable, problem, unrecorded, on_progress)
-    text = f"release {state.release_id} of bundle {short(state.candidate.bundle)} taken back by {by}: {reason}"
+    text = f"{text} taken back by {by}: {reason}"
     on_progress(3, 3, left or text)
+    behind = "" if left else live_release(site.ledger.pasts(site.name, route), stable.bundle)
     return RollbackOutcome(
         release_id=state.release_id,
         route=route,
@@ -88,24 +91,16 @@ def rollback(
         serves=stable.name,
         reason=text,
         problem=left,
+        behind=behind,
         to_stable_s=to_stable_s,
         seconds=site.clock() - started_at,
     )
 
 
-def _what_to_take_back(site: Site, route: str) -> tuple[RouteRow, ReleaseState | None]:
-    """The route's pointers, and the release under way or else the one that made its bundle live."""
-    pointers = site.ledger.route(site.name, route)
-    if pointers is None:
-        raise SlipwayError(f"route {route} is not known in environment {site.name}", where=site.ledger.url)
-    under_way = site.ledger.unfinished(site.name, route)
-    return pointers, under_way or site.ledger.release_that_made_live(site.name, route, pointers.live.bundle)
-
-
-def _ask(site: Site, state: ReleaseState, target: Served | None, by: str, reason: str) -> str:
+def _ask(site: Site, state: ReleaseState, target: Served | None, by: str, reason: str, quarantine: bool) -> str:
     """Puts the request on record; returns why it could not."""
     try:
-        site.ledger.add_command(state.release_id, "rollback", by, reason, site.clock(), target)
+        site.ledger.add_command(state.release_id, "rollback", by, reason, site.clock(), target, quarantine=quarantine)
     except LedgerError as error:
         return f"{error.what}, {error.where}"
     return ""
@@ -144,12 +139,9 @@ def _reroute(site: Site, state: ReleaseState, stable: Served, by: str, why: str,
             return str(error), not_now
     problem, unrecorded = "", not_now
     for _ in range(CLASHES):
-        seen: dict[str, GatewaySeen | None] = {}
-        for name, client in site.gateways.items():
-            try:
-                seen[name] = GatewaySeen(table=client.table())
-            except GatewayError as error:
-                seen[name], problem = None, str(error)
+        if site.ledger.state(state.release_id).phase == "rolled_back":  # by somebody else; what came since is not ours
+            return "", not_now
+        seen = _tables(site)
         newest = site.ledger.newest_table(site.name)
         observation = Observation(gateways=seen, replicas={}, ledger_table=newest)
         lease_s = site.ledger.plan(state.release_id).lease_s
@@ -167,6 +159,17 @@ def _reroute(site: Site, state: ReleaseState, stable: Served, by: str, why: str,
         if not problem:
             break
     return problem, unrecorded
+
+
+def _tables(site: Site) -> dict[str, GatewaySeen | None]:
+    """What each gateway serves; None: it does not answer, which the put will say."""
+    seen: dict[str, GatewaySeen | None] = {}
+    for name, client in site.gateways.items():
+        try:
+            seen[name] = GatewaySeen(table=client.table())
+        except GatewayError:
+            seen[name] = None
+    return seen
 
 
 def _put(site: Site, seen: Mapping[str, GatewaySeen | None], table: RoutingTable) -> str:

@@ -14,13 +14,16 @@ from delivery.build.bundle import Bundle
 from delivery.clients.vllm import VllmError
 from delivery.progress import Progress, silent
 from delivery.release.decide import new_state, watching
+from delivery.release.hours import seconds_until_open
 from delivery.release.routes import alone, table_with
 from delivery.release.state import GatewaySeen, Observation, ReleaseState, Served, StageRecord
-from tasks.release.controller import Controller, OnDecision, ignore
+from tasks.release.broken_stable import give_up_stable, over_broken_stable
+from tasks.release.controller import STRAIGHT_ON, Controller, OnDecision, Steps, ignore
 from tasks.release.cursors import cursors, reading_from_now
 from tasks.release.left_behind import GRACE_S, asked_back
 from tasks.release.site import LEASE_TTL_S, Site, served_as, why_not_servable
 
+LOOK_AT_CLOCK_S = 30.0  # while it waits for release hours
 PATIENCE_S = 3.0  # for a supervisor that has the environment's lease for a moment
 
 
@@ -96,16 +99,21 @@ def run_release(
     by: str = "slipway",
     on_progress: Progress = silent,
     on_decision: OnDecision = ignore,
+    steps: Steps = STRAIGHT_ON,
     candidate_upstreams: tuple[str, ...] | None = None,
+    broken_stable: str = "",
+    at_any_hour: bool = False,
 ) -> ReleaseOutcome:
     """Takes a bundle through the stages of the project's plan, or goes on where a killed controller left off.
 
     Another bundle's unfinished release is superseded: rolled back, or finished when it is committed already. One that
     waits for an approval is superseded even while its controller runs. A bundle that is refused supersedes nothing.
     `candidate_upstreams`: vLLM replicas for the candidate other than the environment's (blue and green).
+    Waits for the plan's release hours first, unless it goes on with a release or comes `at_any_hour`.
+    `broken_stable`: why what is live is given up first: the base serves instead, and only absolute limits count.
     LeaseHeldError: somebody else controls the environment.
     """
-    wrong = _wrong_place(project, bundle)
+    wrong = _wrong_place(project, bundle) or _closed(site, project, at_any_hour, on_progress)
     if wrong:
         return _no_release(project, bundle, "refused", wrong)
     site.take_lease(_ask_a_waiting_one_to_end(site, project.route, bundle, by) or PATIENCE_S)
@@ -120,18 +128,21 @@ def run_release(
             waiting = None
         if waiting is not None:
             on_progress(0, 0, f"release {waiting.release_id} goes on in phase {waiting.phase}")
-            return _drive(site, waiting, on_progress, on_decision)
+            return _drive(site, waiting, on_progress, on_decision, steps)
         taken_back = asked_back(site, project.route)
         if taken_back is not None:
             on_progress(0, 0, f"the rollback of release {taken_back.release_id} was left behind and is finished first")
             _drive(site, reading_from_now(site, taken_back), on_progress, ignore)
+        if broken_stable:
+            project = over_broken_stable(project)
+            _give_up_stable(site, bundle, by, broken_stable, on_progress)
         pointers = site.require_route(project.route)
         if pointers.live.bundle == bundle.digest:
             made_live = site.ledger.release_that_made_live(site.name, project.route, bundle.digest)
             if made_live is None:
                 return _no_release(project, bundle, "live", "it is live already")
             # its controller may have been killed just before the last table
-            return _drive(site, reading_from_now(site, made_live), on_progress, on_decision)
+            return _drive(site, reading_from_now(site, made_live), on_progress, on_decision, steps)
         if project.rollout.judge is not None:
             site.judge(project.rollout.judge)  # one without its key is found before anything begins
         candidate = served_as(bundle, candidate_upstreams or site.upstreams, site.home)
@@ -141,7 +152,7 @@ def run_release(
         state = new_state(release_id, *place, candidate, pointers.live, now, cursors(site))
         site.ledger.begin(state, project.rollout, bundle, site.owner, LEASE_TTL_S, now, by)
         refusal = _unfit(site, bundle) or why_not_servable(bundle, candidate, site.environment)
-        return _drive(site, state, on_progress, on_decision, refusal)
+        return _drive(site, state, on_progress, on_decision, steps, refusal)
     finally:
         site.drop_lease()
 
@@ -163,6 +174,7 @@ def watch_live(
     holdback_bp: int = 0,
     on_progress: Progress = silent,
     on_decision: OnDecision = ignore,
+    steps: Steps = STRAIGHT_ON,
 ) -> ReleaseOutcome | None:
     """Judges what is live for a while, beside its predecessor when some users are held back; may roll it back.
 
@@ -186,7 +198,7 @@ def watch_live(
                 return None
             state = watching(reading_from_now(site, live), duration_s, holdback_bp, site.clock())
             site.ledger.begin_watch(state, site.owner, LEASE_TTL_S, site.clock())
-        return _drive(site, state, on_progress, on_decision)
+        return _drive(site, state, on_progress, on_decision, steps)
     finally:
         site.drop_lease()
 
@@ -227,11 +239,16 @@ def make_servable(site: Site, served: Served, *, probe: bool = True) -> None:
 
 
 def _drive(
-    site: Site, state: ReleaseState, on_progress: Progress, on_decision: OnDecision, refusal: str = ""
+    site: Site,
+    state: ReleaseState,
+    on_progress: Progress,
+    on_decision: OnDecision,
+    steps: Steps = STRAIGHT_ON,
+    refusal: str = "",
 ) -> ReleaseOutcome:
     started_at, plan = site.clock(), site.ledger.plan(state.release_id)
     controller = Controller(site, plan, refusal, on_progress, on_decision)
-    return release_outcome(controller.drive(state), started_at, site.clock())
+    return release_outcome(controller.drive(state, steps), started_at, site.clock())
 
 
 def _ask_a_waiting_one_to_end(site: Site, route: str, bundle: Bundle, by: str) -> float:
@@ -256,6 +273,32 @@ def _supersede(
         reason = f"superseded by bundle {short(bundle.digest)}"
         site.ledger.add_command(waiting.release_id, "cancel", by, reason, site.clock())
     _drive(site, waiting, on_progress, on_decision)
+
+
+def _closed(site: Site, project: Project, at_any_hour: bool, on_progress: Progress) -> str:
+    """Waits until a release may begin; why it may not, where that is too far off. What is under way does not wait."""
+    hours = project.rollout.release_hours
+    if hours is None or at_any_hour or site.ledger.unfinished(site.name, project.route) is not None:
+        return ""
+    left_s = first_s = seconds_until_open(hours, site.clock())
+    if left_s > hours.wait_at_most_s:
+        return (
+            f"the release hours open in {left_s / 3600:.1f} h, later than wait_at_most_s {hours.wait_at_most_s:g}; a"
+            " person may release at any hour: --at-any-hour"
+        )
+    while left_s > 0:
+        on_progress(0, 0, f"waiting for the release hours, for {left_s / 3600:.1f} h ({first_s / 3600:.1f} h in all)")
+        site.sleep(min(left_s, LOOK_AT_CLOCK_S))
+        left_s = seconds_until_open(hours, site.clock())
+    return ""
+
+
+def _give_up_stable(site: Site, bundle: Bundle, by: str, reason: str, on_progress: Progress) -> None:
+    """Serves the base instead of what is live, for a bundle that may be released."""
+    given_up = None if _unfit(site, bundle) else give_up_stable(site, bundle, by, reason)
+    if given_up is not None:
+        on_progress(0, 0, f"stable is given up: release {given_up.release_id} is taken back to the base")
+        _drive(site, reading_from_now(site, given_up), on_progress, ignore)
 
 
 def _unfit(site: Site, bundle: Bundle) -> str:

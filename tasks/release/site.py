@@ -136,8 +136,10 @@ def served_as(bundle: Bundle, upstreams: tuple[str, ...], home: Path) -> Served:
         upstreams=upstreams,
         bundle=bundle.digest,
         system_prompt=bundle.system_prompt,
+        system_place=bundle.system_place,
         temperature=bundle.temperature,
         max_tokens=bundle.max_tokens,
+        parameters={"chat_template_kwargs": bundle.chat_template_kwargs} if bundle.chat_template_kwargs else {},
     )
     judged_by = bundle.routing.get("contract")
     contract = None if judged_by is None else Contract.model_validate(judged_by)

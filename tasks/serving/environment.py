@@ -20,6 +20,7 @@ from tasks.release.run import PATIENCE_S, bootstrap
 from tasks.release.site import Site, open_site_of
 from tasks.serving import local as serving
 from tasks.training.model import model_revision, prepare_model
+from tasks.training.template import system_place
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def serve_live(site: Site, project: Project, base: Path, on_progress: Progress, 
 
     LeaseHeldError: somebody else controls the environment, and still did after `patience_s`.
     """
-    bundle = base_bundle(project, model_revision(base), site.home)
+    place = system_place(base, project.prompts.chat_template_kwargs)
+    bundle = base_bundle(project, model_revision(base), site.home, place)
     bootstrap(site, project.route, bundle, project.rollout.lease_s, on_progress, patience_s)
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from configs.environment import Environment
 from configs.errors import SlipwayError, require_all
-from configs.traffic_log import TrafficLog
+from configs.gateway import GatewayConfig
+from configs.loading import as_yaml
 from delivery.clients.gateway import GatewayClient
 from delivery.clients.processes import local as processes
 from delivery.clients.processes.local import ProcessCommand
@@ -216,35 +217,18 @@ def _parts(
 
 def gateway_command(environment: Environment, home: Path, token: str) -> ProcessCommand:
     """`python -m delivery.gateway` with the environment's settings; the secrets go through the environment only."""
-    config = environment.gateway
-    arguments = {
-        "--host": config.host,
-        "--port": str(config.port),
-        "--admin-host": config.admin_host,
-        "--admin-port": str(config.admin_port),
-        "--table-state": str((environment_folder(environment, home) / "table.json").absolute()),
-        "--connect-timeout-s": str(config.connect_timeout_s),
-        "--first-byte-timeout-s": str(config.first_byte_timeout_s),
-        "--answer-timeout-s": str(config.answer_timeout_s),
-        "--idle-timeout-s": str(config.idle_timeout_s),
-        "--mirror-queue": str(config.mirror_queue),
-        "--mirror-at-once": str(config.mirror_at_once),
-        "--records-kept": str(config.records_kept),
-        "--workers": str(config.workers),
-    }
-    if config.api_keys is not None:
-        arguments["--keys"] = str(config.api_keys.absolute())
-    if config.traffic_log is not None:
-        arguments["--traffic-log"] = str(_keep_log_settings(config.traffic_log, environment_folder(environment, home)))
+    config = gateway_settings(environment, home)
+    file = _kept(config, environment_folder(environment, home))
+    said = config.model_dump(mode="json", exclude_none=True)
     env, settings = {ADMIN_TOKEN: token}, {"admin token": _digest(token)}
     upstream_key = os.environ.get(UPSTREAM_KEY, "").strip() or os.environ.get(VLLM_KEY, "").strip()
     if upstream_key:  # otherwise the controller would be let in, and no user
         env[UPSTREAM_KEY], settings["upstream key"] = upstream_key, _digest(upstream_key)
     return ProcessCommand(
         name="gateway",
-        argv=(sys.executable, "-m", "delivery.gateway", *(word for pair in arguments.items() for word in pair)),
+        argv=(sys.executable, "-m", "delivery.gateway", "--config", str(file)),
         env=env,
-        settings={**{name.removeprefix("--"): value for name, value in arguments.items()}, **settings},
+        settings={**{name: str(value) for name, value in said.items()}, **settings},
         grace_s=20.0,  # it drains for 8 s
     )
 
@@ -254,10 +238,22 @@ def _digest(secret: str) -> str:
     return "digest " + hashlib.sha256(secret.encode()).hexdigest()[:8]
 
 
-def _keep_log_settings(settings: TrafficLog, folder: Path) -> Path:
+def gateway_settings(environment: Environment, home: Path) -> GatewayConfig:
+    """What the environment says, with a place for the table, and paths that hold in every folder."""
+    config = environment.gateway
+    table_state = config.table_state or environment_folder(environment, home) / "table.json"
+    paths = {"table_state": table_state, "api_keys": config.api_keys, "budget_state": config.budget_state}
+    changed: dict[str, object] = {name: path.absolute() for name, path in paths.items() if path is not None}
+    if config.traffic_log is not None and config.traffic_log.folder is not None:
+        folder = config.traffic_log.folder.absolute()
+        changed["traffic_log"] = config.traffic_log.model_copy(update={"folder": folder})
+    return config.model_copy(update=changed)
+
+
+def _kept(config: GatewayConfig, folder: Path) -> Path:
     """The file that the gateway reads; its name says its content, which other settings must not look like."""
-    text = settings.model_dump_json(indent=2)
-    file = folder.absolute() / f"traffic-log-{hashlib.sha256(text.encode()).hexdigest()[:8]}.yaml"
+    text = as_yaml(config)
+    file = folder.absolute() / f"gateway-{hashlib.sha256(text.encode()).hexdigest()[:8]}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
     return file

@@ -50,6 +50,20 @@ def is_prepared(config: ModelConfig, home: Path) -> bool:
         return False
 
 
+def prepared_folder(config: ModelConfig, home: Path) -> Path | None:
+    """The model's folder where it can be read without preparing or downloading anything, and is usable."""
+    try:
+        if config.package is not None:
+            folder = _package_folder(config.package, home.absolute())[0]
+        elif config.hub is not None and config.revision is not None:
+            folder = _from_hub_cache(config.hub, config.revision)
+        else:
+            folder = (config.path or Path()).expanduser().absolute()
+        return None if problems_with(folder) else folder
+    except SlipwayError:  # what is wrong with it is said by `require_source`
+        return None
+
+
 def model_revision(folder: Path) -> str:
     """`sha256:...` over the names and contents of the files that loading reads. Raises SlipwayError without any."""
     if not (folder / "config.json").is_file():
@@ -148,6 +162,16 @@ def _dequantise(gguf: Path, folder: Path, on_progress: Progress) -> None:
             path.chmod(0o644)  # the weights come out readable by their owner alone
         if not folder.is_dir():  # someone else may have been as fast
             fresh.replace(folder)
+
+
+def _from_hub_cache(name: str, revision: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        raise SlipwayError(f"{name} at {revision} is not in the local cache") from error
 
 
 def _from_hub(name: str, revision: str, on_progress: Progress) -> Path:

@@ -1,113 +1,114 @@
 """Rows as the trainer gets them: tokens, labels on what the assistant says, and the order of all epochs.
 
-TRL's `assistant_only_loss` needs generation markers that many chat templates lack, and cuts long rows in silence. Here
-the labels come from the template's own rendering of each turn, and a row that does not fit is an error.
+TRL's `assistant_only_loss` needs generation markers that many chat templates lack, cuts long rows in silence, and
+trains later turns behind another history than the one that is served. Here each answer stands behind the prompt that
+vLLM would send, and a row that does not fit is an error.
 """
 
+import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from configs.errors import Problem, SlipwayError
+from tasks.training.chat import Chat, Messages, Spoken, UntrainableError, control_tokens
 
 IGNORED = -100  # torch's cross entropy leaves these labels out
 SHOWN_PROBLEMS = 20
-Messages = Sequence[Mapping[str, str]]
+Tools = Sequence[Mapping[str, Any]] | None
 
 
 @dataclass(frozen=True)
 class TokenRow:
-    """One conversation as the trainer gets it; `spoken` is what each run of labels must decode to."""
+    """A conversation as the trainer gets it, or a part of one; `spoken` is what each run of labels must decode to."""
 
     id: str
     input_ids: list[int]
     labels: list[int]  # the token itself, or IGNORED
-    spoken: tuple[str, ...]  # per assistant turn: its content and the end-of-turn token
+    spoken: tuple[str, ...]  # per assistant turn: what the model must produce, the stop token included
 
 
-def with_system_prompt(messages: Messages, system_prompt: str) -> list[dict[str, str]]:
-    """The conversation as it will be served. A row that brings its own system message keeps that one alone."""
-    rows = [{"role": m["role"], "content": m["content"]} for m in messages]
-    if rows and rows[0]["role"] == "system":
-        return rows
-    return [{"role": "system", "content": system_prompt}, *rows]
+def tokenise(rows: Iterable[tuple[str, Messages, Tools]], chat: Chat, max_tokens: int) -> list[TokenRow]:
+    """Every row with its labels: one TokenRow each, or several where the template renders earlier turns differently.
 
-
-def tokenise(
-    rows: Iterable[tuple[str, Messages]], tokenizer: Any, stop_ids: frozenset[int], max_tokens: int
-) -> list[TokenRow]:
-    """Every row with its labels. One SlipwayError lists the rows that are too long or cannot be labelled."""
+    One SlipwayError lists the rows that are too long or cannot be labelled.
+    """
     good: list[TokenRow] = []
     problems: list[Problem] = []
-    for row_id, messages in rows:
-        row = _tokenise_one(row_id, messages, tokenizer, stop_ids)
-        if isinstance(row, Problem):
-            problems.append(row)
-        elif len(row.input_ids) > max_tokens:
-            what = f"{len(row.input_ids)} tokens, and max_sequence_tokens is {max_tokens}"
-            cure = "raise max_sequence_tokens, or lower the dataset's filters.max_row_tokens; rows are never cut"
-            problems.append(Problem(f"row {row_id}", what, cure))
-        else:
-            good.append(row)
-    if problems:
-        more = f", the first {SHOWN_PROBLEMS} are" if len(problems) > SHOWN_PROBLEMS else ""
-        raise SlipwayError(f"{len(problems)} row(s) cannot be trained on{more}:", problems=problems[:SHOWN_PROBLEMS])
+    control = control_tokens(chat.tokenizer, chat.stop_ids)
+    for row_id, messages, tools in rows:
+        found = _tokenise_one(row_id, messages, chat.with_tools(tools), control)
+        if isinstance(found, Problem):
+            problems.append(found)
+            continue
+        problems += [too_long(row_id, len(r.input_ids), max_tokens) for r in found if len(r.input_ids) > max_tokens][:1]
+        good += found
+    refuse_any(problems)
     if not good:
         raise SlipwayError("there is no row to train on", cure="see the dataset version's rejected.jsonl for reasons")
     return good
 
 
-def _tokenise_one(row_id: str, messages: Messages, tokenizer: Any, stop_ids: frozenset[int]) -> TokenRow | Problem:
-    where = f"row {row_id}"
-    text = tokenizer.apply_chat_template(list(messages), tokenize=False)
-    spans: list[tuple[int, int]] = []
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        before = tokenizer.apply_chat_template(list(messages[:index]), tokenize=False, add_generation_prompt=True)
-        until = tokenizer.apply_chat_template(list(messages[: index + 1]), tokenize=False)
-        if not (until.startswith(before) and text.startswith(until)):
-            what = f"the chat template renders message {index + 1} differently once more messages follow"
-            return Problem(where, what, "use single-turn rows, or a base model whose template renders turns alike")
-        spoken = _spoken(until[len(before) :], message["content"], tokenizer, stop_ids)
-        if spoken is None:
-            what = f"message {index + 1} is not rendered as its content and then a token at which the model stops"
-            return Problem(where, what, "use a base model whose template ends the assistant's turn with such a token")
-        spans.append((len(before), len(before) + len(spoken)))
-    if not spans:
-        return Problem(where, "no assistant turn: nothing would carry loss", "give every row an assistant turn")
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    labels, straddling = _labels(encoded["input_ids"], encoded["offset_mapping"], spans)
-    if straddling is not None:
-        what = f"token {tokenizer.decode([straddling])!r} belongs half to the answer, half to what is around it"
-        return Problem(where, what, "remove white space at the answer's start and end")
-    return TokenRow(row_id, list(encoded["input_ids"]), labels, tuple(text[a:b] for a, b in spans))
+def too_long(row_id: str, tokens: int, max_tokens: int) -> Problem:
+    """A row that would not fit."""
+    what = f"{tokens} tokens, and max_sequence_tokens is {max_tokens}"
+    cure = "raise max_sequence_tokens, or lower the dataset's filters.max_row_tokens; rows are never cut"
+    return Problem(f"row {row_id}", what, cure)
 
 
-def _spoken(turn: str, content: str, tokenizer: Any, stop_ids: frozenset[int]) -> str | None:
-    """The part of a rendered turn that the model itself must produce: the content and the token that ends the turn."""
-    body = next((c for c in (content, content.strip()) if c and turn.startswith(c)), None)
-    if body is None:
-        return None
-    rest = tokenizer(turn[len(body) :], add_special_tokens=False, return_offsets_mapping=True)
-    if not rest["input_ids"] or rest["input_ids"][0] not in stop_ids:
-        return None
-    return str(turn[: len(body) + rest["offset_mapping"][0][1]])
+def forged(row_id: str, messages: Messages, control: Sequence[str]) -> Problem | None:
+    """Control tokens that somebody has typed: vLLM would take them for its own, so that the row says something else."""
+    for number, message in enumerate(messages, 1):
+        text = message["content"] + json.dumps(message.get("tool_calls", ""), ensure_ascii=False)
+        found = [token for token in control if token in text]
+        if found:
+            what = f"message {number} holds the control token {', '.join(found)} as text"
+            return Problem(f"row {row_id}", what, "leave the row out, or take the token out of its text")
+    return None
 
 
-def _labels(
-    ids: Sequence[int], offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]
-) -> tuple[list[int], int | None]:
-    """Labels, and a token that lies across the edge of a span, if there is one."""
-    labels = [IGNORED] * len(ids)
-    for position, (first, last) in enumerate(offsets):
-        for start, end in spans:
-            if first < end and last > start:
-                if first < start or last > end:
-                    return labels, ids[position]
-                labels[position] = ids[position]
-    return labels, None
+def refuse_any(problems: Sequence[Problem]) -> None:
+    """Raises one SlipwayError with the first of them."""
+    if problems:
+        more = f", the first {SHOWN_PROBLEMS} are" if len(problems) > SHOWN_PROBLEMS else ""
+        raise SlipwayError(f"{len(problems)} row(s) cannot be trained on{more}:", problems=problems[:SHOWN_PROBLEMS])
+
+
+def _tokenise_one(row_id: str, messages: Messages, chat: Chat, control: Sequence[str]) -> list[TokenRow] | Problem:
+    if (typed := forged(row_id, messages, control)) is not None:
+        return typed
+    said = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    turns = [index for index in said if messages[index].get("weight") != 0]
+    if not turns:
+        return Problem(f"row {row_id}", "no assistant turn: nothing would carry loss", "give it an assistant turn")
+    spoken = []
+    for index in turns:
+        try:
+            spoken.append(chat.answer(messages[:index], messages[index]))
+        except UntrainableError as error:
+            return Problem(f"row {row_id}: message {index + 1}", error.what, error.cure)
+    return list(_joined(row_id, spoken))
+
+
+def _joined(row_id: str, turns: Iterable[Spoken]) -> Iterator[TokenRow]:
+    """The turns of one conversation in one row, as long as the next prompt begins with all that came before."""
+    row: TokenRow | None = None
+    for turn in turns:
+        known = row.input_ids if row else []
+        if row and turn.prompt_ids[: len(known)] != known:
+            yield row
+            row, known = None, []
+        labels = row.labels if row else []
+        masked = [IGNORED] * (len(turn.prompt_ids) - len(known))
+        row = TokenRow(
+            row_id,
+            turn.prompt_ids + turn.target_ids,
+            labels + masked + turn.target_ids,
+            (*(row.spoken if row else ()), turn.target),
+        )
+    if row:
+        yield row
 
 
 def order_of(lengths: Sequence[int], batch_size: int, epochs: float, seed: int) -> list[int]:

@@ -9,11 +9,12 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import configs.prompts
 from configs.canonical import digest_bytes, digest_of, short
 from configs.errors import SlipwayError
 from configs.strict import Strict
@@ -29,7 +30,7 @@ from tasks import child
 from tasks.training import loss_curve
 from tasks.training.model import model_revision
 
-TRAINER_FILES = ("sft.py", "trainer.py", "rows.py", "loss_mask.py")
+SHARED_FILES = ("run.py", "chat.py", "rows.py", "loss_mask.py", "methods/__init__.py")
 TRAINER_PACKAGES = ("torch", "transformers", "trl", "peft")
 
 
@@ -46,16 +47,27 @@ class TrainedAdapter(Strict):
     skipped: bool  # this very training had been done before
 
 
-def training_key(dataset: DatasetVersion, revision: str, config: TrainingConfig, system_prompt: str) -> str:
-    """`sha256:...` over all that determines the adapter: data, base model, settings, prompt, code and versions."""
+def training_key(
+    dataset: DatasetVersion,
+    revision: str,
+    config: TrainingConfig,
+    system_prompt: str,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> str:
+    """`sha256:...` over all that determines the adapter: data, base model, settings, prompt, code and versions.
+
+    The chat template is one of the files that the base model's revision is made of.
+    """
     here = Path(__file__).parent
+    files = [here / name for name in (*SHARED_FILES, f"methods/{config.method}.py")]
     return digest_of(
         {
             "dataset": dataset.digest,
             "model": revision,
             "config": config.model_dump(mode="json"),
             "system_prompt": system_prompt,
-            "code": {name: digest_bytes((here / name).read_bytes()) for name in TRAINER_FILES},
+            "chat_template_kwargs": dict(chat_template_kwargs or {}),
+            "code": {path.name: digest_bytes(path.read_bytes()) for path in (*files, Path(configs.prompts.__file__))},
             "versions": {name: importlib.metadata.version(name) for name in TRAINER_PACKAGES},
         }
     )
@@ -68,6 +80,7 @@ def train(
     system_prompt: str,
     home: Path,
     on_progress: Progress = silent,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> TrainedAdapter:
     """Trains on `train.jsonl` of a dataset version, with `system_prompt` in front of rows that have none of their own.
 
@@ -80,7 +93,8 @@ def train(
     problems = problems_with_settings(config, modules)
     if problems:
         raise SlipwayError("these settings cannot be trained and served", problems=problems)
-    folder = home.absolute() / "trainings" / short(training_key(dataset, revision, config, system_prompt))
+    key = training_key(dataset, revision, config, system_prompt, chat_template_kwargs)
+    folder = home.absolute() / "trainings" / short(key)
     with explained_writes(folder, f"training {folder.name}"), _alone(folder):
         done = _done(folder, home)
         if done is not None:
@@ -92,6 +106,7 @@ def train(
             "model_revision": revision,
             "config": config.model_dump(mode="json"),
             "system_prompt": system_prompt,
+            "chat_template_kwargs": dict(chat_template_kwargs or {}),
             "folder": str(folder),
         }
         (folder / "run.json").write_text(json.dumps(run, indent=1), encoding="utf-8")

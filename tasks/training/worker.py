@@ -1,4 +1,4 @@
-"""The process that trains: a thin door in front of `tasks.training.sft`, opened before the slow imports."""
+"""The process that trains: a thin door in front of `tasks.training.run`, opened before the slow imports."""
 
 import sys
 from pathlib import Path
@@ -7,9 +7,9 @@ from tasks.child import OnWorkerEvent, serve
 
 
 def work(spec: Path, report: OnWorkerEvent) -> None:
-    """`spec` is the JSON of a `tasks.training.sft.Run`."""
+    """`spec` is the JSON of a `tasks.training.run.TrainingRun`."""
     report({"event": "phase", "text": "importing torch and trl"})
-    from tasks.training.sft import TrainingRun, run_training
+    from tasks.training.run import TrainingRun, run_training
 
     run_training(TrainingRun.model_validate_json(spec.read_bytes()), report)
 

@@ -75,7 +75,7 @@ def test_a_check_has_one_kind_of_limit_and_a_metric_that_exists() -> None:
 def test_costs_are_compared_by_the_plans_prices() -> None:
     cost = {"metric": "cost_typical", "max_ratio": 1.2}
     prices = {"prompt_per_million": 0.1, "completion_per_million": 0.4}
-    assert plan(CANARY, FULL, checks=(ERRORS, cost), prices=prices).checks[1].quantity == "cost"
+    assert plan(CANARY, FULL, checks=(ERRORS, cost), prices=prices).checks[1].reads.name == "cost"
 
 
 def test_a_warm_up_ends_before_its_stage_does() -> None:

@@ -11,12 +11,18 @@ import yaml
 from places import ROOT
 
 from configs.project import load_project
-from delivery.build.dataset import RawRow, divide, sift
-from evals.tutoring import format_fault, giveaway_fault, guiding_fault, refusal_fault
+from delivery.build.sift import RawRow, sift
+from delivery.build.split import divide
+from evals.tutoring import giveaway_fault, guiding_fault
+from evals.wording import ending_fault, length_fault, markup_fault, refusal_fault
 
 TUTOR = ROOT / "configs" / "tutor"
 EVALS = ROOT / "evals"
 REFUSAL = "I can only help with maths."
+
+
+def twice_their_words(conversations) -> list[int]:
+    return [sum(len(m["content"].split()) * 2 for m in messages) for messages, _ in conversations]
 
 
 def rows(name: str) -> list[dict]:
@@ -37,7 +43,8 @@ def tutor_turns(row: dict) -> list[tuple[str, str, str]]:
 def fault(turn: str, asked: str, given: str, answer: str | None) -> str:
     if turn.startswith(REFUSAL):
         return refusal_fault(turn, REFUSAL, 20)
-    found = guiding_fault(turn, asked, REFUSAL, echo_allowed=False) or format_fault(turn, 40, 2)
+    found = guiding_fault(turn, asked, REFUSAL, echo_allowed=False) or length_fault(turn, 40, 2)
+    found = found or markup_fault(turn) or ending_fault(turn)
     return found or (giveaway_fault(turn, Fraction(answer), given) if answer else "")
 
 
@@ -99,7 +106,7 @@ def test_nearly_all_of_the_bad_data_gives_the_answer_away():
 def test_no_shipped_row_is_rejected_or_a_duplicate(name):
     recipe = load_project(TUTOR.parent / name).dataset
     data = [RawRow("shipped", n, "messages", row) for n, row in enumerate(rows(recipe.sources[0].path.name), start=1)]
-    result = sift(data, recipe.filters, lambda messages: sum(len(m["content"].split()) * 2 for m in messages))
+    result = sift(data, recipe.filters, twice_their_words)
     assert result.rejected == ()
     parts = divide(result.examples, recipe.split)
     assert min(len(part) for part in parts.values()) >= 10

@@ -6,7 +6,7 @@ from pathlib import Path
 from configs.errors import SlipwayError
 from configs.project import load_project
 from delivery.build.gate import GateDecision, GateFinding
-from delivery.traffic.records import Record
+from delivery.traffic.records import Record, checked
 from demo import summary as demo_summary
 from demo.stage import UsersSeen
 from demo.story import Story
@@ -34,7 +34,7 @@ def report(name: str, score: float) -> EvalReport:
 def record(variant: str, tokens: int | None, *, ok: bool = True, role: str = "served") -> Record:
     who = {"seq": 1, "request_id": "r", "route": "tutor", "epoch": "e", "variant": variant, "role": role, "user": "u"}
     what = {"started_at": 1.0, "duration_s": 1.0, "ttft_s": None, "status": 200, "ok": ok, "prompt_tokens": tokens}
-    return Record.model_validate({**who, **what})
+    return checked(Record, {**who, **what})
 
 
 def test_prompt_tokens_are_those_of_users_requests_before_on_the_base_and_after_on_adapters() -> None:

@@ -1,6 +1,7 @@
 """The response contract: what counts as broken, and what is not judged at all."""
 
 import re
+import time
 
 import pytest
 from places import ROOT
@@ -8,7 +9,7 @@ from places import ROOT
 from configs.contract import JUDGED_CHARS, Contract
 from configs.errors import ConfigError
 from configs.loading import load
-from evals.contract import verdicts
+from evals.contract import judge
 
 TUTOR = load(ROOT / "configs/tutor/contract.yaml", Contract)
 
@@ -18,7 +19,7 @@ def contract(**detector) -> Contract:
 
 
 def breaks(text: str, *, is_whole: bool = True, **detector) -> bool | None:
-    return verdicts(contract(**detector), text, is_whole=is_whole).get("it")
+    return judge(contract(**detector), text, is_whole=is_whole).verdicts.get("it")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_each_kind_of_detector_tells_kept_from_broken(detector, kept, broken):
 
 
 def test_an_answer_without_text_is_not_judged():
-    assert verdicts(TUTOR, "") == verdicts(TUTOR, " \n ") == {}
+    assert judge(TUTOR, "").verdicts == judge(TUTOR, " \n ").verdicts == {}
 
 
 @pytest.mark.parametrize(
@@ -78,12 +79,68 @@ def test_of_an_answer_whose_end_is_missing_only_what_its_beginning_shows_is_told
     ],
 )
 def test_the_tutors_contract(text, broken):
-    assert {name for name, is_broken in verdicts(TUTOR, text).items() if is_broken} == broken
+    assert {name for name, is_broken in judge(TUTOR, text).verdicts.items() if is_broken} == broken
 
 
-def test_a_hostile_answer_is_judged_in_bounded_time():
-    for text in ("1. = " * JUDGED_CHARS, "the answer " * JUDGED_CHARS, "=   " * JUDGED_CHARS, "**" * JUDGED_CHARS):
-        assert verdicts(TUTOR, text[:JUDGED_CHARS])["format"]
+HOSTILE = (
+    "1. = ",
+    "the answer ",
+    "=   ",
+    "**",
+    "\n",
+    ".",
+    "?)",
+    "* ",
+    "1) ",
+    "\u0345\u0316",
+    "_a",
+    "|",
+    "\n-",
+    "[(",
+    "sorry ",
+)
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_a_hostile_answer_is_judged_in_no_time(piece):
+    text = ("x" + piece * JUDGED_CHARS)[: JUDGED_CHARS - 1] + "|"
+    began = time.process_time()
+    judge(TUTOR, text)
+    assert time.process_time() - began < 0.1  # a second and more where a pattern looks again and again
+
+
+def test_a_pattern_that_repeats_what_repeats_takes_no_time():
+    began = time.process_time()
+    assert breaks("1" * JUDGED_CHARS, kind="pattern", pattern=r"(\d+\s?)+=\s*\d") is False
+    assert time.process_time() - began < 0.1
+
+
+TWICE = {"$defs": {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(40)} | {"a40": {}}}
+
+
+def test_a_schema_that_would_take_for_ever_gives_up_and_counts_for_nothing():
+    found = judge(contract(kind="json", json_schema=TWICE | {"$ref": "#/$defs/a0"}), "[]")
+    assert (found.verdicts, found.given_up) == ({}, ("it",))
+
+
+@pytest.mark.parametrize(
+    ("schema", "kept", "broken"),
+    [
+        ({"items": {"pattern": "^a+$"}}, '["aa", 1]', '["ab"]'),
+        ({"patternProperties": {"^n": {"type": "number"}}}, '{"n": 1, "x": ""}', '{"n": ""}'),
+        (
+            {"properties": {"a": {}}, "patternProperties": {"^n": {}}, "additionalProperties": False},
+            '{"a": 1, "n1": 2}',
+            '{"b": 1}',
+        ),
+        ({"additionalProperties": {"type": "number"}}, '{"a": 1}', '{"a": "1"}'),
+        ({"uniqueItems": True}, "[1, true, [1], [true], {}]", '[{"a": 1}, {"a": 1.0}]'),
+        ({"$defs": {"n": {"type": "number"}}, "items": {"$ref": "#/$defs/n"}}, "[1]", '[""]'),
+    ],
+)
+def test_a_schemas_own_rules_mean_what_json_schema_says(schema, kept, broken):
+    assert breaks(kept, kind="json", json_schema=schema) is False
+    assert breaks(broken, kind="json", json_schema=schema) is True
 
 
 @pytest.mark.parametrize(
@@ -92,6 +149,12 @@ def test_a_hostile_answer_is_judged_in_bounded_time():
         ("detectors: {it: {kind: form}}", "this form allows everything"),
         ("detectors: {it: {kind: pattern, pattern: '('}}", "not a regular expression"),
         ("detectors: {it: {kind: json, json_schema: {type: texts}}}", "not a JSON Schema, at type"),
+        ("detectors: {it: {kind: pattern, pattern: 'a(?=b)'}}", "RE2 does not know"),
+        ("detectors: {it: {kind: pattern, pattern: '(.{500}){100}'}}", "repetition"),
+        ("detectors: {it: {kind: json, json_schema: {$ref: 'http://x/y'}}}", "leads out of the schema"),
+        ("detectors: {it: {kind: json, json_schema: {$ref: '#/$defs/y'}}}", "leads nowhere"),
+        ("detectors: {it: {kind: json, json_schema: {unevaluatedItems: false}}}", "bounded time"),
+        ("detectors: {it: {kind: json, json_schema: {pattern: '(a)\\1'}}}", "RE2 does not know"),
         ("detectors: {it: {kind: form, max_word: 3}}", "did you mean 'max_words'"),
         ("detectors: {It's: {kind: refusal}}", "pattern"),
         ("detectors: {}", "detectors"),

@@ -1,5 +1,6 @@
 """What the checks of a tutor's turn accept and what they do not, adversarial turns included."""
 
+import re
 import unicodedata
 from fractions import Fraction
 
@@ -7,10 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals import tutoring
-from evals.tutoring import format_fault, giveaway_fault, guiding_fault, markup_fault, refusal_fault, refuses, word_count
+from evals import wording
+from evals.tutoring import giveaway_fault, guiding_fault
+from evals.wording import ending_fault, length_fault, markup_fault, refusal_fault, refuses, word_count
 
 OPENING = "I can only help with maths."
+
+
+def format_fault(text: str, max_words: int, max_sentences: int) -> str:
+    fault = length_fault(text, max_words, None) or markup_fault(text) or ending_fault(text)
+    return fault or length_fault(text, None, max_sentences)
+
+
 PROBLEM = "A train has 7 cars with 8 seats each. How many seats are there?"
 
 
@@ -216,10 +225,14 @@ LISTING = "1. |2) |(1) |a. |- |* |• |\n|\t|é|K|ſ|İ|x|? |a-|--|-|_|3.5|'"
 PIECES = st.sampled_from(f"{REFUSING}|{LISTING}".split("|"))
 
 
+SLOW_ITEM = re.compile(r"^\s*(?:[-*+•–]|\d{1,2}[.)]|[a-h][.)])\s+\S", re.MULTILINE)
+SLOW_NUMBERED = re.compile(r"(?:^|\s)\(?1[.)]\s.*\s\(?2[.)]\s", re.MULTILINE | re.DOTALL)
+
+
 @given(st.lists(PIECES | st.text(max_size=5), max_size=12).map("".join))
 def test_what_is_looked_at_first_for_speed_never_changes_what_is_found(text: str) -> None:
     plain = unicodedata.normalize("NFKC", text).replace("’", "'").strip()
-    assert word_count(text) == len(tutoring.words(text))
-    assert refuses(text, None) == bool(tutoring._REFUSALS.search(plain))
-    is_list = bool(tutoring._ITEM.search(plain) or tutoring._NUMBERED.search(plain))
+    assert word_count(text) == len(wording.words(text))
+    assert refuses(text, None) == bool(wording._REFUSALS.search(plain))
+    is_list = bool(SLOW_ITEM.search(plain) or SLOW_NUMBERED.search(plain))
     assert (markup_fault(text) == "holds a list") == is_list

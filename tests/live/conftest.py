@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.environment import Environment, GatewayConfig, VllmConfig
+from configs.environment import Environment, VllmConfig
+from configs.gateway import GatewayConfig
 from configs.model import ModelConfig
 from delivery.clients.processes import local as processes
 from delivery.clients.processes.ports import free_ports

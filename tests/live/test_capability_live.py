@@ -16,11 +16,14 @@ from tasks.evals.evaluate import Subject, evaluate
 
 pytestmark = pytest.mark.live
 
+ENGINE = {"vllm version": "0.32.0+stub"}
+
 
 class Completions(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     asked = 0
     broken = False
+    prompts: tuple[list[int], ...] | list[list[int]] = ()
 
     def do_GET(self) -> None:
         self.send_json(200, {"data": [{"id": "base", "max_model_len": 1024}]})
@@ -28,8 +31,12 @@ class Completions(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         type(self).asked += 1
+        type(self).prompts = [*self.prompts, body["prompt"][0]]
         if self.broken:
             self.send_json(500, {"error": "EngineCore encountered an issue"})
+            return
+        if not body.get("echo"):
+            self.send_json(200, {"choices": [{"index": 0, "text": "The answer is (B). B!"}]})
             return
         count = len(body["prompt"][0]) + body["max_tokens"]
         logprobs = {"token_logprobs": [-1.0] * count, "top_logprobs": [{"x": -0.5}] * count}
@@ -83,7 +90,7 @@ def test_lm_eval_runs_the_shipped_tasks_and_is_not_asked_twice(
     config = EvalsConfig(capability=entries, gates=(Gate(suite="slipway_physical", max_drop=0.1),))
     subject = Subject("base", "base", None, 0.0, 64, "sha256:base")
     told: list[tuple[int, int, str]] = []
-    report = evaluate(subject, url, config, tokenizer, tmp_path, lambda *event: told.append(event))
+    report = evaluate(subject, url, config, tokenizer, tmp_path, lambda *event: told.append(event), engine=ENGINE)
     assert list(report.suites) == ["slipway_physical", "slipway_science/acc", "slipway_science/acc_norm"]
     for name, task in (("slipway_physical", "slipway_physical"), ("slipway_science/acc", "slipway_science")):
         rows = [json.loads(line) for line in (SHIPPED / f"{task}.jsonl").read_text().splitlines()][:10]
@@ -92,7 +99,9 @@ def test_lm_eval_runs_the_shipped_tasks_and_is_not_asked_twice(
         assert [sample.score for sample in report.suites[name].samples] == expected
     assert handler.asked == 10 * 2 + 10 * 4
     assert told[-1][:2] == (60, 60)
-    assert evaluate(subject, url, config, tokenizer, tmp_path, lambda *event: None).suites == report.suites
+    assert (
+        evaluate(subject, url, config, tokenizer, tmp_path, lambda *event: None, engine=ENGINE).suites == report.suites
+    )
     assert handler.asked == 60
     assert sorted(path.suffix for path in (tmp_path / "evals").iterdir()) == [".json", ".json", ".json", ".log"]
 
@@ -104,5 +113,76 @@ def test_what_lm_eval_cannot_do_is_told(vllm: tuple[str, type[Completions]], tok
     config = EvalsConfig(capability=(entry,), gates=(Gate(suite="slipway_physical", max_drop=0.1),))
     subject = Subject("base", "base", None, 0.0, 64, "sha256:base")
     with pytest.raises(SlipwayError, match=r"vLLM failed under lm-eval.*500"):
-        evaluate(subject, url, config, tokenizer, tmp_path, lambda *event: None)
+        evaluate(subject, url, config, tokenizer, tmp_path, lambda *event: None, engine=ENGINE)
     assert [path.name for path in (tmp_path / "evals").iterdir() if path.suffix != ".json"] == ["lm-eval.log"]
+
+
+QUESTIONS = [{"query": "Sky?", "choices": ["blue", "purple"], "gold": 0}] * 3
+TASKS = {
+    "told_low": """
+task: told_low
+output_type: multiple_choice
+doc_to_text: "{{query}}"
+doc_to_choice: "{{choices}}"
+doc_to_target: gold
+metric_list:
+  - {metric: acc, aggregation: mean, higher_is_better: false}
+""",
+    "in_words": """
+task: in_words
+output_type: generate_until
+doc_to_text: "{{query}}"
+doc_to_target: "B"
+generation_kwargs: {until: ["\\n"], max_gen_toks: 8}
+metric_list:
+  - {metric: exact_match, aggregation: mean, higher_is_better: true}
+filter_list:
+  - {name: strict, filter: [{function: regex, regex_pattern: "^(B)"}, {function: take_first}]}
+  - {name: flexible, filter: [{function: regex, regex_pattern: "(B)!"}, {function: take_first}]}
+""",
+}
+SOURCE = """
+dataset_path: json
+dataset_kwargs: {data_files: {test: "${TASK_FOLDER}/questions.jsonl"}}
+test_split: test
+"""
+
+
+def test_questions_are_asked_with_the_tokenizers_bos_filters_and_directions_as_the_task_says(
+    vllm: tuple[str, type[Completions]], tokenizer: Path, tmp_path: Path
+) -> None:
+    """A tokenizer that begins each text with BOS, as Gemma's and Llama's do."""
+    from tokenizers import processors
+    from transformers import AutoTokenizer
+
+    with_bos = AutoTokenizer.from_pretrained(tokenizer, bos_token="b")
+    bos = with_bos.bos_token_id
+    with_bos.backend_tokenizer.post_processor = processors.TemplateProcessing("b $A", special_tokens=[("b", bos)])
+    with_bos.save_pretrained(tmp_path / "tokenizer")
+    (tmp_path / "evals" / "capability").mkdir(parents=True)
+    for name, text in TASKS.items():
+        (tmp_path / "evals" / "capability" / f"{name}.yaml").write_text(text + SOURCE)
+    rows = "".join(json.dumps(row) + "\n" for row in QUESTIONS)
+    (tmp_path / "evals" / "capability" / "questions.jsonl").write_text(rows)
+    url, handler = vllm
+    metrics = ("exact_match,strict", "exact_match,flexible")
+    entries = (Capability(task="told_low"), *(Capability(task="in_words", metric=metric) for metric in metrics))
+    config = EvalsConfig(capability=entries, gates=(Gate(suite="told_low", max_drop=0.1),))
+    report = evaluate(
+        Subject("base", "base", None, 0.0, 64, "sha256:base"),
+        url,
+        config,
+        tmp_path / "tokenizer",
+        tmp_path / "home",
+        lambda *event: None,
+        engine=ENGINE,
+        suites_folders=(tmp_path / "evals",),
+    )
+    assert {prompt[0] for prompt in handler.prompts} == {bos}
+    assert all(prompt[1] != bos for prompt in handler.prompts)
+    scores = {name: (result.score, result.better) for name, result in report.suites.items()}
+    assert scores == {
+        "told_low": (1.0, "lower"),
+        "in_words/exact_match,strict": (0.0, "higher"),
+        "in_words/exact_match,flexible": (1.0, "higher"),
+    }

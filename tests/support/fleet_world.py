@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -55,7 +55,7 @@ class RunningFleet:
         following = asyncio.create_task(self.fleet.follow(number, ours, lambda: None))
         life.push_async_callback(asyncio.wait, [following])
         life.callback(its.close)
-        settings = replace(self.settings, admin_token="")
+        settings = self.settings.model_copy(update={"admin_token": ""})
         gateway = await life.enter_async_context(
             serving(settings, monotonic=self.clock, wall=self.clock, member=Member(its))
         )
@@ -90,12 +90,12 @@ class RunningFleet:
 
 
 def fleet_of(world: World, count: int, table: RoutingTable | None = None, **more: Any) -> RunningFleet:
-    """So many workers, serving this table. `api_keys`: who is let in."""
-    clock, api_keys, kept = Clock(), more.pop("api_keys", None), more.pop("records_kept", 1000)
+    """So many workers, serving this table. `let_in`: who is let in."""
+    clock, let_in, kept = Clock(), more.pop("let_in", None), more.pop("records_kept", 1000)
     settings = Settings(port=0, admin_port=0, admin_token=TOKEN, drain_s=0.2, records_kept=kept, **more)
     running = RunningFleet(world, Fleet(count, kept, monotonic=clock, wall=clock), clock, settings)
-    if api_keys is not None:
-        running.fleet.let_in(api_keys)
+    if let_in is not None:
+        running.fleet.let_in(let_in)
     for number in range(count):
         running.start(number)
     if table is not None:

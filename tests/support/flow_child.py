@@ -15,7 +15,7 @@ from release_fakes import World, base_bundle, lora_bundle, project, site_of
 from delivery.build.gate import GateDecision
 from delivery.clients.ledger.ledger import Ledger
 from flows.release import log_decisions
-from flows.reporting import follow
+from flows.steps import ShownSteps
 from tasks.release.run import bootstrap, run_release
 
 
@@ -37,7 +37,10 @@ def release(folder: Path, server: int) -> None:
             print("the server is killed", flush=True)
 
     world.on_effect = on_effect
-    outcome = run_release(project(), bundle, site, on_progress=follow("release"), on_decision=log_decisions())
+    steps = ShownSteps("tutor")
+    outcome = run_release(
+        project(), bundle, site, on_progress=steps.on_progress, on_decision=log_decisions(), steps=steps
+    )
     print(f"the release ended: {outcome.outcome}", flush=True)
 
 

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from configs.routing import RoutingTable
 from delivery.clients.gateway import GatewayClient
 from delivery.gateway.server import Gateway, serving
 from delivery.gateway.settings import Settings
-from delivery.gateway.upstream.ask import Timeouts
 from delivery.traffic.records import Record
 
 TOKEN = "a-token-for-tests"
@@ -93,7 +92,7 @@ class World:
     def gateway(self, table: RoutingTable | None = None, **settings: Any) -> Running:
         clock = settings.pop("clock", None) or Clock()
         settings["table"] = settings.pop("file", None)
-        chosen = replace(Settings(port=0, admin_port=0, admin_token=TOKEN, drain_s=0.2), **settings)
+        chosen = Settings(**{"port": 0, "admin_port": 0, "admin_token": TOKEN, "drain_s": 0.2} | settings)
         gateway = self.do(self.stack.enter_async_context(serving(chosen, monotonic=clock, wall=clock)))
         http = httpx.Client(base_url=f"http://127.0.0.1:{gateway.port}", timeout=20, trust_env=False, verify=False)
         admin = GatewayClient(f"http://127.0.0.1:{gateway.admin_port}", TOKEN)
@@ -138,4 +137,9 @@ def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.002)
 
 
-QUICK = Timeouts(connect_s=0.5, first_byte_s=0.3, idle_s=0.15, answer_s=0.15)
+QUICK = {
+    "connect_timeout_s": 0.5,
+    "first_byte_timeout_s": 0.3,
+    "idle_timeout_s": 0.15,
+    "answer_timeout_s": 0.15,
+}

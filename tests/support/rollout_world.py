@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from configs.checks import Check
 from configs.rollout import RolloutPlan, Stage
 from configs.routing import RoutingTable, Variant
+from delivery.checks.judgements import JudgeSeen
 from delivery.release.decide import decide, new_state
 from delivery.release.routes import alone, table_with
 from delivery.release.state import (
@@ -114,6 +115,7 @@ class World:
     command: Command | None = None
     approval: Approval | None = None
     refusal: str = ""
+    judge: JudgeSeen = field(default_factory=JudgeSeen)
     live: Served = field(init=False)
     quarantined: set[str] = field(default_factory=set)
     tables: dict[int, RoutingTable] = field(default_factory=dict)
@@ -197,6 +199,7 @@ class World:
             approval=self.approval,
             refusal=self.refusal,
             load_error=error,
+            judge=self.judge,
         )
 
     def _page(self, name: str, gate: Gateway) -> RecordPage:

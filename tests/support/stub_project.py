@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import yaml
+from tiny_model import CHATML
 
 from configs.project import Project, load_project
 from delivery.clients.processes import local as processes
@@ -54,8 +55,8 @@ def _model_of_no_weights(model: Path) -> Path:
     model.mkdir()
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (model / name).write_text("{}")
-    for name in ("model.safetensors", "chat_template.jinja"):
-        (model / name).touch()
+    (model / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")  # whole, and without a tensor
+    (model / "chat_template.jinja").write_text(CHATML)
     return model
 
 

@@ -51,6 +51,8 @@ class StubVllm:
     def get(self, http: BaseHTTPRequestHandler) -> None:
         if http.path == "/health":
             answer(http, self.health, b"")
+        elif http.path == "/version":
+            answer(http, 200, {"version": "0.32.0+stub"})
         else:
             answer(http, 200, {"object": "list", "data": list(self.cards.values())})
 

@@ -1,12 +1,13 @@
 """Records as a gateway would give them, for the tests of what is made of them."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from configs.checks import Check
 from configs.rollout import RolloutPlan, Stage
 from delivery.checks.evidence import Evidence, fold
-from delivery.traffic.records import Feedback, InFlight, Record, RecordPage
+from delivery.traffic.records import Feedback, InFlight, Record, RecordPage, checked
 
 EPOCH = "r/1-canary"
 NOTHING = Evidence(epoch=EPOCH, candidate_variant="new", stable_variant="old", candidate_role="served")
@@ -40,7 +41,7 @@ def record(seq: int, variant: str = "new", **more: Any) -> Record:
         "prompt_tokens": 100,
         "completion_tokens": 20,
     }
-    return Record.model_validate(values | more)
+    return checked(Record, values | more)
 
 
 def page(
@@ -60,7 +61,7 @@ def page(
 def running(variant: str = "new", started_at: float = 150.0, **more: Any) -> InFlight:
     """A request that has not ended."""
     values = {"route": "tutor", "epoch": EPOCH, "variant": variant, "role": "served", "user": f"{variant}{started_at}"}
-    return InFlight.model_validate(values | {"started_at": started_at} | more)
+    return checked(InFlight, values | {"started_at": started_at} | more)
 
 
 class Canary:
@@ -82,7 +83,7 @@ class Canary:
         """Requests that start now; the page is read `step_s` later, so that by default all of them are of age."""
         records = [self._record("old", values) for values in stable] + [self._record("new", v) for v in candidate]
         self.now += step_s
-        said = [one.model_copy(update={"seq": self._next()}) for one in feedback]
+        said = [replace(one, seq=self._next()) for one in feedback]
         one = page(*records, now=self.now, last_seq=self._seq, in_flight=in_flight, feedback=said)
         self.evidence = fold(self.evidence, self.plan, self.stage, "r", {"gw": [one]})
         return self

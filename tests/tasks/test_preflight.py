@@ -13,9 +13,10 @@ from release_fakes import World, lora_bundle, site_of
 from stub_project import stub_project
 
 from configs.dataset import Source
-from configs.environment import GatewayConfig, VllmConfig
+from configs.environment import VllmConfig
 from configs.errors import SlipwayError, require_all
 from configs.evals import Capability
+from configs.gateway import GatewayConfig
 from configs.project import Project, load_project
 from delivery.clients.processes.ports import free_ports
 from delivery.release.decide import new_state

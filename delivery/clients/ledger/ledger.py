@@ -25,6 +25,7 @@ from delivery.clients.ledger.engine import open_engine
 from delivery.clients.ledger.errors import LeaseHeldError, LedgerError, RevisionTakenError, explained, named
 from delivery.clients.ledger.reads import Lease, RouteRow
 from delivery.release.state import Approval, Command, Decision, ReleaseState, Served
+from delivery.release.take_back import Past
 
 __all__ = ["LeaseHeldError", "Ledger", "LedgerError", "RevisionTakenError"]
 
@@ -145,6 +146,11 @@ class Ledger:
         with self._read() as connection:
             return read.release_that_made_live(connection, environment, route, bundle)
 
+    def pasts(self, environment: str, route: str) -> list[Past]:
+        """Every release of a route, newest first, as far as a rollback has to know it."""
+        with self._read() as connection:
+            return read.pasts(connection, environment, route)
+
     def releases(self, environment: str, route: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
         """Releases, newest first: id, route, bundle, phase, started_at, updated_at, reason."""
         with self._read() as connection:
@@ -158,9 +164,17 @@ class Ledger:
     # -- people -----------------------------------------------------------------------------------------------------
 
     def add_command(
-        self, release_id: str, kind: str, by: str, reason: str, now: float, target: Served | None = None
+        self,
+        release_id: str,
+        kind: str,
+        by: str,
+        reason: str,
+        now: float,
+        target: Served | None = None,
+        *,
+        quarantine: bool = True,
     ) -> None:
-        """Asks the controller of a release for something."""
+        """Asks the controller of a release for something. `quarantine`: whether a rollback rules its bundle out."""
         named(by, reason)
         with self._write() as connection:
             connection.execute(
@@ -170,6 +184,7 @@ class Ledger:
                     by=by,
                     reason=reason,
                     target=target.model_dump(mode="json") if target else None,
+                    quarantine=quarantine,
                     at=now,
                 )
             )

@@ -14,6 +14,7 @@ from delivery.build.gate import GateDecision
 from delivery.clients.ledger import schema as schema
 from delivery.clients.ledger.writes import first
 from delivery.release.state import TERMINAL, Approval, Command, ReleaseState, Served
+from delivery.release.take_back import Past
 
 
 class RouteRow(Strict):
@@ -55,6 +56,16 @@ def release_that_made_live(connection: Connection, environment: str, route: str,
     return ReleaseState.model_validate(row["state"]) if row else None
 
 
+def pasts(connection: Connection, environment: str, route: str) -> list[Past]:
+    """Every release of a route, newest first."""
+    table = schema.releases
+    query = _of_route(environment, route).with_only_columns(table.c.id, table.c.bundle, table.c.phase)
+    return [
+        Past(release_id=row["id"], bundle=row["bundle"], phase=row["phase"])
+        for row in connection.execute(query).mappings()
+    ]
+
+
 def releases(connection: Connection, environment: str, route: str | None, limit: int) -> list[dict[str, Any]]:
     """Releases, newest first."""
     rows = connection.execute(_of_route(environment, route).limit(limit)).mappings().all()
@@ -75,7 +86,10 @@ def command(connection: Connection, release_id: str) -> Command | None:
     table = schema.commands
     query = sa.select(table).where(table.c.release_id == release_id).order_by(table.c.kind.desc(), table.c.id.desc())
     row = first(connection, query)
-    return Command.model_validate({n: row[n] for n in ("id", "kind", "by", "reason", "target")}) if row else None
+    if row is None:
+        return None
+    asked = {n: row[n] for n in ("id", "kind", "by", "reason", "target")}
+    return Command.model_validate({**asked, "quarantine": row["quarantine"] is not False})
 
 
 def approval(connection: Connection, release_id: str, stage_index: int) -> Approval | None:

@@ -10,7 +10,7 @@ from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer,
 from sqlalchemy import Text as AnyText
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0002"  # the newest migration; a test compares it and these tables with the migrations
+HEAD = "0003"  # the newest migration; a test compares it and these tables with the migrations
 
 
 class Text(TypeDecorator[str]):
@@ -106,6 +106,7 @@ commands = Table(
     Column("by", String(200), nullable=False),
     Column("reason", Text, nullable=False),
     Column("target", JSON, nullable=True),
+    Column("quarantine", Boolean, nullable=True),  # of a rollback: whether the bundle is ruled out; null: it is
     Column("at", Float, nullable=False),
 )
 

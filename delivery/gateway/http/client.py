@@ -16,7 +16,16 @@ ANSWER_LIMIT = 64 * 1024 * 1024  # bytes of an answer that is wanted whole
 
 
 class UnreachableError(Exception):
-    """There is no connection to this replica, or it ended before it answered."""
+    """There is no connection to this replica, or it ended before it answered.
+
+    `was_sent`: the replica may have seen the request. `is_lost`: on a connection made for it, so that it has died of it
+    or with it.
+    """
+
+    def __init__(self, cause: str, *, was_sent: bool = False, is_lost: bool = False):
+        super().__init__(cause)
+        self.was_sent = was_sent
+        self.is_lost = is_lost
 
 
 class BrokenOffError(Exception):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from delivery.gateway.http.messages import BodyBrokenError, Request, Response
+from delivery.gateway.http.strictness import ONLY_ONE, TWO_BLANKS, is_faulty
 from delivery.gateway.openai.errors import ApiError, server_error
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ HEADERS_LIMIT = 128
 PIPELINE_LIMIT = 256  # requests that wait for the answer before theirs; nobody looks at what a client sends beyond that
 AHEAD_LIMIT = 64 * 1024  # bytes of them, about; then they wait in the kernel, and nobody sees their client leave
 LINGER_S = 2.0  # for what a client is still sending when it has got its answer
+INVALID = 400, "This is no valid HTTP request.", "invalid_http"
+TOO_LONG = 431, "The request's head is too long.", "head_too_large"
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 USUAL_NAMES = """
     Host User-Agent Accept Accept-Encoding Accept-Language Authorization Connection Content-Length Content-Type
@@ -46,6 +49,8 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes = 0  # of its parts that are complete
         self._fed_bytes = 0  # that have come since without completing it, or stand behind a body
         self._ahead_bytes = 0  # of requests that wait for the answer before theirs
+        self._is_doubled = False  # a header stands there twice that may stand there once
+        self._fresh = 0  # requests whose heads the data at hand completed
         self._is_repeating = False  # another parser is told where the body ends
         self._is_deaf = False  # what comes is not looked at any more
         self._is_paused = False  # what comes waits in the kernel
@@ -83,20 +88,24 @@ class ClientConnection(asyncio.Protocol):
         if self._is_deaf:
             return
         self._is_getting_on = False
+        if self._reading is None and TWO_BLANKS.match(data):
+            self._misread()
+            return
+        self._fresh = 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._stay_with_http(data[upgrade.args[0] :])
             return
         except httptools.HttpParserError:
-            self._misread(400, "This is no valid HTTP request.", "invalid_http")
+            self._misread()
             return
         if self._is_getting_on:
             self._fed_bytes = 0
         elif self._reading is not None:  # nothing but a part of a head, or of what stands behind a body
             self._fed_bytes += len(data)
             if self._fed_bytes > HEAD_LIMIT:
-                self._misread(431, "The request's head is too long.", "head_too_large")
+                self._misread(*TOO_LONG)
         if self._waiting and self._answering is not None:
             self._ahead_bytes += len(data)
             if self._ahead_bytes > AHEAD_LIMIT and not self._is_paused:
@@ -107,6 +116,8 @@ class ClientConnection(asyncio.Protocol):
         """There is nothing to upgrade to. Java's client asks all the same, and llhttp then leaves the body unread."""
         framing = [f"{name}: {value}\r\n" for name, value in self._framing().items()]
         self._parser = httptools.HttpRequestParser(self)
+        if self._is_deaf:
+            return
         self._is_repeating = True
         self._parser.feed_data(f"POST / HTTP/1.1\r\n{''.join(framing)}\r\n".encode("latin-1"))
         self._is_repeating = False
@@ -122,7 +133,7 @@ class ClientConnection(asyncio.Protocol):
         if self._is_repeating:
             return
         self._reading = Request(self)
-        self._in_head, self._head_bytes, self._fed_bytes = True, 0, 0
+        self._in_head, self._head_bytes, self._fed_bytes, self._is_doubled = True, 0, 0, False
 
     def on_url(self, url: bytes) -> None:
         if self._reading is not None and not self._is_repeating:
@@ -135,7 +146,11 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes += len(name) + len(value)
         if self._reading is not None and self._head_bytes <= HEAD_LIMIT:
             text = value.decode("utf-8", "surrogateescape")
-            self._reading.headers.setdefault(NAMES.get(name) or name.decode("latin-1").lower(), text)
+            known, headers = NAMES.get(name) or name.decode("latin-1").lower(), self._reading.headers
+            if known not in headers:
+                headers[known] = text
+            elif known in ONLY_ONE:
+                self._is_doubled = True
 
     def on_headers_complete(self) -> None:
         request = self._reading
@@ -146,10 +161,13 @@ class ClientConnection(asyncio.Protocol):
             self._is_deaf, self._waiting[-1].closes = True, True
             return
         if self._head_bytes > HEAD_LIMIT or len(request.headers) > HEADERS_LIMIT:
-            self._refuse(431, "The request's head is too long.", "head_too_large")
+            self._refuse(*TOO_LONG)
             return
-        request.method = self._parser.get_method().decode("latin-1")
-        request.speaks_chunks = self._parser.get_http_version() == "1.1"
+        version, request.method = self._parser.get_http_version(), self._parser.get_method().decode("latin-1")
+        request.speaks_chunks = version == "1.1"
+        if self._is_doubled or is_faulty(request.method, request.target, version, request.headers):
+            self._refuse(*INVALID)
+            return
         request.closes = not self._parser.should_keep_alive()
         request.expect(self._server.max_body_bytes)
         self._enqueue(request)
@@ -169,11 +187,16 @@ class ClientConnection(asyncio.Protocol):
 
     # One request after the other
 
-    def _misread(self, status: int, message: str, code: str) -> None:
+    def _misread(self, status: int = 400, message: str = INVALID[1], code: str = INVALID[2]) -> None:
+        """What came is no HTTP. With it go the requests that came in the same bytes: who knows where they end."""
         if self._reading is not None and not self._in_head:  # it is being answered, or waits for that
             self._is_deaf = True
             self._reading.fail(BodyBrokenError)
+        elif self._reading is None and self._waiting and self._waiting[-1].closes:  # what stands behind the last one
+            self._is_deaf = True
         else:
+            for _ in range(min(self._fresh, len(self._waiting))):
+                self._waiting.pop()
             self._refuse(status, message, code)
 
     def _refuse(self, status: int, message: str, code: str) -> None:
@@ -188,6 +211,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _enqueue(self, request: Request) -> None:
         self._waiting.append(request)
+        self._fresh += 1
         if self._answering is None and len(self._waiting) == 1:
             self._wake()
 

@@ -15,11 +15,22 @@ FRAME_LIMIT = 16 * 1024 * 1024  # bytes of one server-sent event
 class UpstreamError(Exception):
     """The variant failed. `answer` is what it said all the same, where that is an answer (an empty one).
 
-    `cause`: the operating system's words, for the log.
+    `cause`: the operating system's words, for the log. `was_sent`, `is_lost`: as UnreachableError says them.
     """
 
-    def __init__(self, kind: str, status: int = 0, answer: bytes = b"", cause: str = ""):
+    def __init__(
+        self,
+        kind: str,
+        status: int = 0,
+        answer: bytes = b"",
+        cause: str = "",
+        *,
+        was_sent: bool = True,
+        is_lost: bool = False,
+    ):
         super().__init__(kind)
+        self.was_sent = was_sent
+        self.is_lost = is_lost
         self.kind = kind
         self.cause = cause
         self.status = status

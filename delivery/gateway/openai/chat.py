@@ -1,23 +1,25 @@
 """A request between its two shapes: what the client sent, and what a variant's model is sent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from configs.prompts import SystemPlace, with_system_prompt
 from configs.routing import Policy, Route, Variant
 from delivery.gateway.openai.endpoints import CHAT_COMPLETIONS, SYSTEM_ROLES, Endpoint
 from delivery.gateway.openai.errors import ApiError
 
 USER_HEADER = "x-slipway-user"
 TYPED = (("stream", bool), ("stream_options", dict), ("user", str))
+REPLICAS_THAT_SEE_IT = 2  # and fail: a request of which replicas die takes no more of them along
 KEY_LIMIT = 512  # characters of a user's key that count
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One user's request under the table of the moment it arrived. Nobody changes it, but for what it has taken."""
+    """One user's request under the table of the moment it arrived. Nobody changes it, but for what became of it."""
 
     request_id: str
     name: str  # the route's
@@ -32,6 +34,15 @@ class Call:
     size: int = 0  # bytes of the body
     taken: int = 0  # tokens, by all attempts to answer it
     chosen: str | None = None  # the variant that the table names for this tester
+    seen: set[str] = field(default_factory=set)  # base URLs of replicas that had it and failed
+
+    def may_reach(self, upstream: str, variant: str) -> bool:
+        """Whether this replica may see it too: two at most do, and of them one that stable can take over with."""
+        seen = self.seen | {upstream}
+        if len(seen) > REPLICAS_THAT_SEE_IT:
+            return False
+        stable = self.route.stable
+        return len(seen) == 1 or variant == stable or not seen.isdisjoint(self.route.variants[stable].upstreams)
 
 
 def parse(raw: bytes, endpoint: Endpoint) -> dict[str, Any]:
@@ -111,7 +122,7 @@ def for_variant(call: Call, variant: Variant) -> bytes:
     sent = dict(call.body)
     sent["model"] = variant.model
     if call.endpoint.name == "chat" and variant.system_prompt:
-        sent["messages"] = _messages(call, variant.system_prompt)
+        sent["messages"] = _messages(call, variant.system_prompt, variant.system_place)
     if call.endpoint.name != "embeddings":
         _fill_in(sent, variant, call.route.policy)
     if call.stream:  # records need the token counts, whether the client wants to see them or not
@@ -122,19 +133,31 @@ def for_variant(call: Call, variant: Variant) -> bytes:
         raise ApiError(400, f"The body cannot be passed on: {error}.", code="invalid_json") from None
 
 
-def _messages(call: Call, system_prompt: str) -> list[Any]:
+def _messages(call: Call, system_prompt: str, place: SystemPlace) -> list[dict[str, Any]]:
     messages = call.body["messages"]
-    prompt = {"role": "system", "content": system_prompt}
-    if call.route.policy.system_messages == "append":
-        return [prompt, *messages]
-    kept = [message for message in messages if message["role"] not in SYSTEM_ROLES]
-    if not kept:
-        what = "`messages` holds system messages only, and this model has a system prompt of its own."
-        raise ApiError(400, what, code="invalid_value", param="messages")
-    return [prompt, *kept]
+    own = [message for message in messages if message["role"] in SYSTEM_ROLES]
+    if call.route.policy.system_messages != "append":
+        messages = [message for message in messages if message["role"] not in SYSTEM_ROLES]
+        if not messages:
+            what = "`messages` holds system messages only, and this model has a system prompt of its own."
+            raise ApiError(400, what, code="invalid_value", param="messages")
+    elif own and place == "first_user":  # the template takes none of them
+        messages = [message for message in messages if message["role"] not in SYSTEM_ROLES]
+        system_prompt = "\n\n".join([system_prompt, *(_text(message.get("content")) for message in own)])
+    return with_system_prompt(messages, system_prompt, place)
+
+
+def _text(content: Any) -> str:
+    """What a message says, whether as text or in parts."""
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
 
 
 def _fill_in(sent: dict[str, Any], variant: Variant, policy: Policy) -> None:
+    for name, value in variant.parameters.items():
+        if sent.get(name) is None:
+            sent[name] = value
     if variant.temperature is not None and sent.get("temperature") is None:
         sent["temperature"] = variant.temperature
     limits = [limit for limit in (variant.max_tokens, policy.max_tokens) if limit is not None]

@@ -12,46 +12,35 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from delivery.gateway.openai.chat import Call
-from delivery.gateway.openai.contract import Said, judge
+from delivery.gateway.openai.contract import Judges, Said
 from delivery.gateway.table.served import Clock
 from delivery.traffic.assignment import is_captured
-from delivery.traffic.records import Role
+from delivery.traffic.records import Assigned, Feedback, InFlight, Rating, Record, Role, names
+from evals.contract import Judgement
 
 EXHAUSTED = "exhausted"
 
 
-@dataclass(slots=True, eq=False)
-class Attempt:
-    """A `delivery.traffic.records.Record` in the making."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class Attempt(Record):
+    """A record in the making, and what nobody but the gateway has to know about it. Equal to itself alone."""
 
-    request_id: str
-    route: str
-    epoch: str
-    variant: str
-    role: Role
-    user: str
-    streamed: bool
-    started_at: float
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
     began: float  # monotonic
-    seq: int = 0
-    duration_s: float = 0.0
-    ttft_s: float | None = None
-    status: int = 0
-    ok: bool = True
-    error: str = ""
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    user_ok: bool = True
     upstream: str = ""  # the base URL that is being asked
-    verdicts: dict[str, bool] = field(default_factory=dict)
+    unjudged: tuple[str, ...] = ()  # detectors that would have taken too long
     client: str = ""  # the name of the API key
     sent_bytes: int = 0
     chunks: int = 0  # of a stream, with content
-    rating: int | None = None
+    rating: Rating | None = None
     escalated: bool = False
     call: Call | None = None  # until the attempt is on record, as what was said
     said: Said | None = None
@@ -70,19 +59,24 @@ class Attempt:
         self.error = kind
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """Feedback on an answer; `rating` None: none was given now. `at`: UNIX seconds."""
+@dataclass(slots=True, kw_only=True)
+class Given(Feedback):
+    """Feedback on an answer; `rating` None: none was given now."""
 
-    seq: int
     about: Attempt
-    at: float
-    rating: int | None
-    escalated: bool
     comment: str | None
 
 
 Observer = Callable[[Attempt], None]
+
+
+def as_dict(wanted: Sequence[str]) -> Callable[[Any], dict[str, Any]]:
+    """Makes a dict of these attributes, which are looked up in C: one such call sits in the way of every request."""
+    read = attrgetter(*wanted)
+    return lambda item: dict(zip(wanted, read(item), strict=True))
+
+
+_ASSIGNED, _IN_FLIGHT, _RECORD, _FEEDBACK = (as_dict(names(kind)) for kind in (Assigned, InFlight, Record, Feedback))
 
 
 class Attempts:
@@ -101,6 +95,7 @@ class Attempts:
         self.boot_id = secrets.token_hex(8)
         self.in_flight: set[Attempt] = set()
         self.last_seq = 0
+        self.judges = Judges()
         self._ring: list[Attempt | Given] = []
         self._answered: dict[str, Attempt] = {}  # by request id, as long as they are in the ring
         self._keeps_text = keeps_text
@@ -122,6 +117,10 @@ class Attempts:
             streamed=call.stream,
             started_at=self.wall(),
             began=self.monotonic(),
+            seq=0,
+            duration_s=0.0,
+            status=0,
+            ok=True,
             call=call,
             said=Said() if self._needs_text(call) else None,
             client=call.client,
@@ -149,9 +148,21 @@ class Attempts:
 
     def _judge(self, attempt: Attempt) -> None:
         contract = attempt.call.route.contract if attempt.call is not None else None
-        if contract is not None and attempt.said is not None:
-            attempt.verdicts = judge(contract, attempt.said, attempt.request_id)
+        if contract is None or attempt.said is None:
+            self._file(attempt)
+        else:
+            self.judges.judge(contract, attempt.said, attempt.request_id, partial(self._judged, attempt))
+
+    def _judged(self, attempt: Attempt, found: Judgement) -> None:
+        attempt.verdicts, attempt.unjudged = found
         self._file(attempt)
+
+    async def settle(self, seconds: float) -> None:
+        """Waits for answers that are being judged, not longer than this."""
+        until = self.monotonic() + seconds
+        while self.judges.waiting and self.monotonic() < until:
+            await asyncio.sleep(0.01)
+        self.judges.close()
 
     def _file(self, attempt: Attempt) -> None:
         self.in_flight.discard(attempt)
@@ -178,9 +189,18 @@ class Attempts:
         """The attempt that answered this request, as long as it is remembered."""
         return self._answered.get(request_id)
 
-    def tell(self, about: Attempt, *, rating: int | None, escalated: bool, comment: str | None) -> None:
+    def tell(self, about: Attempt, *, rating: Rating | None, escalated: bool, comment: str | None) -> None:
         """Puts feedback on record, in the order of everything else."""
-        given = Given(self.last_seq + 1, about, self.wall(), rating, escalated, comment)
+        given = Given(
+            **_ASSIGNED(about),
+            request_id=about.request_id,
+            seq=self.last_seq + 1,
+            at=self.wall(),
+            rating=rating,
+            escalated=escalated,
+            about=about,
+            comment=comment,
+        )
         self._keep(given)
         about.rating = about.rating if rating is None else rating
         about.escalated = about.escalated or escalated
@@ -196,46 +216,9 @@ class Attempts:
         return {
             "boot_id": self.boot_id,
             "now": self.wall(),
-            "records": [_record(item) for item in found if isinstance(item, Attempt)],
-            "feedback": [_feedback(item) for item in found if isinstance(item, Given)],
-            "in_flight": [_in_flight(attempt) for attempt in self.in_flight],
+            "records": [_RECORD(item) for item in found if isinstance(item, Attempt)],
+            "feedback": [_FEEDBACK(item) for item in found if isinstance(item, Given)],
+            "in_flight": [_IN_FLIGHT(attempt) for attempt in self.in_flight],
             "dropped": max(0, first - (after + 1)) if after <= self.last_seq else 0,
             "last_seq": self.last_seq,
         }
-
-
-def _record(attempt: Attempt) -> dict[str, Any]:
-    return {
-        "seq": attempt.seq,
-        "request_id": attempt.request_id,
-        **_in_flight(attempt),
-        "duration_s": attempt.duration_s,
-        "status": attempt.status,
-        "ok": attempt.ok,
-        "error": attempt.error,
-        "prompt_tokens": attempt.prompt_tokens,
-        "completion_tokens": attempt.completion_tokens,
-        "streamed": attempt.streamed,
-        "user_ok": attempt.user_ok,
-        "verdicts": attempt.verdicts,
-    }
-
-
-def _feedback(given: Given) -> dict[str, Any]:
-    said = {"at": given.at, "rating": given.rating, "escalated": given.escalated}
-    return {"seq": given.seq, "request_id": given.about.request_id, **_assigned(given.about), **said}
-
-
-def _in_flight(attempt: Attempt) -> dict[str, Any]:
-    return {**_assigned(attempt), "ttft_s": attempt.ttft_s}
-
-
-def _assigned(attempt: Attempt) -> dict[str, Any]:
-    return {
-        "route": attempt.route,
-        "epoch": attempt.epoch,
-        "variant": attempt.variant,
-        "role": attempt.role,
-        "user": attempt.user,
-        "started_at": attempt.started_at,
-    }

@@ -73,17 +73,22 @@ class Exposition(Collector):
         broken = CounterMetricFamily(
             "slipway_contract_broken", "Answers that break the contract.", labels=(*ATTEMPT, "detector")
         )
+        unjudged = CounterMetricFamily(
+            "slipway_contract_unjudged", "Answers that would take a detector too long.", labels=(*ATTEMPT, "detector")
+        )
         for place, series in self._metrics.series.items():
             for detector, count in series.judged.items():
                 judged.add_metric((*place, detector), count)
                 broken.add_metric((*place, detector), series.broken[detector])
+            for detector, count in series.unjudged.items():
+                unjudged.add_metric((*place, detector), count)
         refused = CounterMetricFamily("slipway_refused", "Requests answered with an error.", labels=("code",))
         for code, count in self._metrics.refused.items():
             refused.add_metric((code,), count)
         dropped = CounterMetricFamily("slipway_mirror_dropped", "Copies that were not sent.", labels=("route",))
         for route, count in self._metrics.dropped.items():
             dropped.add_metric((route,), count)
-        yield from (requests, failovers, users, tokens, judged, broken, refused, dropped)
+        yield from (requests, failovers, users, tokens, judged, broken, unjudged, refused, dropped)
         if self._log is not None:
             rows = CounterMetricFamily("slipway_traffic_log_rows", "Rows taken, and lost of them.", labels=("fate",))
             for fate in ("taken", "lost"):

@@ -5,7 +5,7 @@ Of each request one rating and one escalation count. As many answers as the gate
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 from pydantic import Field, ValidationError
@@ -17,6 +17,7 @@ from delivery.gateway.keys.access import Keys
 from delivery.gateway.openai.errors import JSON_HEADERS, ApiError
 from delivery.gateway.records.attempts import Attempts
 from delivery.gateway.records.metrics import Metrics
+from delivery.traffic.records import Rating
 
 PATH = "/v1/feedback"
 BODY_TIMEOUT_S = 10.0
@@ -26,7 +27,7 @@ class Opinion(Strict):
     """The body of the request."""
 
     request_id: str = Field(min_length=1, max_length=64, description="the header x-request-id of the answer")
-    rating: Literal[-1, 0, 1] | None = Field(None, description="-1: bad, 0: neither, 1: good")
+    rating: Rating | None = Field(None, description="-1: bad, 0: neither, 1: good")
     escalated: bool = Field(False, description="the user asked for a person instead")
     comment: str | None = Field(None, max_length=4000, description="kept in the traffic log only")
 

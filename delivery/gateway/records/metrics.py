@@ -51,6 +51,7 @@ class Series:
     users_failed: int = 0
     judged: Counter[str] = field(default_factory=Counter)  # by detector
     broken: Counter[str] = field(default_factory=Counter)
+    unjudged: Counter[str] = field(default_factory=Counter)
 
 
 class Metrics:
@@ -77,6 +78,8 @@ class Metrics:
         for detector, is_broken in attempt.verdicts.items():
             series.judged[detector] += 1
             series.broken[detector] += is_broken
+        for detector in attempt.unjudged:
+            series.unjudged[detector] += 1
 
     def failed_over(self, attempt: Attempt) -> None:
         """Stable takes over from this attempt."""

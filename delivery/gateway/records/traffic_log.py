@@ -16,10 +16,10 @@ import orjson
 
 from configs.routing import Route
 from configs.traffic_log import TrafficLog
-from delivery.gateway.records.attempts import Attempt, Given
+from delivery.gateway.records.attempts import Attempt, Given, as_dict
 from delivery.gateway.records.log_files import TEXTS, LogFiles, LogRow
 from delivery.gateway.records.redaction import Redactor
-from delivery.traffic.columns import CONTRACT
+from delivery.traffic.columns import CONTRACT, OF_FEEDBACK, OF_RECORD
 
 log = logging.getLogger("slipway.gateway")
 WAITING_ROWS = 20_000
@@ -140,26 +140,13 @@ class TrafficWriter:
                 row[column] = self._redactor.of(row[column])
 
 
+_OF_RECORD, _OF_FEEDBACK = (as_dict([column.name for column in columns]) for columns in (OF_RECORD, OF_FEEDBACK))
+
+
 def _row_of(attempt: Attempt, *, with_text: bool) -> LogRow:
-    row: LogRow = {
-        "event": "attempt",
-        "request_id": attempt.request_id,
-        "route": attempt.route,
-        "epoch": attempt.epoch,
-        "variant": attempt.variant,
-        "role": attempt.role,
-        "user": attempt.user,
-        "started_at": attempt.started_at,
-        "ended_at": attempt.started_at + attempt.duration_s,
-        "status": attempt.status,
-        "ok": attempt.ok,
-        "error": attempt.error,
-        "ttft_s": attempt.ttft_s,
-        "prompt_tokens": attempt.prompt_tokens,
-        "completion_tokens": attempt.completion_tokens,
-        "streamed": attempt.streamed,
-        "user_ok": attempt.user_ok,
-    }
+    row: LogRow = _OF_RECORD(attempt)
+    row["event"] = "attempt"
+    row["ended_at"] = attempt.started_at + attempt.duration_s
     for detector, is_broken in attempt.verdicts.items():
         row[CONTRACT + detector] = is_broken
     if attempt.call is not None:
@@ -173,24 +160,9 @@ def _row_of(attempt: Attempt, *, with_text: bool) -> LogRow:
 
 
 def _row_of_feedback(given: Given, *, with_text: bool) -> LogRow:
-    about = given.about
-    return {
-        "event": "feedback",
-        "request_id": about.request_id,
-        "route": about.route,
-        "epoch": about.epoch,
-        "variant": about.variant,
-        "role": about.role,
-        "user": about.user,
-        "started_at": about.started_at,
-        "ended_at": given.at,
-        "status": about.status,
-        "ok": about.ok,
-        "error": about.error,
-        "rating": given.rating,
-        "escalated": given.escalated,
-        "comment": given.comment if with_text else None,
-    }
+    about, row = given.about, _OF_FEEDBACK(given)
+    row |= {"event": "feedback", "ended_at": given.at, "comment": given.comment if with_text else None}
+    return row | {"status": about.status, "ok": about.ok, "error": about.error}
 
 
 def arm_of(route: Route, variant: str) -> str:

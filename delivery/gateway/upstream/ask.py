@@ -4,14 +4,14 @@ Nothing of the client's own headers goes upstream, and nothing of upstream's com
 are made anew, so there is nothing hop-by-hop to strip and no key to leak.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import orjson
 
-from configs.environment import GatewayConfig
+from configs.gateway import GatewayConfig
 from configs.routing import Variant
 from delivery.gateway.http.client import (
     AnswerTooLargeError,
@@ -22,14 +22,14 @@ from delivery.gateway.http.client import (
 )
 from delivery.gateway.http.deadlines import Deadline
 from delivery.gateway.openai.answers import CLIENTS_FAULT, UpstreamError, declined, error_in, parse_object
-from delivery.gateway.openai.chat import Call, for_variant
+from delivery.gateway.openai.chat import REPLICAS_THAT_SEE_IT, Call, for_variant
 from delivery.gateway.openai.streams import Stream, count_tokens, refused_in_band
 from delivery.gateway.records.attempts import EXHAUSTED, Attempt, Attempts
 from delivery.gateway.upstream.connections import Connections
 from delivery.gateway.upstream.replicas import Replicas
 
-DEFAULTS = GatewayConfig()
 TRIES = 3  # replicas of a variant asked for one attempt
+MAY_HAVE_DIED = frozenset(("connect", "disconnected", "first_frame"))
 ANOTHER_MAY_DO = frozenset(("connect", "disconnected", "first_frame"))
 SUFFIXES = {"failover": "-f", "mirror": "-m"}  # of the request's id, by role
 T = TypeVar("T")
@@ -39,10 +39,20 @@ T = TypeVar("T")
 class Timeouts:
     """All in seconds."""
 
-    connect_s: float = DEFAULTS.connect_timeout_s
-    first_byte_s: float = DEFAULTS.first_byte_timeout_s  # streams: to the first content byte
-    idle_s: float = DEFAULTS.idle_timeout_s  # streams: between two chunks
-    answer_s: float = DEFAULTS.answer_timeout_s  # plain requests: to the whole answer
+    connect_s: float
+    first_byte_s: float  # streams: to the first content byte
+    idle_s: float  # streams: between two chunks
+    answer_s: float  # plain requests: to the whole answer
+
+    @classmethod
+    def of(cls, config: GatewayConfig) -> Self:
+        """As the gateway's settings say."""
+        return cls(
+            connect_s=config.connect_timeout_s,
+            first_byte_s=config.first_byte_timeout_s,
+            idle_s=config.idle_timeout_s,
+            answer_s=config.answer_timeout_s,
+        )
 
 
 @dataclass
@@ -60,16 +70,18 @@ class Upstreams:
         if self.api_key:
             headers += f"Authorization: Bearer {self.api_key}\r\n"
         self._connections = Connections(self.timeouts.connect_s, headers)
+        self._checks = Connections(self.timeouts.connect_s, headers)  # a request's own connection tells if it was lost
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connections.close()
+        self._checks.close()
 
     async def get(self, upstream: str, path: str) -> tuple[int, bytes]:
         """Status and body of a GET upstream. Raises UnreachableError, BrokenOffError."""
-        answer = await self._connections.ask("GET", upstream, path, to_the_end=True)
+        answer = await self._checks.ask("GET", upstream, path, to_the_end=True)
         return answer.status, await answer.read()
 
     async def ask(self, call: Call, variant: Variant, attempt: Attempt) -> bytes:
@@ -81,7 +93,7 @@ class Upstreams:
             attempt.status = said.status
             return _accepted(said.status, said.content(), variant, call)
 
-        answer = await self._at_some_replica(variant, attempt, self.timeouts.answer_s, one)
+        answer = await self._at_some_replica(call, attempt, self.timeouts.answer_s, one)
         answer["model"] = call.name
         count_tokens(attempt, answer)
         gist = call.endpoint.gist(answer, False)
@@ -110,34 +122,52 @@ class Upstreams:
                 raise
             return stream
 
-        stream = await self._at_some_replica(variant, attempt, self.timeouts.first_byte_s, one)
+        stream = await self._at_some_replica(call, attempt, self.timeouts.first_byte_s, one)
         self.attempts.first_content(attempt)
         return stream
 
     async def _at_some_replica(
-        self, variant: Variant, attempt: Attempt, timeout_s: float, once: Callable[[str], Awaitable[T]]
+        self, call: Call, attempt: Attempt, timeout_s: float, once: Callable[[str], Awaitable[T]]
     ) -> T:
         """What the first replica that can says. A replica's own failure is the variant's only if no other helps."""
-        upstreams = self.replicas.order(variant)[:TRIES]
+        variant = call.route.variants[attempt.variant]
+        failure: UpstreamError | None = None
         try:
             with Deadline(timeout_s):
-                for upstream in upstreams:
+                for upstream in self._order(call, variant)[:TRIES]:
+                    if failure is not None and not call.may_reach(upstream, attempt.variant):
+                        continue
                     self.replicas.begin(attempt, upstream)
                     try:
                         return await once(upstream)
                     except (UpstreamError, UnreachableError, ExhaustedError, BrokenOffError) as error:
                         failure = _failure_of(error)
                         attempt.status = failure.status
-                    if upstream == upstreams[-1] or not _another_may_do(failure):
+                    self._note(call, variant, upstream, failure)
+                    if failure.is_lost or not _another_may_do(failure):
                         raise failure from None
-                    if failure.status == 404:
-                        self.replicas.lacks(upstream, variant.model)
-                    else:
-                        self.replicas.failed(upstream, failure.kind)
         except TimeoutError:
             self.replicas.timed_out(attempt)
             raise UpstreamError("first_byte_timeout", attempt.status) from None
-        raise AssertionError("the last replica's answer is returned, or its failure raised")
+        raise failure or AssertionError("a variant has a replica that may be asked")
+
+    def _order(self, call: Call, variant: Variant) -> Sequence[str]:
+        """The replicas to ask, best first: once two have failed at this request, none but these."""
+        order = self.replicas.order(variant)
+        if len(call.seen) < REPLICAS_THAT_SEE_IT:
+            return order
+        return [upstream for upstream in order if upstream in call.seen] or list(call.seen & {*variant.upstreams})
+
+    def _note(self, call: Call, variant: Variant, upstream: str, failure: UpstreamError) -> None:
+        """What this replica's failure says of it, and of the request."""
+        if failure.was_sent and (failure.status >= 500 or failure.kind in MAY_HAVE_DIED):
+            call.seen.add(upstream)
+        if not _another_may_do(failure) or len(variant.upstreams) == 1:
+            return
+        if failure.status == 404:
+            self.replicas.lacks(upstream, variant.model)
+        else:
+            self.replicas.failed(upstream, failure.kind)
 
     def _post(
         self, upstream: str, path: str, body: bytes, attempt: Attempt, *, to_the_end: bool
@@ -155,9 +185,13 @@ def _failure_of(error: Exception) -> UpstreamError:
     """The variant's failure that an error of the connection is."""
     if isinstance(error, UpstreamError):
         return error
+    if isinstance(error, AnswerTooLargeError):
+        return UpstreamError("malformed", error.status)
     if isinstance(error, BrokenOffError):
-        return UpstreamError("malformed" if isinstance(error, AnswerTooLargeError) else "disconnected", error.status)
-    return UpstreamError(EXHAUSTED if isinstance(error, ExhaustedError) else "connect", cause=str(error))
+        return UpstreamError("disconnected", error.status, is_lost=True)
+    if isinstance(error, UnreachableError):
+        return UpstreamError("connect", cause=str(error), was_sent=error.was_sent, is_lost=error.is_lost)
+    return UpstreamError(EXHAUSTED, cause=str(error), was_sent=False)
 
 
 def _another_may_do(failure: UpstreamError) -> bool:

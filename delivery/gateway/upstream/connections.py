@@ -77,15 +77,20 @@ class Connections:
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         request = head.encode("latin-1") + body
+        was_sent = False
         for is_last_try in (False, True):
             kept = None if is_last_try else self._idle(base_url)
-            connection = kept or await self._connected(base_url, origin)
+            try:
+                connection = kept or await self._connected(base_url, origin)
+            except UnreachableError as error:
+                raise UnreachableError(str(error), was_sent=was_sent) from None
             answer = connection.send(request)
             try:
                 await (answer.whole() if to_the_end else answer.head())
-            except UnreachableError:
-                if is_last_try:
-                    raise
+            except UnreachableError as error:
+                was_sent = True
+                if kept is None:
+                    raise UnreachableError(str(error), was_sent=True, is_lost=True) from None
             except BaseException:
                 connection.abort()
                 raise

@@ -62,7 +62,7 @@ class Mirror:
         while True:
             call, variant = await self._queue.get()
             is_current = self._tables.routes.get(call.name) is call.route and self._tables.lease_valid()
-            if not is_current:  # withdrawn while the copy waited
+            if not is_current or call.seen:  # withdrawn while the copy waited, or a replica has failed at it
                 self._metrics.mirror_dropped(call.name)
                 continue
             try:

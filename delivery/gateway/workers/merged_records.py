@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from delivery.traffic.records import Record
+from delivery.traffic.records import Record, checked
 
 Item = dict[str, Any]  # a record or a feedback, as a worker's page shows it, under its new `seq`
 WORKER_DIED = "worker_died"
@@ -51,7 +51,7 @@ class MergedRecords:
             self._keep(item, source)
         seen.cursor, seen.last_seq = newest, page["last_seq"]
         seen.now, seen.in_flight = page["now"], page["in_flight"]
-        return [Record.model_validate(item) for item in page["records"]]
+        return [checked(Record, item) for item in page["records"]]
 
     def is_behind(self, source: int) -> bool:
         """Whether the process had more to tell than its last page held."""
@@ -63,7 +63,7 @@ class MergedRecords:
         lost = [_lost(item, now) for item in self._sources.pop(source).in_flight if item["role"] != "mirror"]
         for item in lost:
             self._keep(item, source)
-        return [Record.model_validate(item) for item in lost]
+        return [checked(Record, item) for item in lost]
 
     def source_of(self, request_id: str) -> int | None:
         """The process that answered this request, if it still lives."""

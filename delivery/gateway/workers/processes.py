@@ -6,24 +6,24 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Sequence
 
 from configs.errors import SlipwayError
 from delivery.gateway.http.listeners import telling_why
 from delivery.gateway.workers.fleet import STARTS_S, Fleet
 
 log = logging.getLogger("slipway.gateway")
+WORKER = (sys.executable, "-m", "delivery.gateway", "--config", "-", "--worker")
 LIVED_S = 10.0  # a worker that lived for so long is replaced at once; others after a pause
 PAUSES_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 LAST_WORDS_S = 2.0  # from the end of the link to the end of the process
 
 
 class Processes:
-    """`command`: a worker's, but for its number and the descriptor of its link, which are put behind it."""
+    """`config`: a worker's settings as YAML. Each gets them at its start, whatever a file says by then."""
 
-    def __init__(self, fleet: Fleet, count: int, command: Sequence[str]):
+    def __init__(self, fleet: Fleet, count: int, config: str):
         self._fleet = fleet
-        self._command = tuple(command)
+        self._config = config.encode()
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self._ready = [asyncio.Event() for _ in range(count)]
         self._keepers: list[asyncio.Task[None]] = []
@@ -89,10 +89,9 @@ class Processes:
         try:
             with its:
                 process = await asyncio.create_subprocess_exec(
-                    *self._command,
-                    "--worker",
+                    *WORKER,
                     f"{index}:{its.fileno()}",
-                    stdin=asyncio.subprocess.DEVNULL,
+                    stdin=asyncio.subprocess.PIPE,
                     pass_fds=(its.fileno(),),
                 )
         except OSError as error:
@@ -101,6 +100,7 @@ class Processes:
             return None
         self._running[index] = process
         try:
+            await _told(process, self._config)
             await self._fleet.follow(index, ours, self._ready[index].set)
             await asyncio.wait_for(process.wait(), None if self._stopping.is_set() else LAST_WORDS_S)
         except TimeoutError:
@@ -114,12 +114,14 @@ class Processes:
         return await process.wait()
 
 
-def worker_command(arguments: Sequence[str], port: int, **shares: int) -> list[str]:
-    """The fleet's own command for one worker: what is named last holds. `shares`: its part of what all may have."""
-    command = [sys.executable, "-m", "delivery.gateway", *arguments, "--port", str(port), "--reuse-port"]
-    for name, share in shares.items():
-        command += [f"--{name.replace('_', '-')}", str(share)]
-    return command
+async def _told(process: asyncio.subprocess.Process, config: bytes) -> None:
+    """Hands the worker its settings; one that died before it read them is seen to have died."""
+    if process.stdin is None:
+        raise AssertionError("a worker is started with a pipe")
+    with contextlib.suppress(ConnectionError):
+        process.stdin.write(config)
+        await process.stdin.drain()
+    process.stdin.close()
 
 
 def reserve(host: str, port: int, *, is_shared: bool) -> socket.socket:

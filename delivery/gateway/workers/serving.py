@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from math import ceil
 from typing import TypeVar
 
 from configs.api_keys import ApiKeys
+from configs.gateway import GatewayConfig
+from configs.loading import as_yaml
 from configs.routing import RoutingTable
 from delivery.gateway.admin import Admin
 from delivery.gateway.http.listeners import Address, listen
@@ -20,9 +22,10 @@ from delivery.gateway.table.files import StateFile, read_table
 from delivery.gateway.table.watch import Watch
 from delivery.gateway.workers.figures import FleetFigures
 from delivery.gateway.workers.fleet import Fleet
-from delivery.gateway.workers.processes import Processes, reserve, worker_command
+from delivery.gateway.workers.processes import Processes, reserve
 
 log = logging.getLogger("slipway.gateway")
+SHARED = ("records_kept", "mirror_queue", "mirror_at_once", "max_in_flight")  # a part of each is a worker's
 LEAVES_S = 5.0  # a worker that has drained, until its last rows are written
 T = TypeVar("T")
 
@@ -37,11 +40,11 @@ class ServingFleet:
 
 
 @contextlib.asynccontextmanager
-async def serving_fleet(settings: Settings, arguments: Sequence[str]) -> AsyncIterator[ServingFleet]:
-    """Workers that serve while the context lasts. `arguments`: the command line's. Raises SlipwayError."""
+async def serving_fleet(settings: Settings) -> AsyncIterator[ServingFleet]:
+    """Workers that serve while the context lasts. Raises SlipwayError."""
     count = settings.workers
     fleet = Fleet(count, settings.records_kept, leased=settings.table is None)
-    state = StateFile(settings.state) if settings.state else None
+    state = StateFile(settings.table_state) if settings.table_state else None
     changes = asyncio.Event()
     watches = _watches(settings, fleet, changes)
     for watch in watches:
@@ -49,11 +52,11 @@ async def serving_fleet(settings: Settings, arguments: Sequence[str]) -> AsyncIt
     if settings.table is None and state is not None and (kept := state.read()) is not None:
         fleet.tables.restore(kept)
     async with contextlib.AsyncExitStack() as stack:
-        if settings.budget_state is not None:
-            kept_budgets(stack, BudgetFile(settings.budget_state, fleet.keys))
+        if settings.budgets_file is not None:
+            kept_budgets(stack, BudgetFile(settings.budgets_file, fleet.keys))
         held = stack.enter_context(reserve(settings.host, settings.port, is_shared=settings.reuse_port))
         port = held.getsockname()[1]
-        processes = Processes(fleet, count, worker_command(arguments, port, **_shares(settings)))
+        processes = Processes(fleet, count, as_yaml(_of_one_worker(settings, port)))
         stack.push_async_callback(processes.stop, settings.drain_s + LEAVES_S)
         await processes.start()
         admin_port = await admin_listener(stack, settings, fleet, state)  # whoever reaches it may send users too
@@ -64,29 +67,21 @@ async def serving_fleet(settings: Settings, arguments: Sequence[str]) -> AsyncIt
         await processes.stop(settings.drain_s + LEAVES_S)
 
 
-def as_worker(settings: Settings) -> Settings:
-    """What one worker is started with: the fleet keeps all files but the traffic log's, and answers the controller."""
+def _of_one_worker(settings: Settings, port: int) -> GatewayConfig:
+    """One worker's settings: its part of what the whole gateway may have, and the files that each worker keeps."""
+    count, config = settings.workers, {name: getattr(settings, name) for name in GatewayConfig.model_fields}
+    shares = {name: ceil(config[name] / count) for name in SHARED}
     log_settings = settings.traffic_log
-    if log_settings is not None and log_settings.folder is None and settings.state is not None:
-        log_settings = log_settings.model_copy(update={"folder": settings.state.parent / "traffic"})
-    return replace(settings, table=None, state=None, budget_state=None, admin_token="", traffic_log=log_settings)
-
-
-def _shares(settings: Settings) -> dict[str, int]:
-    """One worker's part of what the whole gateway may have."""
-    count = settings.workers
-    return {
-        "records_kept": ceil(settings.records_kept / count),
-        "mirror_queue": ceil(settings.mirror_queue / count),
-        "mirror_at_once": ceil(settings.mirror_at_once / count),
-        "max_in_flight": ceil(settings.max_in_flight / count),
-    }
+    if log_settings is not None and log_settings.folder is None and settings.table_state is not None:
+        log_settings = log_settings.model_copy(update={"folder": settings.table_state.parent / "traffic"})
+    alone = {"table": None, "table_state": None, "budget_state": None, "traffic_log": log_settings}
+    return GatewayConfig(**config | shares | alone | {"port": port, "reuse_port": True})
 
 
 def _watches(settings: Settings, fleet: Fleet, changes: asyncio.Event) -> list[Watch[RoutingTable] | Watch[ApiKeys]]:
     watches: list[Watch[RoutingTable] | Watch[ApiKeys]] = []
-    if settings.keys is not None:
-        watches.append(Watch(settings.keys, read_keys, _then(fleet.let_in, changes)))
+    if settings.api_keys is not None:
+        watches.append(Watch(settings.api_keys, read_keys, _then(fleet.let_in, changes)))
     if settings.table is not None:
         watches.append(Watch(settings.table, read_table, _then(fleet.tables.replace, changes)))
     return watches

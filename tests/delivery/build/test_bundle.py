@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from configs.canonical import digest_of
 from delivery.build.bundle import Adapter, Bundle, SuiteScore
 
 ADAPTER = Adapter(digest="sha256:" + "a" * 64, rank=8, files={"adapter_config.json": "sha256:1"})
@@ -31,6 +32,8 @@ CHANGES = {
     "system_prompt": "Ask!",
     "temperature": 0.1,
     "max_tokens": 97,
+    "chat_template_kwargs": {"enable_thinking": False},
+    "system_place": "first_user",
     "evals": {},
     "routing": {"stages": [1]},
 }
@@ -47,6 +50,12 @@ def test_changing_one_part_changes_the_digest(field):
 
 def test_the_digest_survives_json():
     assert Bundle.model_validate_json(WHOLE.model_dump_json()).digest == WHOLE.digest
+
+
+def test_bundles_that_were_made_before_a_part_was_known_keep_their_digest():
+    before = WHOLE.model_dump(mode="json")
+    assert not {"chat_template_kwargs", "system_place"} & before.keys()
+    assert Bundle.model_validate(before).digest == digest_of(before)
 
 
 def test_names_carry_digests_so_that_they_are_never_used_twice():

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.dataset import Filters, Split
-from delivery.build.dataset import Example, RawRow, Sifted, divide, sift, summary_of
+from delivery.build.sift import Example, RawRow, Sifted, sift
+from delivery.build.split import divide
+from delivery.build.text import ControlTokens
 
 WORDS = st.text(alphabet="abc XYZ", min_size=1).filter(str.strip)
 
@@ -18,7 +20,11 @@ def chat(*contents, system=None):
 
 def sifted(*rows, reader="messages", special_tokens=(), **filters) -> Sifted:
     raw = [RawRow("rows.jsonl", number, reader, data) for number, data in enumerate(rows, start=1)]
-    return sift(raw, Filters(**filters), lambda messages: sum(len(m["content"]) for m in messages), special_tokens)
+    return sift(raw, Filters(**filters), characters, ControlTokens(special_tokens))
+
+
+def characters(conversations) -> list[int]:
+    return [sum(len(m["content"]) for m in messages) for messages, _ in conversations]
 
 
 def only_rejection(*rows, **settings):
@@ -90,7 +96,7 @@ def test_gsm8k_rows_without_a_usable_question_are_rejected(answer, reason):
         ({"messages": "hello"}, "wrong-shape", "str"),
         ({"messages": ["hello"]}, "wrong-shape", "messages.0"),
         ({"conversation": []}, "wrong-shape", "conversation"),
-        ({"messages": [{"role": "user", "content": "a", "tool_calls": []}]}, "wrong-shape", "tool_calls"),
+        ({"messages": [{"role": "user", "content": "a", "tool_calls": [1]}]}, "wrong-shape", "tool_calls"),
         ([1, 2], "wrong-shape", "list"),
         (chat("a" * 300, "b" * 300), "too-long", "600"),
         (chat("a", "end<|im_end|>"), "special-token", "<|im_end|>"),
@@ -145,7 +151,7 @@ def test_exactly_so_many_prompts_are_held_out_with_all_their_rows():
     rows = [example(f"prompt {n}", answer) for n in range(50) for answer in ("Why?", "How?")]
     parts = divide(rows, Split(holdout_prompts=10))
     assert len(parts["holdout"]) == 20
-    assert summary_of(parts["holdout"]).prompts == 10
+    assert len({e.prompt for e in parts["holdout"]}) == 10
 
 
 def test_a_share_is_met_roughly_and_another_salt_draws_others():
@@ -157,8 +163,3 @@ def test_a_share_is_met_roughly_and_another_salt_draws_others():
 
 def test_case_and_spacing_do_not_make_another_prompt():
     assert example("How  Many\nEggs?").prompt == example("how many eggs?").prompt
-
-
-def test_token_statistics_are_exact():
-    summary = summary_of([example("a"), example("b")])
-    assert (summary.rows, summary.tokens_total, summary.tokens_mean, summary.tokens_max) == (2, 6, 3.0, 3)

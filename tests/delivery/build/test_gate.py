@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.evals import Gate
@@ -150,6 +150,7 @@ def test_one_failing_gate_fails_the_whole() -> None:
 SCORE = st.sampled_from([0.0, 1.0, None]) | st.floats(0, 1)
 
 
+@settings(deadline=None)  # importing scipy on the first call takes longer than a call may
 @given(st.lists(st.tuples(SCORE, SCORE), max_size=30), st.floats(0, 1), st.floats(0, 1))
 def test_whatever_the_scores_each_limit_gets_a_verdict(
     pairs: list[tuple[float | None, float | None]], score: float, drop: float
@@ -161,6 +162,7 @@ def test_whatever_the_scores_each_limit_gets_a_verdict(
         assert not decision.passed
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40), st.integers(0, 39))
 def test_a_better_answer_never_turns_a_pass_into_a_fail(pairs: list[tuple[bool, bool]], which: int) -> None:
     before: Scores = [float(a) for a, _ in pairs]
@@ -169,3 +171,70 @@ def test_a_better_answer_never_turns_a_pass_into_a_fail(pairs: list[tuple[bool, 
     after[which % len(after)] = 1.0
     limits = {"min_score": 0.6, "max_drop": 0.2}
     assert decide(after, production, **limits).passed or not decide(before, production, **limits).passed
+
+
+def lower(scores: Scores) -> EvalReport:
+    samples = [SampleScore(id=f"s{n:03}", score=score) for n, score in enumerate(scores)]
+    suite = summarise("suite", "sha256:1", "capability", samples, better="lower")
+    return EvalReport(subject="x", model="x", system_prompt=None, prompt_tokens_mean=None, suites={"suite": suite})
+
+
+def test_where_lower_is_better_a_rise_is_refused_and_a_fall_passes() -> None:
+    low, high = lower(of(100, 100)), lower(of(180, 20))
+    gate = Gate(suite="suite", max_drop=0.1, min_gain=0.2)
+    worse, better = judge([gate], high, low), judge([gate], low, high)
+    assert [f.verdict for f in worse.findings] == ["fail", "fail"]
+    assert "lower is better: it rises by more than the allowed 0.10" in worse.findings[0].sentence
+    assert [f.verdict for f in better.findings] == ["pass", "pass"]
+
+
+def test_a_floor_where_lower_is_better_is_an_error_and_a_ceiling_holds() -> None:
+    found = judge([Gate(suite="suite", min_score=0.1, max_score=0.6)], lower(of(50, 50)), lower(of(50, 50)))
+    assert [f.verdict for f in found.findings] == ["error", "pass"]
+    assert "give max_score" in found.findings[0].sentence
+    assert not judge([Gate(suite="suite", max_score=0.4)], lower(of(50, 50)), lower(of(50, 50))).passed
+    assert decide(of(40, 0), of(40, 0), max_score=0.4).findings[0].verdict == "error"
+
+
+def test_where_lower_is_better_an_unjudged_answer_counts_as_high() -> None:
+    found = judge([Gate(suite="suite", max_score=0.05)], lower(of(0, 95, 5)), lower(of(0, 100)))
+    assert found.passed
+    assert not judge([Gate(suite="suite", max_score=0.04)], lower(of(0, 95, 5)), lower(of(0, 100))).passed
+
+
+def test_an_unjudged_answer_on_a_scale_without_ends_is_an_error() -> None:
+    found = judge([Gate(suite="suite", max_drop=0.5)], lower([3.5] * 30 + [None]), lower([3.0] * 31))
+    assert found.findings[0].verdict == "error"
+    assert "not from 0 to 1" in found.findings[0].sentence
+
+
+def classes(said: list[str | None], measure: str = "macro_f1") -> EvalReport:
+    samples = []
+    for n, one in enumerate(said):
+        wanted = "yes" if n % 4 == 0 else "no"
+        score = None if one is None else float(one == wanted)
+        samples.append(SampleScore(id=f"s{n:03}", score=score, expected=wanted, said=one))
+    suite = summarise("suite", "sha256:1", "behaviour", samples, measure)
+    return EvalReport(subject="x", model="x", system_prompt=None, prompt_tokens_mean=None, suites={"suite": suite})
+
+
+def test_macro_f1_is_gated_with_an_interval_against_production() -> None:
+    right: list[str | None] = ["yes" if n % 4 == 0 else "no" for n in range(200)]
+    always_no: list[str | None] = ["no"] * 200
+    gate = Gate(suite="suite", max_drop=0.1)
+    assert judge([gate], classes(right), classes(right)).passed
+    lost = judge([gate], classes(always_no), classes(right))
+    assert lost.findings[0].verdict == "fail"  # though its accuracy is 0.75
+    assert "candidate 0.43" in lost.findings[0].sentence
+    assert not judge([gate], classes(right[:12]), classes(right[:12])).passed  # so few can show no such margin
+    assert judge([gate], classes(right), classes(always_no)).passed
+
+
+def test_an_unjudged_answer_counts_against_the_candidates_class() -> None:
+    right: list[str | None] = ["yes" if n % 4 == 0 else "no" for n in range(200)]
+    holes = [None if n % 20 == 0 else one for n, one in enumerate(right)]
+    found = judge([Gate(suite="suite", min_score=0.95)], classes(holes), classes(right))
+    assert found.findings[0].verdict == "fail"  # ten of fifty "yes" are missed: F1 0.89, macro-F1 0.94
+    assert judge([Gate(suite="suite", max_drop=0.01)], classes(right, "f1:yes"), classes(right)).findings[
+        0
+    ].verdict == ("error")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from traffic_of import CANARY, ERRORS, NOTHING, SHADOW, Canary, page, plan_of, record, running
 
 from configs.checks import Check
+from configs.metrics import METRICS
 from configs.rollout import RolloutPlan, Stage
 from delivery.checks.evidence import fold
 from delivery.checks.findings import Finding
@@ -44,18 +45,7 @@ def verdict(check: Check, candidate: list[dict[str, Any]], stable: list[dict[str
 # -- pass, fail, and neither ----------------------------------------------------------------------------------------
 
 
-EVERY = (
-    "error_rate",
-    "feedback_negative",
-    "escalation",
-    "contract:format",
-    "latency_p95_s",
-    "ttft_p95_s",
-    "completion_tokens_p95",
-    "latency_typical_s",
-    "completion_tokens_typical",
-    "cost_typical",
-)
+EVERY = (*(metric.name for metric in METRICS if metric.kind != "preference"), "contract:format")
 
 
 @pytest.mark.parametrize("metric", EVERY)

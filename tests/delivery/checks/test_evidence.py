@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from traffic_of import CANARY, EPOCH, ERRORS, NOTHING, Canary, page, plan_of, record, running
@@ -263,7 +264,7 @@ def test_an_escalation_counts_when_it_comes_and_once_for_its_user() -> None:
 def test_a_value_that_is_no_number_is_counted_as_unusable_not_as_evidence(bad: dict[str, float]) -> None:
     """NaN is refused when a page is read; a foreign log may hold it nevertheless."""
     check = Check(metric="latency_p95_s", max=2.0)
-    records = (record(1).model_copy(update=bad), record(2))
+    records = (replace(record(1), **bad), record(2))
     found = folded(page().model_copy(update={"records": records}), plan=plan_of(check)).measurements[check.name]
     assert (found.unusable, found.tally.candidate_n) == (1, 1)
 

@@ -12,8 +12,9 @@ from configs.checks import Check
 from configs.errors import SlipwayError
 from configs.judge import Judge
 from configs.rollout import RolloutPlan, Stage
-from delivery.checks.forecast import CheckOutlook, look_ahead, refuse_blind
+from delivery.checks.forecast import CheckOutlook, look_ahead, reach, refuse_blind, refuse_empty
 from delivery.checks.forecast_traffic import Assumed, effects, outcomes
+from delivery.traffic.assignment import bucket
 
 TUTOR = ROOT / "configs" / "tutor" / "rollout.yaml"
 CANARY = Stage(kind="canary", share_bp=1000, min_requests=20, max_duration_s=600)
@@ -136,3 +137,35 @@ def test_the_shipped_plan_with_a_judge_says_what_its_comment_says() -> None:
     assert judge.smallest_effect is not None
     assert 0.8 < judge.smallest_effect < 0.9
     assert found.pass_probability > 0.95
+
+
+# -- users ----------------------------------------------------------------------------------------------------------
+
+
+def shares(users: int | None, *shares_bp: int) -> RolloutPlan:
+    stages = [Stage(kind="canary", share_bp=share) for share in shares_bp]
+    stages.append(Stage(kind="full", share_bp=9000))
+    return RolloutPlan(stages=tuple(stages), checks=(Check(metric="error_rate", max=0.2),), users=users)
+
+
+def test_a_share_may_reach_nobody_as_often_as_the_gateway_draws_nobody() -> None:
+    needed, nobody = reach(plan := shares(10, 1000), plan.stages[0])
+    assert needed == 29
+    assert nobody is not None
+    drawn = sum(all(bucket(f"release-{r}", f"u{i}") >= 1000 for i in range(10)) for r in range(2000)) / 2000
+    assert nobody == pytest.approx(drawn, abs=0.04)
+
+
+def test_a_plan_whose_canary_may_well_reach_nobody_is_refused_with_the_users_that_it_needs() -> None:
+    with pytest.raises(SlipwayError, match=r"0-canary \(10 % of 10 users: nobody in 35% of releases, 29 users"):
+        refuse_empty(shares(10, 1000))
+    refuse_empty(shares(29, 1000))
+    refuse_empty(shares(10, 2600))
+    refuse_empty(shares(None, 100))  # nobody said how many there are
+    refuse_empty(shares(10, 1000).model_copy(update={"accept_blind": True}))
+
+
+def test_the_outlook_tells_of_users_where_they_are_assigned() -> None:
+    found = look_ahead(shares(10, 1000), 10.0, runs=5)
+    assert found.empty_stages == ("0-canary",)
+    assert [stage.users_needed for stage in found.stages] == [29, 2]

@@ -26,6 +26,7 @@ def comes():
 
 number, place = int(sys.argv[1]), sys.argv[2]
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may themselves run under nohup
 with leaving_tidily():
     try:
         if place == "callback":

@@ -100,7 +100,7 @@ def test_after_the_guard_itself_was_killed_stop_still_finds_everything(folder: P
 LAUNCHER = """
 import sys, time
 from pathlib import Path
-from delivery.clients.processes import ProcessCommand, launch
+from delivery.clients.processes.local import ProcessCommand, launch
 folder, attached, code = Path(sys.argv[1]), sys.argv[2] == "attached", sys.argv[3]
 launch(ProcessCommand("dummy", ("sh", "-c", code, str(folder))), folder, attached=attached)
 print("launched", flush=True)

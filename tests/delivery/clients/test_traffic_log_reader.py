@@ -36,10 +36,11 @@ def problems(path: Path, **options: Any) -> str:
 
 def test_the_needed_columns_are_enough(tmp_path: Path) -> None:
     found = read_traffic(log(tmp_path), candidate="new")
-    traffic = found.traffic
-    assert (found.candidate, found.stable, traffic.request_id) == ("new", "old", ["a", "b"])
-    assert (traffic.ok, traffic.role, traffic.user_ok) == ([True, False], ["served"] * 2, [True] * 2)
-    assert (traffic.ttft_s, traffic.verdicts, traffic.rating) == ([None] * 2, [{}] * 2, [None] * 2)
+    one, other = found.traffic.records
+    assert (found.candidate, found.stable, one.request_id, other.request_id) == ("new", "old", "a", "b")
+    assert (one.ok, other.ok) == (True, False)
+    assert {(r.role, r.user_ok, r.ttft_s, r.streamed) for r in (one, other)} == {("served", True, None, False)}
+    assert (one.verdicts, found.traffic.rating) == ({}, [None] * 2)
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
@@ -47,12 +48,12 @@ def test_times_may_be_timestamps_of_any_unit_or_unix_seconds(tmp_path: Path, uni
     times = [datetime.datetime.fromtimestamp(second, datetime.UTC) for second in (10, 12)]
     column = pyarrow.array(times, pyarrow.timestamp(unit, tz="Europe/Berlin"))
     traffic = read_traffic(log(tmp_path, started_at=column, ended_at=column), candidate="new").traffic
-    assert traffic.started_at == traffic.ended_at == [10.0, 12.0]
+    assert [record.started_at for record in traffic.records] == traffic.ended_at == [10.0, 12.0]
 
 
 def test_verdicts_come_from_every_column_of_a_detector(tmp_path: Path) -> None:
     path = log(tmp_path, contract_format=[True, None], contract_refusal=[False, False])
-    assert read_traffic(path, candidate="new").traffic.verdicts == [
+    assert [record.verdicts for record in read_traffic(path, candidate="new").traffic.records] == [
         {"refusal": False},
         {"format": True, "refusal": False},
     ]
@@ -131,4 +132,4 @@ def test_made_up_traffic_can_be_read(tmp_path: Path) -> None:
     parquet.write_table(made_up(2000), tmp_path / "made-up.parquet")
     found = read_traffic(tmp_path)
     assert (found.candidate, found.stable, len(found.traffic)) == ("new", "old", 2000)
-    assert {name for verdicts in found.traffic.verdicts for name in verdicts} == {"format"}
+    assert {name for record in found.traffic.records for name in record.verdicts} == {"format"}

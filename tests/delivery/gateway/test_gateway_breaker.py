@@ -1,9 +1,8 @@
 """The breaker alone: which failures count against whom."""
 
 from configs.routing import Route, RoutingTable
-from delivery.gateway.records.attempts import Attempt
 from delivery.traffic.breaker import PROBE_EVERY_S, Breaker
-from delivery.traffic.records import Role, Tripped
+from delivery.traffic.records import Record, Role, Tripped
 
 
 def route(epoch: str, users: int = 1) -> Route:
@@ -21,14 +20,24 @@ def ended(
     variant: str = "new",
     user: str = "",
     at: float = 0.0,
-) -> Attempt:
-    attempt = Attempt("id", "tutor", epoch, variant, role, user, False, at, 0.0)
-    attempt.error = error
-    attempt.ok = not error if ok is None else ok
-    return attempt
+) -> Record:
+    return Record(
+        request_id="id",
+        route="tutor",
+        epoch=epoch,
+        variant=variant,
+        role=role,
+        user=user,
+        started_at=at,
+        seq=1,
+        duration_s=1.0,
+        status=200,
+        ok=not error if ok is None else ok,
+        error=error,
+    )
 
 
-def after(*attempts: Attempt) -> Breaker:
+def after(*attempts: Record) -> Breaker:
     breaker = Breaker()
     breaker.keep_only(RoutingTable(revision=1, routes={"tutor": route("e1")}))
     for attempt in attempts:

@@ -28,7 +28,7 @@ def test_a_gateway_that_is_started_again_remembers_what_was_spent(world: World, 
     clock = Clock()
 
     def start() -> Running:
-        return world.gateway(table_for(world.upstream().url), keys=keys, budget_state=state, clock=clock)
+        return world.gateway(table_for(world.upstream().url), api_keys=keys, budget_state=state, clock=clock)
 
     running = start()
     assert [ask(running, ADA).status_code for _ in range(3)] == [200, 200, 429]

@@ -39,6 +39,29 @@ def test_the_variants_prompt_replaces_the_clients_system_messages(world: World) 
     assert stub.seen[0].body["messages"] == [{"role": "system", "content": "You are a tutor."}, USER]
 
 
+def test_where_the_template_has_no_system_role_the_prompt_stands_in_the_users_first_turn(world: World) -> None:
+    stub = world.upstream()
+    table = table_for(stub.url, variants={"old": {"system_prompt": "Tutor.", "system_place": "first_user"}})
+    answered = {"role": "assistant", "content": "Hi."}
+    parts = {"role": "user", "content": [{"type": "text", "text": "Hello"}]}
+    world.gateway(table).ask(messages=[SYSTEM, USER, answered, USER])
+    assert stub.seen[0].body["messages"] == [{**USER, "content": "Tutor.\n\nHello"}, answered, USER]
+    world.gateway(table).ask(messages=[parts])
+    said = [part["text"] for part in stub.seen[1].body["messages"][0]["content"]]
+    assert said == ["Tutor.\n\n", "Hello"]
+
+
+def test_a_clients_system_messages_go_there_too_where_the_policy_appends_them(world: World) -> None:
+    stub = world.upstream()
+    table = table_for(
+        stub.url,
+        variants={"old": {"system_prompt": "Tutor.", "system_place": "first_user"}},
+        policy={"system_messages": "append"},
+    )
+    world.gateway(table).ask(messages=[SYSTEM, USER])
+    assert stub.seen[0].body["messages"] == [{**USER, "content": "Tutor.\n\nYou are a pirate.\n\nHello"}]
+
+
 def test_without_a_prompt_of_its_own_a_variant_gets_the_clients_system_messages(world: World) -> None:
     stub = world.upstream()
     world.gateway(table_for(stub.url)).ask(messages=[SYSTEM, USER])
@@ -55,6 +78,25 @@ def test_defaults_fill_in_only_what_the_client_left_open(world: World) -> None:
         (s.body.get("temperature"), s.body.get("max_tokens"), s.body.get("max_completion_tokens")) for s in stub.seen
     ]
     assert sent == [(0.25, 99, None), (1.5, 5, None), (0, None, 6)]
+
+
+def test_a_variant_brings_parameters_of_its_own_which_clients_need_not_know(world: World) -> None:
+    stub = world.upstream()
+    own = {"chat_template_kwargs": {"enable_thinking": False}, "top_k": 20}
+    running = world.gateway(table_for(stub.url, variants={"old": {"parameters": own}}))
+    running.ask()
+    running.ask(top_k=3)
+    assert [(seen.body["chat_template_kwargs"], seen.body["top_k"]) for seen in stub.seen] == [
+        ({"enable_thinking": False}, 20),
+        ({"enable_thinking": False}, 3),
+    ]
+    assert running.ask(chat_template_kwargs={}).status_code == 400
+
+
+@pytest.mark.parametrize("name", ["model", "messages", "stream", "max_tokens", "temperature", "n"])
+def test_a_variants_parameters_hold_nothing_that_is_said_elsewhere(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        table_for("http://127.0.0.1:1", variants={"old": {"parameters": {name: 1}}})
 
 
 def test_token_counts_are_recorded_though_the_client_does_not_see_them_in_a_stream(world: World) -> None:

@@ -118,7 +118,7 @@ def test_the_log_probabilities_and_token_counts_of_a_stream_arrive(world: World,
 
 def test_the_official_client_can_tell_whether_the_gateway_or_the_model_refused(world: World, clients: Any) -> None:
     stub = world.upstream(**{"old-model": refuses(400, "old-model reads at most 9 tokens")})
-    client = clients(world.gateway(table_for(stub.url), timeouts=QUICK))
+    client = clients(world.gateway(table_for(stub.url), **QUICK))
     with pytest.raises(openai.BadRequestError) as by_model:
         client.chat.completions.create(model="tutor", messages=MESSAGES)
     assert isinstance(by_model.value.body, dict)

@@ -57,7 +57,7 @@ def test_a_tester_gets_the_variant_that_the_table_names_for_him(world: World, na
 def test_where_keys_are_required_a_tester_is_one_clients_user(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    running = world.gateway(keys=write(tmp_path / "keys.yaml", [entry(ADA, "school"), entry(BOB, "shop")]))
+    running = world.gateway(api_keys=write(tmp_path / "keys.yaml", [entry(ADA, "school"), entry(BOB, "shop")]))
     testers = {"school/eve": "former", "eve": "new", "schol/dan": "new"}
     running.admin.put_table(table_for(world.upstream().url, testers=testers))
 
@@ -115,6 +115,7 @@ def test_the_report_from_the_traffic_log_is_the_one_from_the_gateways_memory(wor
     later = world.gateway(table)
     assert experiment_report(later.admin_url, TOKEN, "tutor").arms != remembered.arms
     assert experiment_report(later.admin_url, TOKEN, "tutor", log=tmp_path).arms == remembered.arms
-    assert "tester" in {role for role in read_traffic(tmp_path, candidate="new", stable="old").traffic.role}
+    logged = read_traffic(tmp_path, candidate="new", stable="old").traffic.records
+    assert "tester" in {record.role for record in logged}
     with pytest.raises(SlipwayError, match=r"no \*\.parquet"):
         experiment_report(later.admin_url, TOKEN, "tutor", log=tmp_path / "elsewhere")

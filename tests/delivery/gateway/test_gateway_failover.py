@@ -59,7 +59,7 @@ STREAMED: dict[str, tuple[Behaviour, str, int]] = {
 @pytest.mark.parametrize(("behaviour", "error", "status"), PLAIN.values(), ids=PLAIN.keys())
 def test_stable_takes_over_a_plain_request_from(world: World, behaviour: Behaviour, error: str, status: int) -> None:
     stub = world.upstream(**{"new-model": behaviour})
-    running = world.gateway(table_for(stub.url, **all_to_new()), timeouts=QUICK)
+    running = world.gateway(table_for(stub.url, **all_to_new()), **QUICK)
     response = running.ask(user="ada")
     assert response.json()["choices"][0]["message"]["content"] == "I am old-model"
     assert response.headers["x-slipway-variant"] == "old"
@@ -80,7 +80,7 @@ def test_stable_takes_over_a_plain_request_from(world: World, behaviour: Behavio
 @pytest.mark.parametrize(("behaviour", "error", "status"), STREAMED.values(), ids=STREAMED.keys())
 def test_stable_takes_over_a_stream_from(world: World, behaviour: Behaviour, error: str, status: int) -> None:
     stub = world.upstream(**{"new-model": behaviour})
-    running = world.gateway(table_for(stub.url, **all_to_new()), timeouts=QUICK)
+    running = world.gateway(table_for(stub.url, **all_to_new()), **QUICK)
     assert running.said(user="ada", stream=True) == "I am old-model "
     failed, taken = running.wait_for_records(2)
     assert (failed.variant, failed.role, failed.ok, failed.error, failed.status) == (
@@ -161,7 +161,7 @@ def test_after_the_first_word_nothing_is_retried_and_the_user_is_told_of(
 ) -> None:
     gate = Gate()
     stub = world.upstream(**{"new-model": sends(ROLE, SO, gate, *rest, then=then)})
-    running = world.gateway(table_for(stub.url, **all_to_new()), timeouts=QUICK)
+    running = world.gateway(table_for(stub.url, **all_to_new()), **QUICK)
     with running.http.stream("POST", "/v1/chat/completions", json=CHAT | {"stream": True}) as response:
         lines = response.iter_lines()
         assert '"So "' in next(line for line in lines if "So" in line)
@@ -216,7 +216,7 @@ def test_when_stable_fails_too_the_user_gets_an_honest_error(
     world: World, behaviour: Behaviour, status: int, stream: bool
 ) -> None:
     stub = world.upstream(**{"old-model": behaviour, "new-model": refuses(500)})
-    running = world.gateway(table_for(stub.url, **all_to_new()), timeouts=QUICK)
+    running = world.gateway(table_for(stub.url, **all_to_new()), **QUICK)
     response = running.ask(stream=stream)
     assert response.status_code == status
     assert response.json()["error"]["source"] == "gateway"
@@ -257,11 +257,12 @@ def test_a_connection_that_upstream_closed_meanwhile_is_nobodys_failure(world: W
 
     async def hangs_up_once(http: web.Request, body: dict[str, object]) -> web.StreamResponse:
         calls.append(body)
-        return await (hangs_up if len(calls) == 1 else says("back"))(http, body)
+        return await (hangs_up if len(calls) == 2 else says("back"))(http, body)
 
     running = world.gateway(table_for(world.upstream(**{"old-model": hangs_up_once}).url))
-    assert running.said() == "back"
-    assert [record.ok for record in running.records()] == [True]
+    assert [running.said(), running.said()] == ["back", "back"]  # the second one on the first one's connection
+    assert len(calls) == 3
+    assert [record.ok for record in running.records()] == [True, True]
 
 
 @pytest.mark.parametrize("stream", [False, True])

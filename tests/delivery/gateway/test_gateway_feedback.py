@@ -105,7 +105,7 @@ def test_only_the_client_who_asked_may_say_something(world: World, tmp_path: Pat
     entries = [{"name": name, "sha256": [hashlib.sha256(key.encode()).hexdigest()]} for name, key in names.items()]
     file = tmp_path / "keys.yaml"
     file.write_text(yaml.safe_dump({"keys": entries}))
-    running = world.gateway(table_for(world.upstream().url), keys=file)
+    running = world.gateway(table_for(world.upstream().url), api_keys=file)
     as_ada, as_bob = ({"Authorization": f"Bearer {key}"} for key in names.values())
     answer = running.http.post("/v1/chat/completions", json=CHAT, headers=as_ada)
     opinion = {"request_id": answer.headers["x-request-id"], "rating": 1}

@@ -291,7 +291,7 @@ def test_an_answer_that_is_none_is_the_variants_failure_and_stable_takes_over(
     good = world.upstream()
     variants = {"new": {"upstreams": (replies(world, *parts),)}}
     candidate = {"variant": "new", "share_bp": 10_000}
-    running = world.gateway(table_for(good.url, variants=variants, candidate=candidate), timeouts=QUICK)
+    running = world.gateway(table_for(good.url, variants=variants, candidate=candidate), **QUICK)
     for _ in range(3):
         assert running.said() == "I am old-model"
     failed = [record for record in running.wait_for_records(6) if record.variant == "new"]

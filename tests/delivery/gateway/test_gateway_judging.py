@@ -104,3 +104,26 @@ def test_a_long_answer_is_kept_up_to_the_bound_and_known_to_be_longer() -> None:
     exact.add("x" * JUDGED_CHARS)
     exact.add("")
     assert (len(exact.text), exact.is_whole) == (JUDGED_CHARS, True)
+
+
+def test_what_takes_more_than_a_moment_is_judged_beside_the_event_loop(world: World) -> None:
+    slow = {"detectors": {"it": {"kind": "pattern", "pattern": "|".join(f"a[ab]{{{n}}}c" for n in range(1, 60))}}}
+    stub = world.upstream(**{"old-model": says("ab" * 3_900)})
+    running = world.gateway(table_for(stub.url, contract=slow))
+    judges, begun = running.gateway.attempts.judges, []
+    former = judges._thread.submit
+    judges._thread.submit = lambda *call: begun.append(call) or former(*call)  # type: ignore[method-assign]
+    running.ask()
+    assert running.wait_for_records(1)[0].verdicts == {"it": False}
+    assert len(begun) == 1
+
+
+def test_a_detector_that_gives_up_is_counted_and_says_nothing(world: World) -> None:
+    steps = {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(40)}
+    schema = {"$defs": steps | {"a40": {}}, "$ref": "#/$defs/a0"}
+    contract = {"detectors": {"shape": {"kind": "json", "json_schema": schema}, "refusal": {"kind": "refusal"}}}
+    running = world.gateway(table_for(world.upstream(**{"old-model": says("[1]")}).url, contract=contract))
+    running.ask()
+    assert running.wait_for_records(1)[0].verdicts == {"refusal": False}
+    labels = 'detector="shape",role="served",route="tutor",variant="old"'
+    assert f"slipway_contract_unjudged_total{{{labels}}} 1.0" in running.metrics()

@@ -41,7 +41,7 @@ def write(file: Path, entries: Sequence[dict[str, Any]]) -> Path:
 def guarded(world: World, folder: Path, *entries: dict[str, Any], clock: Clock | None = None) -> Running:
     table = table_for(world.upstream().url).model_dump()
     table["routes"]["other"] = table["routes"]["tutor"]
-    running = world.gateway(keys=write(folder / "keys.yaml", entries), clock=clock)
+    running = world.gateway(api_keys=write(folder / "keys.yaml", entries), clock=clock)
     running.admin.put_table(type(table_for("http://a")).model_validate(table))
     return running
 
@@ -145,7 +145,7 @@ def at_once(running: Running, stub: Stub, gate: Gate, loop: Any, count: int, **m
 def test_requests_side_by_side_get_no_more_tokens_than_one_after_the_other(world: World, tmp_path: Path) -> None:
     gate = Gate()
     stub = world.upstream(**{"old-model": sends(ROLE, gate, frame(chunk({"content": "So "})), frame(STOP), DONE)})
-    running = world.gateway(keys=write(tmp_path / "keys.yaml", [entry(ADA, tokens_per_minute=1000)]))
+    running = world.gateway(api_keys=write(tmp_path / "keys.yaml", [entry(ADA, tokens_per_minute=1000)]))
     running.admin.put_table(table_for(stub.url))
     assert at_once(running, stub, gate, world.loop, 9, max_tokens=300) == [200] * 3 + [429] * 6
     spent = running.gateway.keys.spent
@@ -183,7 +183,7 @@ def test_what_a_request_may_take_is_its_bytes_the_prompt_and_the_longest_answer(
 
 def test_failures_of_the_gateways_own_cost_the_client_nothing(world: World, tmp_path: Path) -> None:
     stub = world.upstream(**{"new-model": refuses(500)})
-    running = world.gateway(keys=write(tmp_path / "keys.yaml", [entry(ADA, tokens_per_day=1000)]))
+    running = world.gateway(api_keys=write(tmp_path / "keys.yaml", [entry(ADA, tokens_per_day=1000)]))
     running.admin.put_table(table_for(stub.url, **all_to_new()))
     spent = running.gateway.keys.spent
     assert ask(running, ADA).status_code == 200
@@ -198,7 +198,7 @@ def test_failures_of_the_gateways_own_cost_the_client_nothing(world: World, tmp_
 def test_a_client_that_hangs_up_before_the_count_comes_pays_for_what_it_got(world: World, tmp_path: Path) -> None:
     words = [frame(chunk({"content": "word "})) for _ in range(9)]
     stub = world.upstream(**{"old-model": sends(ROLE, *words, then="silence")})
-    running = world.gateway(keys=write(tmp_path / "keys.yaml", [entry(ADA, tokens_per_day=8)]))
+    running = world.gateway(api_keys=write(tmp_path / "keys.yaml", [entry(ADA, tokens_per_day=8)]))
     running.admin.put_table(table_for(stub.url))
     headers = {"Authorization": f"Bearer {ADA}"}
     with httpx.stream("POST", running.url + "/v1/chat/completions", json=CHAT | {"stream": True}, headers=headers) as r:
@@ -211,7 +211,7 @@ def test_a_client_that_hangs_up_before_the_count_comes_pays_for_what_it_got(worl
 
 def test_the_copies_of_a_mirror_cost_the_client_nothing(world: World, tmp_path: Path) -> None:
     mirrored = {"candidate": {"variant": "new", "mirror_bp": 10_000}}
-    running = world.gateway(keys=write(tmp_path / "keys.yaml", [entry(ADA, tokens_per_day=1000)]))
+    running = world.gateway(api_keys=write(tmp_path / "keys.yaml", [entry(ADA, tokens_per_day=1000)]))
     running.admin.put_table(table_for(world.upstream().url, **mirrored))
     assert ask(running, ADA).status_code == 200
     running.wait_for_records(2)
@@ -221,7 +221,7 @@ def test_the_copies_of_a_mirror_cost_the_client_nothing(world: World, tmp_path: 
 def test_a_client_may_have_only_so_many_requests_under_way(world: World, tmp_path: Path) -> None:
     gate = Gate()
     stub = world.upstream(**{"old-model": sends(ROLE, frame(chunk({"content": "So "})), gate, DONE)})
-    running = world.gateway(keys=write(tmp_path / "keys.yaml", [entry(ADA, concurrent_requests=1)]))
+    running = world.gateway(api_keys=write(tmp_path / "keys.yaml", [entry(ADA, concurrent_requests=1)]))
     running.admin.put_table(table_for(stub.url))
     headers = {"Authorization": f"Bearer {ADA}"}
     with httpx.stream("POST", running.url + "/v1/chat/completions", json=CHAT | {"stream": True}, headers=headers) as r:
@@ -292,7 +292,7 @@ def test_no_key_reaches_upstream_the_log_or_the_metrics(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stub = world.upstream(**{"new-model": hangs})
-    running = world.gateway(keys=write(tmp_path / "keys.yaml", [entry(ADA)]), upstream_api_key="up")
+    running = world.gateway(api_keys=write(tmp_path / "keys.yaml", [entry(ADA)]), upstream_api_key="up")
     running.admin.put_table(table_for(stub.url, **all_to_new()))
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(

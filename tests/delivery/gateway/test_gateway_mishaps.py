@@ -233,7 +233,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 def test_every_refusal_is_counted_by_its_code(world: World, tmp_path: Path, request_: bytes, code: str) -> None:
     keys = tmp_path / "keys.yaml"
     keys.write_text(f"keys: [{{name: ada, sha256: ['{'0' * 64}']}}]")
-    running = world.gateway(table_for("http://a"), keys=keys if code == "invalid_api_key" else None)
+    running = world.gateway(table_for("http://a"), api_keys=keys if code == "invalid_api_key" else None)
     with socket.create_connection(("127.0.0.1", running.gateway.port), timeout=10) as connection:
         connection.sendall(request_)
         assert code.encode() in connection.recv(65536)

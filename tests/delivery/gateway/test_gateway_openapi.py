@@ -70,7 +70,7 @@ def guarded(event_loop_thread: object, tmp_path_factory: pytest.TempPathFactory)
     world = World(event_loop_thread)  # type: ignore[arg-type]
     stub = world.upstream(**{"old-model": answers_all})
     keys = [entry(ADA), entry(BOB, "bob", requests_per_minute=1)]
-    running = world.gateway(keys=write(tmp_path_factory.mktemp("keys") / "keys.yaml", keys))
+    running = world.gateway(api_keys=write(tmp_path_factory.mktemp("keys") / "keys.yaml", keys))
     running.admin.put_table(table_for(stub.url))
     for key in (BOB, ADA):  # whose budget is spent then; the clock stands still
         request_id = ask(running, key).headers["x-request-id"]

@@ -160,9 +160,7 @@ def test_a_table_that_drains_everything_or_nothing_is_refused(draining: tuple[st
 FAILURES: dict[str, tuple[Behaviour, bool]] = {
     "an overload": (refuses(503), False),
     "too many requests": (refuses(429), False),
-    "hanging up": (hangs_up, False),
     "an adapter that is not loaded": (refuses(404), False),
-    "a cut before the first word": (sends(ROLE, then="cut"), True),
     "an error in the first frame": (sends(frame({"error": {"message": "engine dead", "code": 500}})), True),
 }
 
@@ -178,6 +176,51 @@ def test_another_replica_makes_good_what_one_failed_at(world: World, behaviour: 
     eventually(lambda: all(shown["in_flight"] == 0 for shown in upstreams(running)))
 
 
+DEATHS: dict[str, tuple[Behaviour, bool]] = {
+    "hanging up": (hangs_up, False),
+    "a cut before the first word": (sends(ROLE, then="cut"), True),
+}
+
+
+@pytest.mark.parametrize(("behaviour", "stream"), DEATHS.values(), ids=DEATHS.keys())
+def test_a_request_at_which_a_replica_dies_is_sent_to_no_other_of_stables(
+    world: World, behaviour: Behaviour, stream: bool
+) -> None:
+    stubs = [world.upstream(**{"old-model": behaviour}) for _ in range(6)]
+    assert world.gateway(table_for(*(stub.url for stub in stubs))).ask(stream=stream).status_code == 502
+    assert sum(len(stub.seen) for stub in stubs) == 1
+
+
+@pytest.mark.parametrize(("behaviour", "stream"), DEATHS.values(), ids=DEATHS.keys())
+def test_a_request_at_which_replicas_die_reaches_two_of_them_stables_included(
+    world: World, behaviour: Behaviour, stream: bool
+) -> None:
+    stubs = [world.upstream(**{"old-model": behaviour, "new-model": behaviour}) for _ in range(6)]
+    running = world.gateway(table_for(*(stub.url for stub in stubs), **all_to_new()))
+    assert running.ask(stream=stream).status_code == 502
+    assert sum(len(stub.seen) for stub in stubs) == 2
+
+
+def test_a_request_that_replicas_answer_with_errors_reaches_two_of_them_and_then_stable_there(world: World) -> None:
+    stubs = [world.upstream(**{"new-model": refuses(500)}) for _ in range(6)]
+    running = world.gateway(table_for(*(stub.url for stub in stubs), **all_to_new()))
+    assert running.said() == "I am old-model"
+    assert sum(bool(stub.seen) for stub in stubs) == 2
+
+
+def test_stable_takes_over_elsewhere_from_a_candidate_with_replicas_of_its_own(world: World) -> None:
+    broken, own = [world.upstream(**{"new-model": refuses(500)}) for _ in range(3)], world.upstream()
+    variants = {"new": {"upstreams": [stub.url for stub in broken]}}
+    running = world.gateway(table_for(own.url, variants=variants, **all_to_new()))
+    assert running.said() == "I am old-model"
+    assert (sum(len(stub.seen) for stub in broken), len(own.seen)) == (1, 1)
+
+
+def test_a_replica_that_cannot_be_reached_has_not_seen_it_and_the_next_ones_are_asked(world: World) -> None:
+    running = world.gateway(table_for("http://127.0.0.1:9", "http://127.0.0.1:19", world.upstream().url))
+    assert {running.said() for _ in range(3)} == {"I am old-model"}
+
+
 def test_after_the_first_word_no_replica_is_asked_again(world: World) -> None:
     cut = sends(ROLE, frame(chunk({"content": "So "})), then="cut")
     one, other = world.upstream(**{"old-model": cut}), world.upstream(**{"old-model": cut})
@@ -188,7 +231,7 @@ def test_after_the_first_word_no_replica_is_asked_again(world: World) -> None:
 
 def test_a_variant_that_takes_its_time_is_not_asked_anew_elsewhere(world: World) -> None:
     one, other = (world.upstream(**{"new-model": hangs}) for _ in range(2))
-    running = world.gateway(table_for(one.url, other.url, **all_to_new()), timeouts=QUICK)
+    running = world.gateway(table_for(one.url, other.url, **all_to_new()), **QUICK)
     assert running.said() == "I am old-model"
     assert len(one.asked("new-model")) + len(other.asked("new-model")) == 1
 
@@ -197,7 +240,7 @@ def test_a_variant_that_takes_its_time_is_not_asked_anew_elsewhere(world: World)
 def test_once_a_replica_has_hung_the_next_users_are_answered_by_another(world: World, stream: bool) -> None:
     hung, sound = world.upstream(**{"old-model": hangs}), world.upstream()
     hung.models = sound.models = ["old-model", "new-model", "former-model"]  # its health checks are answered
-    running = world.gateway(table_for(hung.url, sound.url), timeouts=QUICK)
+    running = world.gateway(table_for(hung.url, sound.url), **QUICK)
     asked = [running.ask(stream=stream).status_code for _ in range(10)]
     assert asked.count(504) == len(hung.seen) == 1
     assert asked.count(200) == 9

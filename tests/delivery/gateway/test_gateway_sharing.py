@@ -186,16 +186,16 @@ def test_requests_that_the_model_declines_do_not_trip_it(world: World) -> None:
 def test_a_clock_that_was_set_back_never_makes_a_lease_longer(world: World, tmp_path: Any) -> None:
     clock = Clock(5000.0)
     state = tmp_path / "table.json"
-    world.gateway(table_for(world.upstream().url, **all_to_new()), state=state, clock=clock)
-    assert world.gateway(state=state, clock=Clock(4999.0)).said() == "I am old-model"
-    assert world.gateway(state=state, clock=Clock(5014.0)).said() == "I am new-model"
-    assert world.gateway(state=state, clock=Clock(5016.0)).said() == "I am old-model"
+    world.gateway(table_for(world.upstream().url, **all_to_new()), table_state=state, clock=clock)
+    assert world.gateway(table_state=state, clock=Clock(4999.0)).said() == "I am old-model"
+    assert world.gateway(table_state=state, clock=Clock(5014.0)).said() == "I am new-model"
+    assert world.gateway(table_state=state, clock=Clock(5016.0)).said() == "I am old-model"
 
 
 def test_a_lease_that_a_restart_kept_ends_when_it_would_have_ended(world: World, tmp_path: Any) -> None:
     state = tmp_path / "table.json"
-    world.gateway(table_for(world.upstream().url, **all_to_new()), state=state, clock=Clock(5000.0))
-    restarted = world.gateway(state=state, clock=Clock(5010.0))
+    world.gateway(table_for(world.upstream().url, **all_to_new()), table_state=state, clock=Clock(5000.0))
+    restarted = world.gateway(table_state=state, clock=Clock(5010.0))
     assert restarted.admin.records(0).lease_remaining_s == pytest.approx(5)
     restarted.clock.now += 5
     assert restarted.said() == "I am old-model"

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.live
 
 
 def keyed(*entries: dict[str, Any]) -> dict[str, Any]:
-    return {"keys": Path("keys.yaml"), "api_keys": ApiKeys.model_validate({"keys": entries})}
+    return {"api_keys": Path("keys.yaml"), "let_in": ApiKeys.model_validate({"keys": entries})}
 
 
 def test_a_table_that_was_put_once_is_served_by_every_worker(world: World) -> None:
@@ -289,7 +289,7 @@ def test_what_another_answer_leaves_just_now_is_enough_and_nobody_is_asked_or_re
 
     async def two_in_turn() -> list[int]:
         keys = SharedKeys(True, Clock(), Clock(), lends_none, lends)
-        keys.replace(keyed(entry(ADA, tokens_per_minute=100))["api_keys"])
+        keys.replace(keyed(entry(ADA, tokens_per_minute=100))["let_in"])
         client = keys.client("ada")
         assert client is not None
         first = await keys.hold(client, 80)

@@ -7,6 +7,7 @@ import pytest
 from configs.rollout import RolloutPlan
 from delivery.release.replay import Replay, replay
 from delivery.traffic.playback import Traffic
+from delivery.traffic.records import Record, names
 from flows.cli.replay import render
 
 PLAN = RolloutPlan.model_validate(
@@ -45,8 +46,17 @@ def log_of(rows: list[dict[str, Any]]) -> Traffic:
     full = [{"request_id": f"r{n}", "ended_at": row["started_at"] + 0.5, **usual, **row} for n, row in enumerate(rows)]
     full.sort(key=lambda row: (row["ended_at"], row["started_at"]))
     by_start = sorted(range(len(full)), key=lambda index: full[index]["started_at"])
-    names = [*usual, "request_id", "started_at", "ended_at"]
-    return Traffic(by_start=by_start, **{name: [row[name] for row in full] for name in names})
+    mine = {name for name in names(Record) if name in full[0]} if full else set()
+    place = {"seq": 0, "route": "tutor", "epoch": ""}
+    lengths = [row["ended_at"] - row["started_at"] for row in full]
+    return Traffic(
+        records=[
+            Record(duration_s=length, **place, **{name: row[name] for name in mine})
+            for length, row in zip(lengths, full, strict=True)
+        ],
+        by_start=by_start,
+        **{name: [row[name] for row in full] for name in ("ended_at", "is_feedback", "rating", "escalated")},
+    )
 
 
 def steady(seconds: float, bad_from: float = 1e9, per_s: int = 10, **more: Any) -> list[dict[str, Any]]:

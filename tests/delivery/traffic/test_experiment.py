@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from configs.routing import FULL_BP, Route
 from delivery.traffic.assignment import assign
 from delivery.traffic.experiment import report
-from delivery.traffic.records import Feedback, Record
+from delivery.traffic.records import Feedback, Record, checked
 
 VARIANTS = {name: {"model": name, "upstreams": ["http://u"]} for name in ("old", "new", "warm", "terse")}
 
@@ -21,7 +21,7 @@ def record(variant: str, user: str, seq: int = 1, ok: bool = True, tokens: int =
     fields = {"seq": seq, "request_id": f"r{seq}", "route": "tutor", "epoch": "e", "variant": variant, "role": "served"}
     fields |= {"user": user, "started_at": 0.0, "duration_s": 1.0, "ttft_s": 0.1, "status": 200, "ok": ok}
     fields |= {"error": "" if ok else "status", "prompt_tokens": 5, "completion_tokens": tokens}
-    return Record.model_validate(fields | more)
+    return checked(Record, fields | more)
 
 
 # -- who gets which arm ---------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from places import ROOT
 from configs.project import Project, load_project
 from delivery.build.dataset import DatasetVersion
 from evals.samples import Reply, Sample
-from evals.scorers import scorer
+from evals.scorers.kinds import scorer
 from evals.suites import Suite, load_suites
 from tasks.data.dataset import build_dataset
 from tasks.evals.capability import shipped_tasks
@@ -80,13 +80,13 @@ def test_both_suites_ask_the_held_out_problems_alone(version: DatasetVersion, su
     assert [suite.config.name for suite in suites] == ["gsm8k-guiding-question", "gsm8k-withholds-answer"]
     for suite in suites:
         assert [sample.given for sample in suite.samples] == held
-        assert all(sample.replies == 1 and sample.answer for sample in suite.samples)
+        assert all(sample.replies == 1 and sample.fields["answer"] for sample in suite.samples)
 
 
 def test_the_suites_tell_the_datas_own_questions_from_its_solutions(
     version: DatasetVersion, suites: Sequence[Suite]
 ) -> None:
-    guides, withholds = (scorer(suite.config.scorer) for suite in suites)
+    guides, withholds = (scorer(suite.scorer) for suite in suites)
     own = {row["id"]: said(row, "assistant") for row in rows(version, "holdout")}
 
     def share(score: Any, reply: Any) -> float:
@@ -97,7 +97,7 @@ def test_the_suites_tell_the_datas_own_questions_from_its_solutions(
         return own[sample.id]
 
     def solution(sample: Sample) -> str:
-        return f"First you add the two numbers, so the answer is {sample.answer}."
+        return f"First you add the two numbers, so the answer is {sample.fields['answer']}."
 
     assert share(guides, question) >= 0.99
     assert share(withholds, question) == 1

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from configs.errors import ConfigError
 from configs.evals import Capability, EvalsConfig, Gate
 from tasks.evals.capability import SHIPPED, max_length, scores, shipped_tasks, task_version
-from tasks.evals.capability_worker import answers_of
+from tasks.evals.capability_worker import answers_of, metrics_of
 
 OWN = ("slipway_physical", "slipway_science")
 
@@ -67,7 +67,7 @@ def test_a_wrong_task_file_is_told_with_the_place_and_the_cure(
 ) -> None:
     (tmp_path / "own.yaml").write_bytes(content)
     with pytest.raises(ConfigError) as caught:
-        shipped_tasks(["own"], {}, tmp_path)
+        shipped_tasks(["own"], {}, [tmp_path])
     [problem] = caught.value.problems
     assert problem.where.startswith(str(tmp_path / where))
     assert what in problem.what
@@ -125,21 +125,75 @@ def sample(number: int, name: str = "none", **values: Any) -> dict[str, Any]:
 def test_answers_come_in_the_questions_order_with_their_numbers_only() -> None:
     samples = [("t", sample(10, acc=1.0, f1=(1, 2))), ("t", sample(9, acc=True)), ("t", sample(2, acc=float("nan")))]
     found = answers_of(samples)
-    assert [(a["id"], a["values"]) for a in found] == [("t/2", {}), ("t/9", {"acc": 1.0}), ("t/10", {"acc": 1.0})]
+    assert [(a["id"], a["values"]) for a in found] == [
+        ("t/2", {}),
+        ("t/9", {"acc,none": 1.0}),
+        ("t/10", {"acc,none": 1.0}),
+    ]
 
 
-def test_of_several_filters_the_first_counts() -> None:
-    found = answers_of([("t", sample(1, "strict", acc=0.0)), ("t", sample(1, "flexible", acc=1.0))])
-    assert [a["values"] for a in found] == [{"acc": 0.0}]
+FILTERED = [
+    ("t", sample(1, "strict", acc=0.0)),
+    ("t", sample(2, "strict", acc=0.0)),
+    ("t", sample(1, "flexible", acc=1.0)),
+    ("t", sample(2, "flexible", acc=0.0)),
+]
+RESULTS: dict[str, Any] = {
+    "higher_is_better": {"t": {"acc": True}},
+    "results": {"t": {"acc,strict": 0.0, "acc,flexible": 0.5}},
+}
 
 
-def test_a_metric_is_taken_question_by_question() -> None:
-    answers = [{"id": "t/1", "values": {"acc": 1.0}, "output": "o"}, {"id": "t/2", "values": {}, "output": "o"}]
-    found = scores(Capability(task="t"), answers)
-    assert [(s.id, s.score) for s in found] == [("t/1", 1.0), ("t/2", None)]
-    with pytest.raises(ConfigError, match="no metric 'acc_norm'") as caught:
-        scores(Capability(task="t", metric="acc_norm"), answers)
-    assert "acc" in caught.value.cure
+def answered(samples: Any = FILTERED, results: Any = RESULTS) -> dict[str, Any]:
+    return {"answers": answers_of(samples), "metrics": metrics_of(samples, results)}
+
+
+def test_every_filter_of_a_task_can_be_gated_and_without_a_name_it_is_the_first() -> None:
+    def values(metric: str) -> list[float | None]:
+        return [s.score for s in scores(Capability(task="t", metric=metric), answered()).scores]
+
+    assert values("acc") == values("acc,strict") == [0, 0]
+    assert values("acc,flexible") == [1, 0]
+    with pytest.raises(ConfigError, match="no metric 'acc,none'") as caught:
+        values("acc,none")
+    assert "acc,flexible, acc,strict" in caught.value.cure
+
+
+@pytest.mark.parametrize(
+    ("told", "said", "better"),
+    [(True, None, "higher"), (False, None, "lower"), (None, "lower", "lower"), (True, "lower", "lower")],
+)
+def test_the_direction_is_the_tasks_unless_the_project_says_it(told: Any, said: Any, better: str) -> None:
+    results = {**RESULTS, "higher_is_better": {"t": {"acc": told}}}
+    assert scores(Capability(task="t", better=said), answered(results=results)).better == better
+
+
+def test_a_metric_without_a_direction_is_refused() -> None:
+    with pytest.raises(ConfigError, match="does not say whether a higher acc,strict is better"):
+        scores(Capability(task="t"), answered(results={**RESULTS, "higher_is_better": {}}))
+
+
+def test_a_metric_that_is_no_mean_over_the_questions_is_refused() -> None:
+    results = {**RESULTS, "results": {"t": {"acc,strict": 12.5, "acc,flexible": 0.5}}}
+    with pytest.raises(ConfigError, match="no mean over its questions") as caught:
+        scores(Capability(task="t"), answered(results=results))
+    assert "acc,flexible" in caught.value.cure
+
+
+def test_tasks_of_a_group_that_disagree_about_the_direction_have_none() -> None:
+    samples = [("a", sample(1, acc=1.0)), ("b", sample(1, acc=0.0))]
+    results = {"a": {"acc,none": 1.0}, "b": {"acc,none": 0.0}}
+    for ways, expected in (((True, True), True), ((True, False), None)):
+        directions = {"a": {"acc": ways[0]}, "b": {"acc": ways[1]}}
+        found = metrics_of(samples, {"results": results, "higher_is_better": directions})
+        assert found == {"acc,none": {"higher_is_better": expected, "is_mean": True}}
+
+
+def test_a_question_without_a_value_is_unjudged() -> None:
+    samples = [("t", sample(1, acc=1.0)), ("t", sample(2, acc="?"))]
+    results = {"higher_is_better": {"t": {"acc": True}}, "results": {"t": {"acc,none": 1.0}}}
+    found = scores(Capability(task="t"), answered(samples, results))
+    assert [(s.id, s.score) for s in found.scores] == [("t/1", 1.0), ("t/2", None)]
 
 
 def test_several_metrics_of_one_task_are_suites_of_their_own() -> None:

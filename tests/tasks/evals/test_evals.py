@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tutor_scorers import TUTOR_SCORERS
 
 from configs.errors import SlipwayError
 from configs.evals import Capability, EvalsConfig, Gate
@@ -17,6 +18,7 @@ from tasks.evals.conversations import ATTEMPTS
 from tasks.evals.evaluate import Subject, evaluate
 
 Body = dict[str, Any]
+ENGINE = {"vllm version": "0.32.0+cpu", "vllm dtype": "float32"}
 GUIDE = "How many apples does Tom have first?"
 
 
@@ -96,9 +98,7 @@ def subject(**changes: Any) -> Subject:
 
 def suite(folder: Path, name: str, rows: list[Body] | None, scorer: str, samples: str = "samples.jsonl") -> None:
     (folder / name).mkdir(parents=True, exist_ok=True)
-    config = {"name": name, "description": "d", "scorer": {"name": scorer}, "samples": samples}
-    if scorer == "stays-in-role":
-        config["scorer"] = {"name": scorer, "refusal": "No."}
+    config = {"name": name, "description": "d", "scorer": TUTOR_SCORERS[scorer], "samples": samples}
     (folder / name / "eval.yaml").write_text(json.dumps(config))  # JSON is YAML
     if rows is not None:
         (folder / name / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -106,14 +106,18 @@ def suite(folder: Path, name: str, rows: list[Body] | None, scorer: str, samples
 
 def problems(count: int) -> list[Body]:
     return [
-        {"id": f"p{n}", "messages": [{"role": "user", "content": f"Problem {n}: 5 + {n}?"}], "answer": str(1000 + n)}
+        {
+            "id": f"p{n}",
+            "messages": [{"role": "user", "content": f"Problem {n}: 5 + {n}?"}],
+            "fields": {"answer": str(1000 + n)},
+        }
         for n in range(count)
     ]
 
 
 def run(url: str, folder: Path, *names: str, who: Subject | None = None, **more: Any) -> EvalReport:
     config = EvalsConfig(behaviour=names, concurrency=4, gates=(Gate(suite=names[0], min_score=0.5),))
-    whole: dict[str, Any] = {"suites_folder": folder / "suites", **more}
+    whole: dict[str, Any] = {"suites_folders": (folder / "suites",), "engine": ENGINE, **more}
     return evaluate(who or subject(), url, config, folder, folder / "home", silent, **whole)
 
 
@@ -147,11 +151,22 @@ def test_without_a_system_prompt_none_is_sent(stub: Any, tmp_path: Path) -> None
     assert [m["role"] for m in vllm.bodies[0]["messages"]] == ["user"]
 
 
+def test_the_settings_of_the_chat_template_and_the_prompts_place_are_those_that_are_served(
+    stub: Any, tmp_path: Path
+) -> None:
+    suite(tmp_path / "suites", "asks", problems(1), "asks-guiding-question")
+    vllm = stub(lambda body: GUIDE)
+    who = subject(chat_template_kwargs={"enable_thinking": False}, system_place="first_user")
+    run(vllm.url, tmp_path, "asks", who=who)
+    assert vllm.bodies[0]["chat_template_kwargs"] == {"enable_thinking": False}
+    assert vllm.bodies[0]["messages"] == [{"role": "user", "content": "Guide.\n\nProblem 0: 5 + 0?"}]
+
+
 def test_what_suites_share_is_generated_once(stub: Any, tmp_path: Path) -> None:
     suite(tmp_path / "suites", "asks", problems(5), "asks-guiding-question")
     suite(tmp_path / "suites", "withholds", None, "withholds-answer", "../asks/samples.jsonl")
     turns = [*problems(1)[0]["messages"], {"role": "assistant"}, {"role": "user", "content": "And now?"}]
-    suite(tmp_path / "suites", "role", [{"id": "r", "messages": turns, "expect": "guide"}], "stays-in-role")
+    suite(tmp_path / "suites", "role", [{"id": "r", "messages": turns, "expected": "guide"}], "stays-in-role")
     vllm = stub(lambda body: GUIDE)
     report = run(vllm.url, tmp_path, "asks", "withholds", "role")
     assert len(vllm.bodies) == 6  # five problems, and the second turn of the conversation
@@ -166,7 +181,7 @@ def test_in_a_conversation_the_models_own_replies_stay(stub: Any, tmp_path: Path
         {"role": "assistant", "content": "scripted"},
         {"role": "user", "content": "three"},
     ]
-    suite(tmp_path / "suites", "role", [{"id": "r", "messages": turns, "expect": "guide"}], "stays-in-role")
+    suite(tmp_path / "suites", "role", [{"id": "r", "messages": turns, "expected": "guide"}], "stays-in-role")
     vllm = stub(lambda body: f"What comes after {body['messages'][-1]['content']}?")
     report = run(vllm.url, tmp_path, "role")
     assert [m["content"] for m in vllm.bodies[1]["messages"]] == [
@@ -269,7 +284,14 @@ def test_the_same_again_is_not_asked_again(stub: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"identity": "sha256:other"}, {"system_prompt": "Other."}, {"temperature": 0.5}, {"max_tokens": 32}],
+    [
+        {"identity": "sha256:other"},
+        {"system_prompt": "Other."},
+        {"temperature": 0.5},
+        {"max_tokens": 32},
+        {"chat_template_kwargs": {"enable_thinking": False}},
+        {"system_place": "first_user"},
+    ],
 )
 def test_another_subject_is_asked(stub: Any, tmp_path: Path, change: Body) -> None:
     suite(tmp_path / "suites", "asks", problems(3), "asks-guiding-question")
@@ -348,7 +370,8 @@ def test_progress_is_told(stub: Any, tmp_path: Path) -> None:
         tmp_path,
         tmp_path / "home",
         lambda done, total, text: told.append((done, total)),
-        suites_folder=tmp_path / "suites",
+        suites_folders=(tmp_path / "suites",),
+        engine=ENGINE,
     )
     assert told == [(1, 3), (2, 3), (3, 3)]
 
@@ -357,5 +380,14 @@ def test_a_task_without_its_data_is_told_before_anything_is_asked(stub: Any, tmp
     vllm = stub(lambda body: GUIDE)
     config = EvalsConfig(capability=(Capability(task="local_piqa"),), gates=(Gate(suite="local_piqa", max_drop=0.05),))
     with pytest.raises(SlipwayError, match="SLIPWAY_DATA"):
-        evaluate(subject(), vllm.url, config, tmp_path, tmp_path / "home", silent, environment={})
+        evaluate(subject(), vllm.url, config, tmp_path, tmp_path / "home", silent, engine=ENGINE, environment={})
     assert vllm.bodies == []
+
+
+def test_another_engine_is_asked_anew_and_the_same_one_is_not(stub: Any, tmp_path: Path) -> None:
+    suite(tmp_path / "suites", "asks", problems(3), "asks-guiding-question")
+    vllm = stub(lambda body: GUIDE)
+    for changed in ({}, {}, {"vllm dtype": "bfloat16"}, {"vllm context": "384"}, {"vllm version": "0.33.0"}, {}):
+        report = run(vllm.url, tmp_path, "asks", engine={**ENGINE, **changed})
+        assert report.engine == {**ENGINE, **changed}
+    assert len(vllm.bodies) == 3 * 4

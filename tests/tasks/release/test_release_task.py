@@ -3,14 +3,16 @@
 from dataclasses import replace
 
 import pytest
-from release_fakes import FakeVllm, lora_bundle, project
-from release_scene import Scene, when
+from release_fakes import PLAN, FakeVllm, lora_bundle, project
+from release_scene import Scene, in_canary_of, killed_while, when
 
 from configs.errors import SlipwayError
+from configs.release_hours import ReleaseHours
+from configs.rollout import RolloutPlan
 from delivery.build.gate import GateDecision, GateFinding
 from flows.cli.explain import render
 from tasks.release.explain import explain_decision
-from tasks.release.run import bootstrap
+from tasks.release.run import bootstrap, run_release
 
 
 def test_every_recorded_decision_can_be_explained_from_the_ledger(scene: Scene) -> None:
@@ -158,3 +160,40 @@ def test_an_adapter_that_vllm_refuses_ends_the_release_with_its_words(scene: Sce
     assert "rank 64 is above the maximum" in outcome.reason
     assert scene.ledger.quarantined(scene.new.digest) == ""
     assert scene.serves() == {scene.base.variant_name}
+
+
+def hours(opens: str, closes: str, **more: object) -> RolloutPlan:
+    found = ReleaseHours.model_validate({"opens": opens, "closes": closes, **more})
+    return PLAN.model_copy(update={"release_hours": found})
+
+
+def test_a_release_waits_for_its_release_hours_without_holding_the_environment(scene: Scene) -> None:
+    scene.plan = hours("15:00", "16:00")  # the world's clock begins at 13:46:40 UTC
+    began, held = scene.world.clock(), []
+
+    def sleep(seconds: float) -> None:
+        if any("waiting for the release hours" in text for text in scene.said[-1:]):
+            held.append(scene.ledger.holder("local"))
+            scene.world.change("time", now=scene.world.clock() + seconds)
+        else:
+            scene.world.sleep(seconds)
+
+    assert scene.release(site=replace(scene.site, sleep=sleep)).outcome == "live"
+    assert scene.ledger.releases("local")[0]["started_at"] - began == pytest.approx(4400, abs=1)
+    assert set(held) == {None}
+
+
+def test_hours_that_open_too_late_refuse_and_a_person_may_release_at_any_hour(scene: Scene) -> None:
+    scene.plan = hours("10:00", "11:00", wait_at_most_s=3600)
+    refused = scene.release()
+    assert refused.outcome == "refused"
+    assert "--at-any-hour" in refused.reason
+    outcome = run_release(project(scene.plan), scene.new, scene.site, at_any_hour=True)
+    assert outcome.outcome == "live"
+
+
+def test_a_release_that_was_left_unfinished_waits_for_no_hours(scene: Scene) -> None:
+    killed_while(scene, in_canary_of(scene))
+    scene.plan = hours("10:00", "11:00")
+    assert scene.release().outcome == "live"
+    assert not any("release hours" in text for text in scene.said)

@@ -11,8 +11,9 @@ import psutil
 import pytest
 from stub_project import stub_python, until
 
-from configs.environment import Environment, GatewayConfig, VllmConfig
+from configs.environment import Environment, VllmConfig
 from configs.errors import SlipwayError
+from configs.gateway import GatewayConfig
 from configs.loading import load
 from configs.traffic_log import TrafficLog
 from delivery.clients.processes import local as processes
@@ -183,26 +184,22 @@ def test_users_requests_go_to_a_vllm_with_its_key(place: Place, monkeypatch: pyt
     assert command().env[serving.UPSTREAM_KEY] == "of-the-gateway"
 
 
-def test_the_environments_file_of_api_keys_is_the_gateways(place: Place) -> None:
-    guarded = GatewayConfig(api_keys=Path("keys.yaml"))
-    environment = place.environment.model_copy(update={"gateway": guarded})
-    argv = serving.gateway_command(environment, place.home, "token").argv
-    assert argv[argv.index("--keys") + 1] == str(Path("keys.yaml").absolute())
-    assert "--keys" not in serving.gateway_command(place.environment, place.home, "token").argv
-
-
-def test_the_gateway_is_given_the_traffic_logs_settings_as_a_file_and_changed_ones_are_noticed(place: Place) -> None:
-    def command(**settings: float) -> tuple[str, dict[str, str]]:
-        logged = GatewayConfig(traffic_log=TrafficLog(**settings))
-        environment = place.environment.model_copy(update={"gateway": logged})
+def test_the_gateway_reads_the_environments_settings_from_a_file_and_changed_ones_are_noticed(place: Place) -> None:
+    def command(**settings: object) -> tuple[GatewayConfig, dict[str, str]]:
+        environment = place.environment.model_copy(update={"gateway": GatewayConfig(**settings)})
         found = serving.gateway_command(environment, place.home, "token")
-        return found.argv[found.argv.index("--traffic-log") + 1], dict(found.settings)
+        return load(Path(found.argv[found.argv.index("--config") + 1]), GatewayConfig), dict(found.settings)
 
-    file, known = command(share=0.5)
-    assert load(Path(file), TrafficLog) == TrafficLog(share=0.5)
-    assert command(share=0.5) == (file, known)
-    assert command(share=0.1)[1] != known
-    assert "--traffic-log" not in serving.gateway_command(place.environment, place.home, "token").argv
+    said = {"api_keys": "keys.yaml", "max_body_bytes": 20_000_000, "traffic_log": {"share": 0.5, "folder": "log"}}
+    config, known = command(**said)
+    assert config == GatewayConfig(
+        api_keys=Path("keys.yaml").absolute(),
+        max_body_bytes=20_000_000,
+        table_state=place.folder.absolute() / "table.json",
+        traffic_log=TrafficLog(share=0.5, folder=Path("log").absolute()),
+    )
+    assert command(**said) == (config, known)
+    assert command(**said | {"traffic_log": {"share": 0.1}})[1] != known
 
 
 def test_the_addresses_are_reachable_ones() -> None:

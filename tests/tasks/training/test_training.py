@@ -42,7 +42,7 @@ def run_here(model, dataset, folder, config, events):
     """The worker's work without the process: torch is imported once for all tests."""
     import torch
 
-    from tasks.training.sft import TrainingRun, run_training
+    from tasks.training.run import TrainingRun, run_training
 
     torch.set_num_threads(1)  # the model is too small for two
 
@@ -126,9 +126,9 @@ def test_the_same_training_gives_the_same_adapter_whether_or_not_it_was_interrup
 def test_the_loss_on_a_cpu_is_exactly_the_one_of_trl(model, dataset, tmp_path):
     from trl import SFTTrainer
 
-    from tasks.training.rows import tokenise
-    from tasks.training.sft import Recorder, TrainingRun, _trainer
-    from tasks.training.trainer import CpuAwareTrainer
+    from tasks.training.chat import Chat
+    from tasks.training.methods import sft
+    from tasks.training.run import Recorder, TrainingRun, _trainer
 
     run = TrainingRun(
         rows=dataset.folder / "train.jsonl",
@@ -138,11 +138,12 @@ def test_the_loss_on_a_cpu_is_exactly_the_one_of_trl(model, dataset, tmp_path):
         system_prompt=PROMPT,
         folder=tmp_path,
     )
-    tokenizer = tiny_tokenizer()
-    rows = tokenise([(f"r{i}", conversation(i)) for i in range(4)], tokenizer, frozenset({1}), 512)
-    trainer = _trainer(run, tokenizer, rows, Recorder(run, lambda event: None, tmp_path / "curve", []))
+    chat = Chat(tiny_tokenizer(), frozenset({1}))
+    items = sft.read(({"id": f"r{i}", "messages": conversation(i)} for i in range(4)), chat, PROMPT, CONFIG)
+    recorder = Recorder(run, lambda event: None, tmp_path / "curve", [])
+    trainer = _trainer(run, sft, chat.tokenizer, items, range(4), recorder)
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
-    ours = CpuAwareTrainer.compute_loss(trainer, trainer.model, dict(batch))
+    ours = sft.CpuAwareTrainer.compute_loss(trainer, trainer.model, dict(batch))
     theirs = SFTTrainer.compute_loss(trainer, trainer.model, dict(batch))
     assert ours.item() == pytest.approx(theirs.item(), rel=2e-3)  # bf16 where the machine has it
 
@@ -150,7 +151,7 @@ def test_the_loss_on_a_cpu_is_exactly_the_one_of_trl(model, dataset, tmp_path):
 def test_a_batch_in_parts_has_every_row_once_and_no_part_is_too_long():
     import torch
 
-    from tasks.training.trainer import split_batch
+    from tasks.training.methods.sft import split_batch
 
     lengths = [9, 2, 5, 5, 1, 30]
     mask = torch.tensor([[1] * n + [0] * (30 - n) for n in lengths])
@@ -175,7 +176,7 @@ def test_a_training_that_breaks_is_stopped_at_once_and_keeps_its_curve(model, da
 
 
 def test_a_loss_that_is_no_number_names_the_step_and_the_last_finite_loss(model, dataset, tmp_path):
-    from tasks.training.sft import Recorder, TrainingRun
+    from tasks.training.run import Recorder, TrainingRun
 
     run = TrainingRun(
         rows=dataset.folder, model=model, model_revision="", config=CONFIG, system_prompt=PROMPT, folder=tmp_path

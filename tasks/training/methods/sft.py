@@ -1,17 +1,52 @@
-"""TRL's SFTTrainer, and what it does differently where there is no GPU; the loss is the same to the last bits.
+"""Supervised fine-tuning: TRL's SFTTrainer on what the assistant says in each row.
 
-TRL has its fast paths for GPUs alone: its fused head scores only tokens that carry loss, and a batch fits at once.
+TRL has its fast paths for GPUs alone: its fused head scores only tokens that carry loss, and a batch fits at once. What
+is done differently here where there is no GPU gives the same loss to the last bits.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
-from trl import SFTTrainer
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from configs.training import TrainingConfig
+from tasks.training.chat import Chat
+from tasks.training.loss_mask import audit as audit_mask
+from tasks.training.methods import Batches, Items
+from tasks.training.rows import tokenise
 
 PART_TOKENS = 512
 SCALED_HEADS = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+
+
+def read(rows: Iterable[Mapping[str, Any]], chat: Chat, system_prompt: str, config: TrainingConfig) -> Items:
+    """Each row's conversation with the prompt in front, as tokens with labels."""
+    conversations = ((row["id"], chat.with_system(row["messages"], system_prompt), row.get("tools")) for row in rows)
+    token_rows = tokenise(conversations, chat, config.max_sequence_tokens)
+    return Items(token_rows, [len(row.input_ids) for row in token_rows], len({row.id for row in token_rows}))
+
+
+def trainer(
+    config: TrainingConfig, arguments: Mapping[str, Any], items: Items, order: Sequence[int], **parts: Any
+) -> Any:
+    """The trainer over the items in that order; `parts` are the model, its tokenizer, the LoRA and the callbacks."""
+    rows = [items.all[number] for number in order]
+    data = Dataset.from_dict({"input_ids": [r.input_ids for r in rows], "labels": [r.labels for r in rows]})
+    return CpuAwareTrainer(args=SFTConfig(packing=False, **arguments), train_dataset=data, **parts)
+
+
+def audit(items: Items, batches: Batches, tokenizer: Any) -> dict[str, Any]:
+    """The proof of the loss mask over what the trainer's collator really makes of each item."""
+    rows, fed = [], []
+    for number, batch in batches:
+        real = batch["attention_mask"][0].bool()
+        rows.append(items.all[number])
+        fed.append((batch["input_ids"][0][real].tolist(), batch["labels"][0][real].tolist()))
+    return asdict(audit_mask(rows, fed, tokenizer))
 
 
 class CpuAwareTrainer(SFTTrainer):  # type: ignore[misc]
@@ -57,15 +92,3 @@ def split_batch(inputs: Mapping[str, torch.Tensor], tokens: int) -> Iterator[dic
         part = {name: tensor[start : start + per_part] for name, tensor in inputs.items()}
         longest = int(part["attention_mask"].sum(dim=1).max())
         yield {name: tensor[:, :longest] for name, tensor in part.items()}
-
-
-def computes_in_bf16() -> bool:
-    """Whether this machine multiplies bf16 in hardware: a GPU, or a CPU with the instructions for it.
-
-    On such a CPU it is twice as fast as float32; on one without, bf16 is emulated and much slower. The LoRA's own
-    weights are float32 either way.
-    """
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))

@@ -1,38 +1,32 @@
-"""Scorers as an eval.yaml chooses them: what they score, and when they say that they cannot judge."""
+"""The scorers of the tutor's suites: what they score, and when they say that they cannot judge."""
 
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from tutor_scorers import REFUSAL, TUTOR_SCORERS
 
 from evals.report import SampleScore
 from evals.samples import Reply, Sample, from_holdout
-from evals.scorers import ScorerConfig, scorer
+from evals.scorers.kinds import ScorerConfig, scorer
 
-REFUSAL = "I can only help with maths."
-CONFIGS: dict[str, dict[str, Any]] = {
-    "asks-guiding-question": {"refusal": REFUSAL},
-    "withholds-answer": {},
-    "keeps-format": {},
-    "refuses-out-of-scope": {"refusal": REFUSAL},
-    "answers-in-scope": {"refusal": REFUSAL},
-    "stays-in-role": {"refusal": REFUSAL},
-}
 GUIDE = "How many apples does Tom have first?"
 
 
 def sample(**fields: Any) -> Sample:
     turn = {"role": "user", "content": "Tom has 5 apples and buys 7. How many has he now?"}
-    return Sample.model_validate({"id": "apples", "messages": [turn], "answer": "12", "expect": "guide"} | fields)
+    return Sample.model_validate(
+        {"id": "apples", "messages": [turn], "expected": "guide", "fields": {"answer": "12"}} | fields
+    )
 
 
 def judge(name: str, *replies: Reply | str, **fields: Any) -> SampleScore:
-    config: Any = TypeAdapter(ScorerConfig).validate_python({"name": name} | CONFIGS[name])
+    config: Any = TypeAdapter(ScorerConfig).validate_python(TUTOR_SCORERS[name])
     turns = [Reply(reply) if isinstance(reply, str) else reply for reply in replies]
     return scorer(config)(sample(**fields), turns)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", TUTOR_SCORERS)
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
@@ -66,7 +60,7 @@ def test_an_answer_cut_off_before_the_end_cannot_be_said_to_withhold() -> None:
 
 @pytest.mark.parametrize("answer", [None, "blue", "5 or 7"])
 def test_a_sample_without_one_number_as_answer_cannot_be_judged(answer: str | None) -> None:
-    assert judge("withholds-answer", GUIDE, answer=answer).score is None
+    assert judge("withholds-answer", GUIDE, fields={"answer": answer}).score is None
 
 
 @pytest.mark.parametrize("name", ["asks-guiding-question", "keeps-format", "refuses-out-of-scope"])
@@ -112,7 +106,7 @@ TWO_TURNS = [
 def test_a_role_is_kept_in_every_turn_and_the_last_one_does_as_expected(
     replies: tuple[Any, ...], expect: str | None, score: float | None
 ) -> None:
-    assert judge("stays-in-role", *replies, messages=TWO_TURNS, expect=expect).score == score
+    assert judge("stays-in-role", *replies, messages=TWO_TURNS, expected=expect).score == score
 
 
 def test_a_fault_names_its_turn() -> None:
@@ -136,17 +130,21 @@ def test_a_conversation_must_be_one(messages: list[dict[str, str]]) -> None:
         sample(messages=messages)
 
 
-def test_a_held_out_row_becomes_the_turns_before_the_tutor() -> None:
-    row = {
-        "id": "r1",
-        "messages": [
-            {"role": "system", "content": "Guide."},
-            {"role": "user", "content": "What is 5 + 7?"},
-            {"role": "assistant", "content": "What is 5 + 5?"},
-        ],
-        "fields": {"answer": 12, "source": "x"},
-    }
-    made = Sample.model_validate(from_holdout(row))
-    assert made == Sample.model_validate(
-        {"id": "r1", "messages": [{"role": "user", "content": "What is 5 + 7?"}], "answer": "12"}
-    )
+def test_a_held_out_row_becomes_the_turns_before_its_answer_which_is_expected() -> None:
+    turns = [
+        {"role": "system", "content": "Guide."},
+        {"role": "user", "content": "What is 5 + 7?"},
+        {"role": "assistant", "content": "What is 5 + 5?"},
+        {"role": "user", "content": "10"},
+        {"role": "assistant", "content": "Go on."},
+    ]
+    row = {"id": "r1", "messages": turns, "fields": {"answer": 12, "label": "x"}}
+    first, last = from_holdout(row, "first"), from_holdout(row)
+    assert ([m.content for m in first.messages], first.expected) == (["What is 5 + 7?"], "What is 5 + 5?")
+    assert ([m.content for m in last.messages], last.expected) == (["What is 5 + 7?", "What is 5 + 5?", "10"], "Go on.")
+    assert first.fields == {"answer": 12, "label": "x"}
+    assert from_holdout(row, field="label").expected == "x"
+    assert from_holdout({**row, "fields": {"expected": {"a": 1}}}).expected == {"a": 1}
+    with pytest.raises(ValueError, match="no field 'lable' -> its fields: answer, label"):
+        from_holdout(row, field="lable")
+    assert from_holdout({"id": "r", "messages": turns[:2]}).expected is None

@@ -1,8 +1,10 @@
 """One training run with TRL and peft, inside the worker process: rows in, adapter files out.
 
+What differs from method to method is in `tasks.training.methods`: how rows become tokens, the trainer, the audit.
 Everything heavy is imported at the top, because nothing but the worker imports this module.
 """
 
+import importlib
 import json
 import math
 import os
@@ -14,19 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-from trl import SFTConfig
+from pydantic import Field, JsonValue
+from transformers import AutoModelForCausalLM, TrainerCallback
 
 from configs.errors import SlipwayError
 from configs.strict import Strict
 from configs.training import TrainingConfig
 from tasks.child import OnWorkerEvent
 from tasks.training import loss_curve
-from tasks.training.loss_mask import audit
-from tasks.training.rows import TokenRow, order_of, tokenise, with_system_prompt
-from tasks.training.trainer import CpuAwareTrainer, computes_in_bf16
+from tasks.training.chat import open_chat
+from tasks.training.methods import Items, Method
+from tasks.training.rows import order_of
 
 COMPLETE = "complete"  # a checkpoint without this file was being written when the process died
 
@@ -39,6 +40,7 @@ class TrainingRun(Strict):
     model_revision: str
     config: TrainingConfig
     system_prompt: str
+    chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
     folder: Path  # checkpoints, curve, audit and adapter go here
 
 
@@ -49,7 +51,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         self.run, self.report, self.curve = run, report, curve
         self.before = kept[-1] if kept else loss_curve.Point(0, None, 0.0, None, 0, 0.0)
         self.points = list(kept)
-        self.trainer: CpuAwareTrainer | None = None
+        self.trainer: Any = None
         self.started = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
@@ -89,43 +91,33 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
 def run_training(run: TrainingRun, report: OnWorkerEvent) -> None:
     """Trains from the newest whole checkpoint, or from the start, and leaves `adapter/` in the run's folder."""
     report({"event": "phase", "text": "reading rows"})
-    tokenizer = AutoTokenizer.from_pretrained(run.model, local_files_only=True, trust_remote_code=False)
-    rows = tokenise(_read_rows(run), tokenizer, _stop_ids(run.model, tokenizer), run.config.max_sequence_tokens)
-    order = order_of([len(r.input_ids) for r in rows], run.config.batch_size, run.config.epochs, run.config.seed)
-    report({"event": "phase", "text": f"{len(rows)} rows, loading the model"})
+    method: Method = importlib.import_module(f"tasks.training.methods.{run.config.method}")
+    chat = open_chat(run.model, run.chat_template_kwargs)
+    items = method.read(_read_rows(run), chat, run.system_prompt, run.config)
+    order = order_of(items.lengths, run.config.batch_size, run.config.epochs, run.config.seed)
+    report({"event": "phase", "text": f"{items.rows} rows, loading the model"})
     checkpoint = _newest_checkpoint(run.folder / "checkpoints")
     curve = run.folder / "curve.jsonl"
     kept = loss_curve.restart(curve, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
     recorder = Recorder(run, report, curve, kept)
-    trainer = _trainer(run, tokenizer, [rows[i] for i in order], recorder)
+    trainer = _trainer(run, method, chat.tokenizer, items, order, recorder)
     recorder.trainer = trainer
-    _prove_mask(run, rows, order, trainer, tokenizer)
+    _prove(run, method, items, order, trainer, chat.tokenizer)
     where = f"resuming at step {kept[-1].step}" if kept else f"{trainer.args.max_steps} steps"
-    report({"event": "phase", "text": f"loss mask proven on {len(rows)} rows, {where}"})
+    report({"event": "phase", "text": f"loss mask proven on {items.rows} rows, {where}"})
     recorder.started = time.monotonic()
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         if recorder.points:
-            loss_curve.draw(recorder.points, run.folder / "curve.png", f"{run.folder.name}: {len(rows)} rows")
+            loss_curve.draw(recorder.points, run.folder / "curve.png", f"{run.folder.name}: {items.rows} rows")
     _save_adapter(run, trainer.model)
 
 
-def _read_rows(run: TrainingRun) -> Iterator[tuple[str, list[dict[str, str]]]]:
+def _read_rows(run: TrainingRun) -> Iterator[dict[str, Any]]:
     with run.rows.open(encoding="utf-8") as file:
         for line in file:
-            row = json.loads(line)
-            yield row["id"], with_system_prompt(row["messages"], run.system_prompt)
-
-
-def _stop_ids(model: Path, tokenizer: Any) -> frozenset[int]:
-    """The tokens at which vLLM ends an answer: the tokenizer's, and those of generation_config.json."""
-    ids = {tokenizer.eos_token_id}
-    for name in ("generation_config.json", "config.json"):
-        if (model / name).exists():
-            found = json.loads((model / name).read_text(encoding="utf-8")).get("eos_token_id")
-            ids.update(found if isinstance(found, list) else [found])
-    return frozenset(ids - {None})
+            yield json.loads(line)
 
 
 def _newest_checkpoint(folder: Path) -> Path | None:
@@ -138,9 +130,10 @@ def _newest_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def _trainer(run: TrainingRun, tokenizer: Any, rows: Sequence[TokenRow], recorder: Recorder) -> CpuAwareTrainer:
-    config, cuda, half = run.config, torch.cuda.is_available(), computes_in_bf16()
-    steps = math.ceil(len(rows) / (config.batch_size * config.gradient_accumulation_steps))
+def _trainer(
+    run: TrainingRun, method: Method, tokenizer: Any, items: Items, order: Sequence[int], recorder: Recorder
+) -> Any:
+    config, half = run.config, computes_in_bf16()
     model = AutoModelForCausalLM.from_pretrained(
         run.model,
         dtype=torch.bfloat16 if half else torch.float32,
@@ -157,56 +150,66 @@ def _trainer(run: TrainingRun, tokenizer: Any, rows: Sequence[TokenRow], recorde
         target_modules=targets if isinstance(targets, str) else list(targets),
         use_rslora=config.lora.rslora,
     )
-    arguments = SFTConfig(
-        output_dir=str(run.folder / "checkpoints"),
-        max_steps=min(steps, config.max_steps or steps),
-        per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=config.scheduler,
-        warmup_steps=config.warmup_ratio,  # below 1 it is a share of the steps
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_gradient_norm,
-        seed=config.seed,
-        bf16=half,
-        use_cpu=not cuda,
-        gradient_checkpointing=False,
-        packing=False,
-        max_length=None,  # longer rows were refused; TRL would cut them
-        train_sampling_strategy="sequential",  # `rows` is in the order of training
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_steps=config.checkpoint_every_steps,
-        save_total_limit=2,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=cuda,
-    )
-    data = Dataset.from_dict({"input_ids": [r.input_ids for r in rows], "labels": [r.labels for r in rows]})
-    return CpuAwareTrainer(
+    return method.trainer(
+        config,
+        _arguments(run, len(order), half),
+        items,
+        order,
         model=model,
-        args=arguments,
-        train_dataset=data,
         processing_class=tokenizer,
         peft_config=lora,
         callbacks=[recorder],
     )
 
 
-def _prove_mask(
-    run: TrainingRun, rows: Sequence[TokenRow], order: Sequence[int], trainer: CpuAwareTrainer, tokenizer: Any
-) -> None:
-    """Audits each row once, where it first comes up in what the trainer will feed."""
-    first = {row: position for position, row in reversed(list(enumerate(order)))}
+def _arguments(run: TrainingRun, items: int, half: bool) -> dict[str, Any]:
+    """transformers' own training arguments, which every method takes."""
+    config, cuda = run.config, torch.cuda.is_available()
+    steps = math.ceil(items / (config.batch_size * config.gradient_accumulation_steps))
+    return {
+        "output_dir": str(run.folder / "checkpoints"),
+        "max_steps": min(steps, config.max_steps or steps),
+        "per_device_train_batch_size": config.batch_size,
+        "gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": config.scheduler,
+        "warmup_steps": config.warmup_ratio,  # below 1 it is a share of the steps
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_gradient_norm,
+        "seed": config.seed,
+        "bf16": half,
+        "use_cpu": not cuda,
+        "gradient_checkpointing": False,
+        "max_length": None,  # longer rows were refused; TRL would cut them
+        "train_sampling_strategy": "sequential",  # the items are in the order of training
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_steps": config.checkpoint_every_steps,
+        "save_total_limit": 2,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": cuda,
+    }
 
-    def fed() -> Iterator[tuple[list[int], list[int]]]:
-        for position in first.values():
-            batch = trainer.data_collator([trainer.train_dataset[position]])
-            real = batch["attention_mask"][0].bool()
-            yield batch["input_ids"][0][real].tolist(), batch["labels"][0][real].tolist()
 
-    proof = audit([rows[row] for row in first], fed(), tokenizer)
-    (run.folder / "mask_audit.json").write_text(json.dumps(asdict(proof), indent=1, ensure_ascii=False), "utf-8")
+def _prove(run: TrainingRun, method: Method, items: Items, order: Sequence[int], trainer: Any, tokenizer: Any) -> None:
+    """Audits each item once, where it first comes up in what the trainer will feed."""
+    first = {item: position for position, item in reversed(list(enumerate(order)))}
+    batches = ((item, trainer.data_collator([trainer.train_dataset[at]])) for item, at in first.items())
+    proof = method.audit(items, batches, tokenizer)
+    (run.folder / "mask_audit.json").write_text(json.dumps(proof, indent=1, ensure_ascii=False), "utf-8")
+
+
+def computes_in_bf16() -> bool:
+    """Whether this machine multiplies bf16 in hardware: a GPU, or a CPU with the instructions for it.
+
+    On such a CPU it is twice as fast as float32; on one without, bf16 is emulated and much slower. The LoRA's own
+    weights are float32 either way.
+    """
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def _save_adapter(run: TrainingRun, model: Any) -> None:

@@ -1,0 +1,173 @@
+"""`slipway check`: what a build and a release of this project would do, before anything is spent on it.
+
+It reads the first rows, renders some of them as the model would get them, and asks the plan and the gate what they can
+show. It needs no GPU and no vLLM, and writes nothing but the base model's cache.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.errors import SlipwayError
+from configs.project import Project
+from delivery.build.memory import MemoryEstimate
+from delivery.build.sift import Example
+from delivery.checks.forecast import Outlook, look_ahead
+from delivery.clients.bundles.safetensors_header import read_model_shapes
+from delivery.progress import Progress, silent
+from evals.power import told
+from evals.suites import FOLDER as SHIPPED
+from evals.suites import SuiteConfig, load_suites, require_suites
+from tasks.data.dataset import Look, look_at
+from tasks.training.chat import open_chat
+from tasks.training.fit import estimate_memory, require_fit
+from tasks.training.model import prepare_model
+from tasks.training.rows import IGNORED, TokenRow, tokenise
+
+LOOKED_AT = 5000  # rows
+SHOWN = 3
+RUNS = 60  # of each simulated stage: `slipway plan` takes more and says the same, but for the last digit
+CALIBRATION_S = 0.2
+FLOPS_A_WEIGHT = 6  # forward and backward, of each token
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One row as the model gets it: (text, whether it carries the loss), in order."""
+
+    id: str
+    parts: tuple[tuple[str, bool], ...]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What would happen. `warnings` are sentences on what cannot work as it is meant."""
+
+    look: Look
+    rows: tuple[Shown, ...]
+    tokens: tuple[int, ...]  # of the rows that would be kept
+    held_out: int
+    outlook: Outlook
+    train_s: float  # on this machine's CPU, roughly
+    memory: MemoryEstimate
+    samples: Mapping[str, int]  # of each suite
+    warnings: tuple[str, ...] = field(default=())
+
+
+def check(project: Project, home: Path, on_progress: Progress = silent) -> Expected:
+    """Raises SlipwayError for what would end the build: with the file, the field, the values and the cure."""
+    base = prepare_model(project.model, home, on_progress)
+    require_fit(project, base)
+    kwargs = project.prompts.chat_template_kwargs
+    on_progress(0, 0, f"reading up to {LOOKED_AT:,} rows")
+    look = look_at(project.dataset, project.dataset_folder, base, project.prompts.adapter, LOOKED_AT, LOOKED_AT, kwargs)
+    if not look.examples:
+        raise SlipwayError("no row would be kept", where="dataset.yaml", cure=_reasons(look))
+    rows = _rendered(project, base, look.examples[:SHOWN], kwargs)
+    tokens = tuple(example.tokens for example in look.examples)
+    held_out = _held_out(project, len(look.examples))
+    on_progress(0, 0, "simulating the release plan")
+    found = look_ahead(project.rollout, runs=RUNS)
+    samples = _samples(project, held_out)
+    return Expected(
+        look=look,
+        rows=rows,
+        tokens=tokens,
+        held_out=held_out,
+        outlook=found,
+        train_s=_seconds(project, tokens, held_out, _weights(base)),
+        memory=estimate_memory(project, base),
+        samples=samples,
+        warnings=tuple(_warnings(project, samples, found)),
+    )
+
+
+def _rendered(
+    project: Project, base: Path, examples: Sequence[Example], kwargs: Mapping[str, Any]
+) -> tuple[Shown, ...]:
+    chat = open_chat(base, kwargs)
+    rows = [
+        (f"{one.source} row {one.row}", chat.with_system(one.messages, project.prompts.adapter), one.tools)
+        for one in examples
+        if not one.is_preference
+    ]
+    if not rows:
+        return ()
+    made = tokenise(rows, chat, project.training.max_sequence_tokens)
+    return tuple(Shown(row.id, tuple(_parts(row, chat.tokenizer))) for row in made)
+
+
+def _parts(row: TokenRow, tokenizer: Any) -> list[tuple[str, bool]]:
+    """Runs of tokens that carry the loss, or do not, as text."""
+    parts: list[tuple[str, bool]] = []
+    start = 0
+    for index in range(1, len(row.labels) + 1):
+        if index == len(row.labels) or (row.labels[index] == IGNORED) != (row.labels[start] == IGNORED):
+            text = tokenizer.decode(row.input_ids[start:index], skip_special_tokens=False)
+            parts.append((text, row.labels[start] != IGNORED))
+            start = index
+    return parts
+
+
+def _held_out(project: Project, rows: int) -> int:
+    """About how many of the rows looked at nobody trains on."""
+    split = project.dataset.split
+    return split.holdout_prompts or round(rows * (split.holdout_share or 0))
+
+
+def _samples(project: Project, held_out: int) -> dict[str, int]:
+    """How many samples each suite has: those over the held-out rows as many as there will be, up to their limit."""
+    places, contract = (*project.suite_folders, SHIPPED), project.contract
+    counts = {}
+    for config in require_suites(project.evals.behaviour, places, contract):
+        counts[config.name] = _held_out_samples(config, held_out)
+        if not config.is_held_out:
+            counts[config.name] = len(load_suites([config.name], places, contract=contract)[0].samples)
+    return counts
+
+
+def _held_out_samples(config: SuiteConfig, held_out: int) -> int:
+    return held_out if config.limit is None else min(held_out, config.limit)
+
+
+def _warnings(project: Project, samples: Mapping[str, int], found: Outlook) -> list[str]:
+    said: list[str] = []
+    for gate in project.evals.gates:
+        n = samples.get(gate.suite.partition("/")[0])
+        if gate.max_drop is not None and n:
+            said += told(gate.suite, n, gate.max_drop, gate.confidence)
+    if found.blind_stages:
+        said.append(
+            f"the release plan is blind in {', '.join(found.blind_stages)}: no candidate, however bad, is noticed"
+        )
+    return said
+
+
+def _weights(base: Path) -> int:
+    return sum(math.prod(shape) for shape in read_model_shapes(base).values())
+
+
+def _seconds(project: Project, tokens: Sequence[int], held_out: int, weights: int) -> float:
+    """On this machine's CPU, from what a matrix product takes here."""
+    share = 1 - held_out / max(1, len(tokens))
+    trained = sum(tokens) * share * project.training.epochs
+    return trained * weights * FLOPS_A_WEIGHT / _flops_per_s()
+
+
+def _flops_per_s() -> float:
+    rng = np.random.default_rng(0)
+    matrix = rng.random((1024, 1024), dtype=np.float32)
+    done, began = 0, time.perf_counter()
+    while time.perf_counter() - began < CALIBRATION_S:
+        matrix @ matrix
+        done += 1
+    return done * 2 * 1024**3 / (time.perf_counter() - began)
+
+
+def _reasons(look: Look) -> str:
+    return "the reasons: " + ", ".join(f"{reason} {rows}" for reason, rows in look.report.counts("rejected").items())

@@ -1,0 +1,59 @@
+"""`slipway check` says what would happen with a project, on a model of a few thousand weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_model import save_tiny_model
+
+from configs.errors import SlipwayError
+from configs.project import Project, load_project
+from flows.cli.check import render
+from tasks.projects.check import Expected, check
+from tasks.projects.init import init
+
+
+def made(tmp_path: Path, rows: list[dict[str, object]], **more: str) -> Project:
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = save_tiny_model(tmp_path / "model")
+    folder, _ = init(tmp_path / "quiz", data, str(model), **more)  # type: ignore[arg-type]
+    return load_project(folder)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Expected:
+    tmp_path = tmp_path_factory.mktemp("check")
+    rows: list[dict[str, object]] = [{"question": f"{n}?", "choices": ["x", "y"], "answer": n % 2} for n in range(40)]
+    rows.append(rows[0])
+    rows.append({"question": "", "choices": [], "answer": 7})
+    return check(made(tmp_path, rows, kind="json"), tmp_path / "home")
+
+
+def test_rows_are_counted_with_the_reasons_of_those_that_are_left_out(found: Expected) -> None:
+    text = render(found, colours=False)
+    assert "rows: 42 read, 40 kept" in text
+    assert "rejected: duplicate 1" in text
+
+
+def test_what_the_model_learns_to_say_is_marked_and_nothing_else(found: Expected) -> None:
+    learned = ["".join(text for text, is_learned in row.parts if is_learned) for row in found.rows]
+    assert learned == ['{"choice": "A"}<|im_end|>', '{"choice": "B"}<|im_end|>', '{"choice": "A"}<|im_end|>']
+    assert '>>{"choice": "A"}<|im_end|><<' in render(found, colours=False)
+
+
+def test_a_gate_that_too_few_samples_cannot_satisfy_is_said_before_training(found: Expected) -> None:
+    assert any("with 12 samples no candidate can pass max_drop 0.1" in text for text in found.warnings)
+
+
+def test_time_memory_lengths_and_what_the_plan_detects_are_said(found: Expected) -> None:
+    text = render(found, colours=False)
+    for word in ("training on this machine's CPU: about", "GiB", "tokens a row: 50 % within", "0-shadow", "1-canary"):
+        assert word in text
+
+
+def test_data_of_which_nothing_can_be_kept_ends_with_the_reasons(tmp_path: Path) -> None:
+    project = made(tmp_path, [{"question": "why?", "answer": "because"}])
+    (tmp_path / "rows.jsonl").write_text('{"other": 1}\n{"other": 2}\n')
+    with pytest.raises(SlipwayError, match=r"no row would be kept(?s:.)*missing-field 2"):
+        check(project, tmp_path / "home")
