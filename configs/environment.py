@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from configs.gateway import GatewayConfig
 from configs.strict import Strict
+from configs.target import ExternalTarget, LocalTarget, Target
 
 
 class VllmConfig(Strict):
@@ -14,7 +15,11 @@ class VllmConfig(Strict):
 
     host: str = "127.0.0.1"
     port: int = Field(8100, ge=1, le=65535)
-    python: Path = Field(Path(".venv-vllm/bin/python"), description="the interpreter that has vLLM")
+    python: Path | None = Field(
+        None,
+        description="the interpreter that has vLLM; by default what SLIPWAY_VLLM_PYTHON names, else .venv-vllm beside "
+        "the environment or the checkout that slipway runs from",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     cpu_kv_cache_gib: int = Field(1, ge=1, description="CPU builds only")
     gpu_memory_share: float = Field(
@@ -37,6 +42,7 @@ class Environment(Strict):
 
     name: str = Field("local", pattern=r"^[a-z0-9][a-z0-9-]*$")
     ledger_url: str | None = Field(None, description="SQLAlchemy URL; by default SQLite below the state folder")
+    target: Target = Field(LocalTarget(), description="where vLLM and the gateway run; by default on this machine")
     vllm: VllmConfig = VllmConfig()
     gateway: GatewayConfig = GatewayConfig()
 
@@ -49,6 +55,20 @@ class Environment(Strict):
         for name in ("port", "admin_port"):
             if getattr(self.gateway, name) == 0:
                 raise ValueError(f"gateway.{name} is 0, which is any free port -> name one: it is looked for there")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_said_in_vain(self) -> Self:
+        """What others run is not set here; one setting of theirs is asked for: the highest rank that vLLM loads."""
+        if not isinstance(self.target, ExternalTarget):
+            return self
+        vain = [f"vllm.{name}" for name in sorted(self.vllm.model_fields_set - {"max_lora_rank"})]
+        vain += [f"gateway.{name}" for name in sorted(self.gateway.model_fields_set)]
+        if vain:
+            raise ValueError(
+                f"{', '.join(vain)} would change nothing: others run this target's vLLM and gateways"
+                " -> leave it out; vllm.max_lora_rank alone says what their vLLM was started with"
+            )
         return self
 
     @model_validator(mode="after")

@@ -36,6 +36,17 @@ class GatewayConfig(Strict):
     idle_connection_s: float = Field(75.0, gt=0, description="until a connection without a request's head is closed")
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1, description="of a request")
     max_in_flight: int = Field(4096, ge=1, description="requests at once")
+    max_in_flight_per_client: int | None = Field(
+        None, ge=1, description="of one API key, or one address where there are no keys; by default three quarters"
+    )
+    max_connections: int = Field(8192, ge=1, description="of clients; beyond it those that wait the longest are closed")
+    max_held_bytes: int = Field(256 * 1024 * 1024, ge=1, description="of all bodies that are in hand")
+    allowed_origins: tuple[str, ...] = Field(
+        (), description="web pages that may ask from a browser (CORS), e.g. https://chat.example.org; * is any"
+    )
+    keep_alive_s: float | None = Field(
+        None, gt=0, description="a stream without its first content gets a comment this often; by default never"
+    )
     mirror_queue: int = Field(64, ge=1, description="mirrored requests waiting; more are dropped and counted")
     mirror_at_once: int = Field(64, ge=1, description="mirrored requests under way; others wait")
     records_kept: int = Field(100_000, ge=1, description="attempts remembered for the controller")

@@ -41,7 +41,14 @@ def check_values(
     try:
         return model.model_validate(values), []
     except ValidationError as error:
-        return None, [_explain(where, model, item) for item in _causes(error)]
+        return None, explained(error, model, where)
+
+
+def explained(
+    error: ValidationError, model: type[BaseModel], where: Callable[[str], str] = lambda key: key
+) -> list[Problem]:
+    """What pydantic found wrong with values for `model`, as people are told it."""
+    return [_explain(where, model, item) for item in _causes(error)]
 
 
 def as_yaml(value: BaseModel) -> str:

@@ -1,15 +1,17 @@
 """The routing table: everything that the gateway knows. It never learns what a release is."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from configs.contract import Contract
 from configs.prompts import SystemPlace
 from configs.strict import Strict
+from configs.urls import BaseUrl
 
 FULL_BP = 10_000  # basis points: 10,000 = all requests
 EndpointName = Literal["chat", "completions", "embeddings"]
+HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 OWN_WORDS = {  # of a request, which a variant says elsewhere or cannot say
     "temperature": "say it as the variant's `temperature`",
     "max_tokens": "say it as the variant's `max_tokens`",
@@ -25,7 +27,7 @@ class Variant(Strict):
     """One bundle as served: a model name at some upstreams, with the prompt put in front."""
 
     model: str = Field(description="what vLLM calls it: the base model, or an adapter's name with its digest")
-    upstreams: tuple[str, ...] = Field(
+    upstreams: tuple[BaseUrl, ...] = Field(
         min_length=1, description="base URLs of vLLM replicas, e.g. http://127.0.0.1:8100"
     )
     bundle: str = Field("", description="the bundle's digest; only reported, never interpreted")
@@ -67,7 +69,7 @@ class Holdback(Strict):
 
 
 class Policy(Strict):
-    """What the clients of a route may ask for, and override."""
+    """What the clients of a route may ask for, and override. A route allows what it wants; this is what is safe."""
 
     endpoints: tuple[EndpointName, ...] = Field(
         ("chat",), min_length=1, description="a prompt for /v1/completions goes past the variant's system prompt"
@@ -76,8 +78,28 @@ class Policy(Strict):
         "replace", description="the client's, where the variant has its own prompt: left out, put behind it, or 400"
     )
     refused_parameters: tuple[str, ...] = Field((), description="e.g. temperature: the variant's own always holds")
-    max_tokens: int | None = Field(None, ge=1, description="more is refused; also sent where nobody names a limit")
-    max_choices: int | None = Field(None, ge=1, description="answers to one request (`n`); more are refused")
+    allowed_parameters: tuple[str, ...] = Field(
+        (), description="more than OpenAI's and the usual ones, e.g. chat_template_kwargs: passed on as they come"
+    )
+    max_tokens: int | None = Field(
+        4096, ge=1, description="of an answer: more is refused; also sent where nobody names a limit. null: any"
+    )
+    max_choices: int | None = Field(
+        8, ge=1, description="answers to one request (`n` times prompts); more are refused. null: any"
+    )
+    guided_decoding: Literal["none", "json", "any"] = Field(
+        "json", description="json: JSON Schemas without patterns; any: grammars and regular expressions of clients too"
+    )
+    media: Literal["none", "inline", "any"] = Field(
+        "inline", description="inline: data: URLs only; any: the model's server fetches what clients name"
+    )
+    user_headers: tuple[HeaderName, ...] = Field(
+        ("x-slipway-user",), description="that name the user; the first that is there counts"
+    )
+    user_fields: tuple[str, ...] = Field(
+        ("user", "safety_identifier"), description="of the body that name the user otherwise, e.g. metadata.user_id"
+    )
+    show_variant: bool = Field(False, description="tells users in x-slipway-variant which variant has answered")
 
 
 class Trip(Strict):
@@ -155,7 +177,9 @@ class RoutingTable(Strict):
     revision: int = Field(ge=0, description="only ever grows; a lower one is refused")
     lease_s: float = Field(15.0, gt=0, le=3600, description="candidates' and holdbacks' shares end after this silence")
     routes: dict[str, Route] = Field(default_factory=dict)
-    draining: tuple[str, ...] = Field((), description="upstreams that get no new requests and finish what they have")
+    draining: tuple[BaseUrl, ...] = Field(
+        (), description="upstreams that get no new requests and finish what they have"
+    )
 
     @model_validator(mode="after")
     def _somebody_is_left(self) -> Self:

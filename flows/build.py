@@ -172,7 +172,7 @@ def evaluate_candidate(
 ) -> EvalReport:
     """The adapter with its short prompt, exactly as it would be served."""
     name = adapter_name(project.route, trained.adapter.digest)
-    with loaded_adapter(vllm_url, name, trained.folder):
+    with loaded_adapter(project, home, vllm_url, name, trained.folder):
         subject = _prompted(project, base, "candidate", name, trained.adapter.digest)
         return _evaluate(project, base, version, subject, vllm_url, home)
 
@@ -250,7 +250,7 @@ def _evaluate_bundle(
     )
     if bundle.adapter is None:
         return _evaluate(project, base, version, subject, vllm_url, home)
-    with loaded_adapter(vllm_url, bundle.served_name, oci.unpack_adapter(bundle, home)):
+    with loaded_adapter(project, home, vllm_url, bundle.served_name, oci.unpack_adapter(bundle, home)):
         return _evaluate(project, base, version, subject, vllm_url, home)
 
 

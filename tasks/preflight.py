@@ -10,23 +10,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from configs.api_keys import ApiKeys
 from configs.contract import Contract
 from configs.dataset import DatasetRecipe
 from configs.environment import Environment
 from configs.errors import SlipwayError, require_all
 from configs.evals import EvalsConfig
-from configs.loading import load
 from configs.project import Project, read_project
+from configs.urls import base_url, is_base_url
 from delivery.checks.forecast import refuse_blind, refuse_empty
-from delivery.clients.processes import local as processes
-from delivery.clients.processes.ports import require_free
+from delivery.clients.at_once import at_once
 from tasks.data.sources import locate_all
 from tasks.evals.model_server import require_place
 from tasks.evals.require import require_evals
 from tasks.release.site import Site, open_ledger, open_site_of
-from tasks.serving import local as serving
-from tasks.serving.vllm_command import require_vllm
+from tasks.serving.targets import target_of
 from tasks.training.fit import require_fit
 from tasks.training.model import is_prepared, prepared_folder, require_source
 
@@ -54,18 +51,12 @@ def load_for(folder: Path, home: Path, what: str, checks: Callable[[Project], It
 
 
 def before_up(project: Project, home: Path) -> Iterator[Precheck]:
-    """What `slipway up` needs: a place to write, vLLM, the base model, free ports, the file of API keys, the ledger."""
+    """What `slipway up` needs: a place to write, the base model, the ledger, and what its target needs."""
     environment = project.environment
     # what has served already must come back on a disk that has filled up since
     needed = START_ROOM_BYTES if is_prepared(project.model, home) else ROOM_BYTES
     yield from _everywhere(project, home, needed)
-    yield partial(require_vllm, environment.vllm)
-    if environment.gateway.api_keys is not None:
-        yield partial(load, environment.gateway.api_keys, ApiKeys)
-    folder = serving.environment_folder(environment, home)
-    for name, ports in serving.ports_of(environment).items():
-        if processes.find(name, folder) is None:
-            yield from (partial(require_free, port) for port in ports)
+    yield from target_of(environment, home).before_up()
 
 
 def before_build(project: Project, home: Path) -> Iterator[Precheck]:
@@ -96,7 +87,9 @@ def before_release(
     if not accept_blind_plan:
         yield partial(refuse_blind, project.rollout)
         yield partial(refuse_empty, project.rollout)
-    yield partial(_require_answers, project, home, candidate_upstreams)
+    upstreams = candidate_upstreams or ()
+    yield from (partial(_require_base_url, url) for url in upstreams)
+    yield partial(_require_answers, project, home, [url for url in upstreams if is_base_url(url)])
 
 
 def before_refresh(project: Project, home: Path, accept_blind_plan: bool = False) -> Iterator[Precheck]:
@@ -159,7 +152,7 @@ def _require_ledger(environment: Environment, home: Path) -> None:
     open_ledger(environment, home).close()
 
 
-def _require_answers(project: Project, home: Path, candidate_upstreams: Sequence[str] | None) -> None:
+def _require_answers(project: Project, home: Path, candidate_upstreams: Sequence[str]) -> None:
     with open_site_of(project, home) as site:
         if site.ledger.unfinished(site.name, project.route) is None:
             judge = project.rollout.judge
@@ -167,7 +160,21 @@ def _require_answers(project: Project, home: Path, candidate_upstreams: Sequence
             require_all("the environment does not answer", [*needed, *_answers(site, candidate_upstreams)])
 
 
-def _answers(site: Site, candidate_upstreams: Sequence[str] | None) -> Iterator[Precheck]:
-    yield from (client.table for client in site.gateways.values())
-    for url in dict.fromkeys((*site.upstreams, *(candidate_upstreams or ()))):
-        yield site.vllm(url).models
+def _answers(site: Site, candidate_upstreams: Sequence[str]) -> Iterator[Precheck]:
+    """Every gateway and every replica, asked at the same time."""
+    asked: dict[str, Callable[[], object]] = {name: client.table for name, client in site.gateways.items()}
+    asked |= {url: site.vllm(url).models for url in (*site.upstreams, *map(base_url, candidate_upstreams))}
+    yield from (partial(_not_an_error, answer) for answer in at_once(asked).values())
+
+
+def _not_an_error(answer: object) -> None:
+    if isinstance(answer, SlipwayError):
+        raise answer
+
+
+def _require_base_url(url: str) -> None:
+    try:
+        base_url(url)
+    except ValueError as error:
+        what, _, cure = str(error).partition(" -> ")
+        raise SlipwayError(what, where="candidate upstream", cure=cure) from None

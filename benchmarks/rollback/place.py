@@ -28,7 +28,7 @@ from delivery.clients.vllm import VllmClient
 from tasks.release.run import bootstrap
 from tasks.release.site import Site
 
-TOKEN = "benchmark"  # noqa: S105 - of processes that live for this run
+TOKEN = "benchmark-of-32-characters-and-more"  # noqa: S105 - of processes that live for this run
 START_S = 60.0
 PLAN = RolloutPlan(
     tick_s=1.0,

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     try:
         settings = settings_of(arguments, environ)
         if settings.workers == 1 or arguments.worker is not None:
-            allow_open_files(settings.max_in_flight)
+            allow_open_files(settings.max_in_flight, settings.max_connections)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             if arguments.worker is not None:
                 runner.run(_serve_as_worker(settings, arguments.worker))

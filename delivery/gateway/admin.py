@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
@@ -12,12 +12,17 @@ from pydantic import ValidationError
 
 from configs.errors import ConfigError, Problem
 from configs.strict import Strict
+from delivery.gateway.log_ins import LogIns
 from delivery.gateway.table.files import StateFile, parse_table
 from delivery.gateway.table.served import ConflictError, Tables
 from delivery.traffic.breaker import Breaker
 
 RECORDS_AT_ONCE = 20_000
 PAIRS_AT_ONCE = 200
+FAILED_LOG_INS = b"""# HELP slipway_admin_failed_logins_total Requests to the admin API without its token.
+# TYPE slipway_admin_failed_logins_total counter
+slipway_admin_failed_logins_total %d
+"""
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -75,6 +80,7 @@ class Admin:
     is_file_served: bool = False
     spread: Callable[[], Awaitable[str]] = already_there
     refresh: Callable[[], Awaitable[str]] = already_there
+    log_ins: LogIns = field(default_factory=lambda: LogIns("admin"))
 
     def app(self) -> web.Application:
         """The listener's application."""
@@ -95,6 +101,7 @@ class Admin:
         sent = token.strip().encode("utf-8", "surrogatepass")
         is_known = scheme.lower() == "bearer" and hmac.compare_digest(sent, self.token.encode())
         if not is_known and request.path != "/healthz":
+            await self.log_ins.failed(request.remote or "")
             return _error(401, "the admin API needs the header Authorization: Bearer <admin token>")
         try:
             return await handler(request)
@@ -148,7 +155,8 @@ class Admin:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         await self.refresh()
-        return web.Response(body=self.exposition.render(), headers={"Content-Type": METRICS_TYPE})
+        failed = FAILED_LOG_INS % self.log_ins.failures
+        return web.Response(body=self.exposition.render() + failed, headers={"Content-Type": METRICS_TYPE})
 
     def _must_be_ours(self) -> None:
         if self.is_file_served:

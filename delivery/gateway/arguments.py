@@ -21,6 +21,7 @@ from delivery.gateway.settings import Settings
 
 STANDARD_INPUT = Path("-")
 TOKEN = "SLIPWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
+TOKEN_CHARACTERS = 32
 UPSTREAM_KEY = "SLIPWAY_UPSTREAM_API_KEY"
 TRACES = "OTEL_EXPORTER_OTLP_ENDPOINT"  # as OpenTelemetry calls it everywhere
 EXAMPLE = """
@@ -70,6 +71,11 @@ def settings_of(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Se
         raise SlipwayError(
             f"there is no admin token in the environment variable {TOKEN}, and no --table",
             cure=f"set {TOKEN} to a long random text, or serve a file alone with --table FILE",
+        )
+    if token and len(token) < TOKEN_CHARACTERS and arguments.worker is None:
+        raise SlipwayError(
+            f"the admin token in {TOKEN} has {len(token)} characters, at least {TOKEN_CHARACTERS} are needed",
+            cure=f"make one: export {TOKEN}=$(openssl rand -hex 32)",
         )
     secrets = {
         "admin_token": "" if arguments.worker is not None else token,  # the fleet answers the controller

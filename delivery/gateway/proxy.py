@@ -2,20 +2,24 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from functools import partial
 
 import orjson
 
 from delivery.gateway.admission import Places, overloaded
-from delivery.gateway.http.messages import BodyBrokenError, BodyTooLargeError, Request, Response
+from delivery.gateway.bodies import Bodies
+from delivery.gateway.http.messages import Request, Response
 from delivery.gateway.http.server import Handler
 from delivery.gateway.ids import Ids
-from delivery.gateway.keys.access import Client, Keys, tokens_at_most, tokens_taken
+from delivery.gateway.keys.access import Client, Keys, is_limited, prompt_tokens, tokens_at_most, tokens_taken
+from delivery.gateway.log_ins import LogIns
 from delivery.gateway.openai.answers import UpstreamError
-from delivery.gateway.openai.chat import Call, check_policy, named_tester, parse, user_key
+from delivery.gateway.openai.chat import Call, named_tester, parse, user_key
 from delivery.gateway.openai.endpoints import Endpoint
 from delivery.gateway.openai.errors import JSON_HEADERS, ApiError, error_body, server_error, unknown_route
+from delivery.gateway.openai.policies import check_policy
 from delivery.gateway.openai.streams import DONE, Stream
 from delivery.gateway.records.attempts import EXHAUSTED, Attempt, Attempts
 from delivery.gateway.records.metrics import Metrics
@@ -32,6 +36,7 @@ STREAM_HEADERS = {
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",
 }
+COMMENT = b": still at work\n\n"
 TIMED_OUT = frozenset(("first_byte_timeout", "idle_timeout"))
 
 
@@ -47,7 +52,9 @@ class Proxy:
     metrics: Metrics
     keys: Keys
     places: Places
-    body_timeout_s: float = 30.0
+    bodies: Bodies
+    log_ins: LogIns
+    keep_alive_s: float | None = None
     write_timeout_s: float = 60.0
     is_draining: bool = False
     ids: Ids = field(default_factory=Ids)
@@ -59,44 +66,41 @@ class Proxy:
     async def _handle(self, endpoint: Endpoint, http: Request) -> Response | None:
         """Answers, or says in OpenAI's shape why not."""
         request_id = self.ids.next()
-        client, call, held, places = None, None, 0, self.places
+        client, call, held, who = None, None, 0, ""
         try:
-            places.take()
-        except ApiError as refusal:
-            self.metrics.refuse(refusal)
-            return refusal.response(request_id)
-        try:
-            if known := self.keys.identify(http.headers):
+            known = self.keys.identify(http.headers)
+            raw = await self.bodies.read(http)
+            asking = http.peer if known is None else known.name
+            self.places.take(asking)
+            who = asking
+            if known:
                 if (wait := self.keys.begin(known)) is not None:
                     await wait
                 client = known
-            call = self._admit(request_id, http, await self._body(http), endpoint, client)
+            call = self._admit(request_id, http, raw, endpoint, client)
+            del raw
             if client is not None and client.tokens:
-                holding = self.keys.hold(client, tokens_at_most(call))
+                most = self._at_most(call)
+                holding = self.keys.hold(client, most, most if is_limited(call) else prompt_tokens(call))
                 held = holding if isinstance(holding, int) else await holding
             return await self._answer(http, call)
         except ApiError as refusal:
-            self.metrics.refuse(refusal)
-            return refusal.response(request_id)
+            return await self._refused(http, refusal, request_id)
         finally:
-            places.taken -= 1
+            if who:
+                self.places.give_back(who)
             if client is not None:
                 self.keys.end(client, held, call.taken if call is not None else 0)
 
-    async def _body(self, http: Request) -> bytes:
-        if http.headers.get("content-encoding", "identity") != "identity":
-            raise ApiError(415, "Compressed bodies are not read here.", code="unsupported_encoding")
-        try:
-            if http.is_whole:
-                return http.content()
-            async with asyncio.timeout(self.body_timeout_s):
-                return await http.read()
-        except BodyTooLargeError:
-            raise ApiError(413, "The body is larger than this gateway accepts.", code="body_too_large") from None
-        except TimeoutError:
-            raise ApiError(408, "The body did not arrive in time.", code="body_timeout") from None
-        except BodyBrokenError:
-            raise ApiError(400, "The body could not be read to its end.", code="invalid_body") from None
+    async def _refused(self, http: Request, refusal: ApiError, request_id: str) -> Response | None:
+        self.metrics.refuse(refusal)
+        if refusal.status == 401:
+            await self.log_ins.failed(http.peer)
+        if http.sending is None:
+            return refusal.response(request_id)
+        http.sending.write(b"data: " + orjson.dumps(refusal.body) + b"\n\n" + DONE)  # the status has been sent
+        http.sending.end()
+        return None
 
     def _admit(self, request_id: str, http: Request, raw: bytes, endpoint: Endpoint, client: Client | None) -> Call:
         body = parse(raw, endpoint)
@@ -106,7 +110,7 @@ class Proxy:
             raise unknown_route(name, routes_for(client, self.tables))
         check_policy(route.policy, endpoint, body)
         asking = client.name if client is not None else ""
-        key = user_key(http.headers, body, asking)
+        key = user_key(route.policy, http.headers, body, asking)
         return Call(
             request_id=request_id,
             name=name,
@@ -119,8 +123,11 @@ class Proxy:
             endpoint=endpoint,
             client=asking,
             size=len(raw),
-            chosen=route.testers.get(named_tester(http.headers, body, asking)) if route.testers else None,
+            chosen=route.testers.get(named_tester(route.policy, http.headers, body, asking)) if route.testers else None,
         )
+
+    def _at_most(self, call: Call) -> int:
+        return tokens_at_most(call, self.upstreams.replicas.context_of(call.route.variants[call.route.stable]))
 
     async def _answer(self, http: Request, call: Call) -> Response | None:
         route, leased = call.route, self.tables.lease_valid()
@@ -176,7 +183,7 @@ class Proxy:
         except UpstreamError as failure:
             attempt.fail(failure.kind)
             if is_last and failure.answer:  # the model had nothing to say: that is an answer, if a poor one
-                return self._poor(call, attempt, failure.answer)
+                return self._poor(http, call, attempt, failure.answer)
             attempt.user_ok = not is_last
             raise
         except ApiError:
@@ -197,19 +204,34 @@ class Proxy:
             self.attempts.end(attempt)
 
     def _plain(self, call: Call, attempt: Attempt, shown: bytes) -> Response:
-        return Response(200, shown, {**JSON_HEADERS, **self._labels(call, attempt)})
+        return Response(200, shown, {**JSON_HEADERS, **self._labels(call, attempt.variant)})
 
     async def _streamed(self, http: Request, call: Call, attempt: Attempt) -> Response | None:
-        stream = await self.upstreams.stream(call, call.route.variants[attempt.variant], attempt)
+        first = self.upstreams.stream(call, call.route.variants[attempt.variant], attempt)
+        stream = await (first if self.keep_alive_s is None else self._kept_alive(http, call, first))
         try:
             await self._relay(http, call, attempt, stream)
         finally:
             stream.close()
         return None
 
+    async def _kept_alive(self, http: Request, call: Call, first: Awaitable[Stream]) -> Stream:
+        """The stream once its first content is there; until then the client gets comments, which say nothing."""
+        waiting = asyncio.ensure_future(first)
+        try:
+            while not (await asyncio.wait([waiting], timeout=self.keep_alive_s))[0]:
+                sending = http.sending or http.stream({**STREAM_HEADERS, **self._labels(call, "")})
+                try:
+                    sending.write(COMMENT)
+                except ConnectionResetError:
+                    raise asyncio.CancelledError from None  # the client has gone
+            return waiting.result()
+        finally:
+            waiting.cancel()
+
     async def _relay(self, http: Request, call: Call, attempt: Attempt, stream: Stream) -> None:
         """From the first content on nothing is retried: what breaks now, the user sees as an error frame."""
-        sending = http.stream({**STREAM_HEADERS, **self._labels(call, attempt)})
+        sending = http.sending or http.stream({**STREAM_HEADERS, **self._labels(call, attempt.variant)})
         try:
             try:
                 await stream.relay(sending, self.write_timeout_s)
@@ -226,14 +248,19 @@ class Proxy:
             attempt.error = attempt.error or "client_stalled"
             sending.abort()
 
-    def _poor(self, call: Call, attempt: Attempt, shown: bytes) -> Response:
+    def _poor(self, http: Request, call: Call, attempt: Attempt, shown: bytes) -> Response | None:
         if not call.stream:
             return self._plain(call, attempt, shown)
-        return Response(200, shown, {**STREAM_HEADERS, **self._labels(call, attempt)})
+        if http.sending is not None:
+            http.sending.write(shown)
+            http.sending.end()
+            return None
+        return Response(200, shown, {**STREAM_HEADERS, **self._labels(call, attempt.variant)})
 
-    def _labels(self, call: Call, attempt: Attempt) -> dict[str, str]:
+    def _labels(self, call: Call, variant: str) -> dict[str, str]:
         labels = {"x-request-id": call.request_id, "x-slipway-request-id": call.request_id}
-        labels["x-slipway-variant"] = attempt.variant
+        if variant and call.route.policy.show_variant:
+            labels["x-slipway-variant"] = variant
         if self.is_draining:
             labels["Connection"] = "close"
         return labels

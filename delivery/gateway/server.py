@@ -19,11 +19,14 @@ from configs.routing import RoutingTable
 from configs.traffic_log import USUAL
 from delivery.gateway.admin import Admin
 from delivery.gateway.admission import Places
+from delivery.gateway.bodies import Bodies
+from delivery.gateway.cors import PREFLIGHT, allowing
 from delivery.gateway.http.listeners import Address, Quiet, listen, telling_why
 from delivery.gateway.http.messages import Request, Response
 from delivery.gateway.http.server import Handler, HttpServer
 from delivery.gateway.keys.access import Keys, read_keys
 from delivery.gateway.keys.budget_files import BudgetFile, kept_budgets
+from delivery.gateway.log_ins import LogIns
 from delivery.gateway.openai import openapi
 from delivery.gateway.openai.endpoints import ENDPOINTS
 from delivery.gateway.openai.errors import JSON_HEADERS, ApiError, unknown_route
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("slipway.gateway")
 MODEL_PATH = "/v1/models/"
 LAST_REQUESTS_S = 0.3  # for what a kept connection may be sending when the gateway stops
+FEEDBACK_S = 10.0  # for the body of an opinion
 LAST_VERDICTS_S = 1.0  # for answers that are being judged when the gateway stops
 OPENAPI = orjson.dumps(openapi.page())
 
@@ -112,7 +116,10 @@ class Gateway:
             self.upstreams,
             self.metrics,
         )
-        places = Places(settings.max_in_flight)
+        most = settings.max_in_flight
+        places = Places(most, settings.max_in_flight_per_client or most - most // 4)
+        bodies, self.log_ins = Bodies(settings.max_body_bytes), LogIns("users'", monotonic)
+        self.origins = frozenset(settings.allowed_origins)
         self.proxy = Proxy(
             self.tables,
             self.attempts,
@@ -122,10 +129,21 @@ class Gateway:
             self.metrics,
             self.keys,
             places,
+            bodies,
+            self.log_ins,
+            settings.keep_alive_s,
         )
         self.exposition = Exposition(self.metrics, self.attempts, self.tables, self.breaker, self.replicas, self.log)
         elsewhere = member.feedback if member is not None else None
-        self.feedback = FeedbackDesk(self.attempts, self.metrics, self.keys, places, elsewhere)
+        self.feedback = FeedbackDesk(
+            self.attempts,
+            self.metrics,
+            self.keys,
+            places,
+            replace(bodies, timeout_s=FEEDBACK_S),
+            self.log_ins,
+            elsewhere,
+        )
         self._by_path = self._handlers()
         self.is_draining = False
         self.port = self.admin_port = 0
@@ -143,6 +161,11 @@ class Gateway:
     def handle(self, http: Request) -> Awaitable[Response | None]:
         """Answers a user's request, whatever it is."""
         path = http.path
+        if self.origins and (origin := http.headers.get("origin")) is not None:
+            http.also = allowing(self.origins, origin)
+            if http.method == "OPTIONS" and "access-control-request-method" in http.headers:
+                http.also = {**http.also, **PREFLIGHT} if "Access-Control-Allow-Origin" in http.also else http.also
+                return _at_once(Response(204, b""))
         method, handler = self._by_path.get(path, ("", None))
         if handler is None and path.startswith(MODEL_PATH):
             method, handler = "GET", self._model
@@ -161,16 +184,25 @@ class Gateway:
         try:
             names = routes_for(self.keys.identify(http.headers), self.tables)
         except ApiError as refusal:
+            await self.log_ins.failed(http.peer)
             return self._refused(refusal)
-        return _json({"object": "list", "data": [_model(name) for name in names]})
+        return _json({"object": "list", "data": [self._shown(name) for name in names]})
 
     async def _model(self, http: Request) -> Response:
         try:
             names = routes_for(self.keys.identify(http.headers), self.tables)
         except ApiError as refusal:
+            await self.log_ins.failed(http.peer)
             return self._refused(refusal)
         name = unquote(http.path.removeprefix(MODEL_PATH))
-        return _json(_model(name)) if name in names else self._refused(unknown_route("", names))
+        return _json(self._shown(name)) if name in names else self._refused(unknown_route("", names))
+
+    def _shown(self, name: str) -> dict[str, object]:
+        """A route as a model, with what its replicas say of its context's length."""
+        route = self.tables.routes[name]
+        context = self.replicas.context_of(route.variants[route.stable])
+        length = {"max_model_len": context} if context is not None else {}
+        return {"id": name, "object": "model", "created": 0, "owned_by": "slipway", **length}
 
     async def _alive(self, _: Request) -> Response:
         return _json({"status": "ok"})
@@ -225,7 +257,14 @@ async def serving(
             await _stand_alone(stack, gateway, settings, wall)
         else:
             await member.join(stack, gateway)
-        users = HttpServer(gateway.handle, settings.max_body_bytes, settings.idle_connection_s, gateway.metrics.refuse)
+        users = HttpServer(
+            gateway.handle,
+            settings.max_body_bytes,
+            settings.idle_connection_s,
+            gateway.metrics.refuse,
+            max_connections=settings.max_connections,
+            max_held_bytes=settings.max_held_bytes,
+        )
         stack.push_async_callback(users.close)
         with telling_why(settings.host, settings.port, "--port"):
             gateway.port = await users.start(settings.host, settings.port, is_shared=settings.reuse_port)
@@ -307,10 +346,6 @@ async def cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-def _model(name: str) -> dict[str, object]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "slipway"}
 
 
 def _json(value: object, status: int = 200) -> Response:

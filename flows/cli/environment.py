@@ -12,11 +12,13 @@ commands = typer.Typer()
 
 @commands.command()
 def up(project: Project = TUTOR, home: Home = STATE) -> None:
-    """Start the environment: vLLM, the gateway, their supervisor; serve the live bundle, at first the base model."""
+    """Start the environment: vLLM, the gateway, their supervisor; serve the live bundle, at first the base model.
+
+    Where others run vLLM and gateways (target.kind external) they are checked and registered, not started.
+    """
     from tasks.serving.environment import start
 
-    where = start(project_of(project), home, narrate)
-    typer.echo(f"gateway {where.gateway_url}/v1   admin {where.admin_url}   vLLM {where.vllm_url}")
+    typer.echo(start(project_of(project), home, narrate).summary())
 
 
 @commands.command()
@@ -27,7 +29,7 @@ def down(
         bool, typer.Option("--all", help="Of every environment below the state folder, and what else runs there.")
     ] = False,
 ) -> None:
-    """End what `up` started. Ledger, bundles and caches stay."""
+    """End what `up` started. Ledger, bundles and caches stay, and so do vLLM and gateways that others run."""
     from tasks.serving.environment import stop, stop_all
 
     ended = stop_all(home) if everything else stop(project_of(project), home)

@@ -77,15 +77,19 @@ def experiment(
     from dataclasses import asdict
 
     from tasks.release.experiment import experiment_report
-    from tasks.serving.local import ADMIN_TOKEN, addresses, admin_token
+    from tasks.serving.local import ADMIN_TOKEN
+    from tasks.serving.targets import target_of
 
     if admin is not None and route is not None:
         found = experiment_report(admin, os.environ.get(ADMIN_TOKEN, ""), route, confidence, log)
     else:
         settings = project_of(project)
-        token = admin_token(settings.environment, home)
-        url = admin or addresses(settings.environment).admin_url
-        found = experiment_report(url, token, route or settings.route, confidence, log)
+        target = target_of(settings.environment, home)
+        if admin is None and len(target.gateways) > 1:
+            names = ", ".join(target.gateways)
+            raise SlipwayError("each gateway reports on its own users alone", cure=f"name one with --admin: {names}")
+        url = admin or target.gateways[0]
+        found = experiment_report(url, target.admin_token(), route or settings.route, confidence, log)
     typer.echo(json.dumps(asdict(found), indent=2) if as_json else found.render())
 
 

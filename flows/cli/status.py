@@ -7,6 +7,7 @@ from typing import Any
 from configs.canonical import short
 from delivery.clients.bundles.images import damaged_bundles, list_bundles
 from tasks.serving.environment import EnvironmentStatus
+from tasks.serving.target import readiness
 
 
 def as_dict(status: EnvironmentStatus) -> dict[str, Any]:
@@ -28,7 +29,9 @@ def as_dict(status: EnvironmentStatus) -> dict[str, Any]:
 def render(status: EnvironmentStatus) -> str:
     """For people."""
     lines = []
-    for part in status.parts:
+    if any(not part.log for part in status.parts):
+        lines.append(readiness(status.parts))
+    for part in (part for part in status.parts if part.log):
         how = "runs" if part.healthy else "runs, but does not answer" if part.running else "is down"
         lines.append(f"{part.name:10} {how:26} {part.url}   log {part.log}")
     lines.append(f"{'supervisor':10} {'runs' if status.supervisor_pid else 'is down'}")
@@ -36,6 +39,8 @@ def render(status: EnvironmentStatus) -> str:
         split = ", ".join(f"{name} {bp / 100:g} %" for name, bp in status.shares.items()) or "no such route"
         lease = "" if status.lease_remaining_s is None else f", lease {status.lease_remaining_s:.0f} s"
         lines.append(f"table      revision {status.revision}: {split}{lease}")
+    if status.behind:
+        lines.append(f"           another table is served by {', '.join(status.behind)}")
     lines.append(f"live       {short(status.live) if status.live else 'nothing yet: slipway up'}")
     if status.previous:
         lines.append(f"previous   {short(status.previous)}")

@@ -16,6 +16,7 @@ from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress
 from tasks.serving.keep_alive import RestartPolicy
 from tasks.serving.local import SUPERVISOR, addresses, environment_folder, ports_of, vllm_health
+from tasks.serving.targets import target_of
 from tasks.serving.vllm_command import phase, require_vllm, vllm_command
 
 API_KEY = "SLIPWAY_VLLM_API_KEY"
@@ -26,6 +27,8 @@ RESTART_PATIENCE_S = 2 * RestartPolicy().delay_s(RestartPolicy().tries - 1)  # b
 def require_place(project: Project, home: Path) -> None:
     """Raises SlipwayError when `model_server` could neither use a vLLM that runs nor start one."""
     environment = project.environment
+    if target_of(environment, home).evaluates_on(project.model.name) is not None:
+        return
     url = addresses(environment).vllm_url
     folder = environment_folder(environment, home)
     if _is_coming(folder) or processes.find(OWN, folder) is not None:
@@ -44,6 +47,11 @@ def model_server(project: Project, base: Path, home: Path, on_progress: Progress
     The environment's own is waited for and never ended, whatever happens here; one that was started here ends here.
     Raises SlipwayError when there is none in time, and when another build's serves in its place: that ends with it.
     """
+    elsewhere = target_of(project.environment, home).evaluates_on(project.model.name)
+    if elsewhere is not None:
+        on_progress(0, 0, f"evaluating on the replica {elsewhere}")
+        yield elsewhere
+        return
     url = addresses(project.environment).vllm_url
     folder = environment_folder(project.environment, home)
     timeout_s = project.environment.vllm.start_timeout_s
@@ -62,12 +70,16 @@ def model_server(project: Project, base: Path, home: Path, on_progress: Progress
 
 
 @contextmanager
-def loaded_adapter(url: str, name: str, folder: Path) -> Iterator[None]:
-    """An adapter that vLLM lists and answers with; unloaded afterwards unless it was there before."""
+def loaded_adapter(project: Project, home: Path, url: str, name: str, folder: Path) -> Iterator[None]:
+    """An adapter that vLLM lists and answers with; unloaded afterwards unless it was there before.
+
+    `folder` is where it lies here; vLLM is told where it sees it itself.
+    """
+    path = target_of(project.environment, home).place(folder)
     with VllmClient(url, os.environ.get(API_KEY)) as client:
         was_there = name in client.models()
-        client.load_adapter(name, folder.absolute())
-        client.verify(name, folder.absolute())
+        client.load_adapter(name, path)
+        client.verify(name, path)
         try:
             yield
         finally:

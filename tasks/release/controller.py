@@ -32,6 +32,7 @@ from delivery.release.state import (
 )
 from delivery.release.steps import Step, finished_steps, step_of
 from delivery.traffic.records import RecordPage
+from tasks.release.gateways import LATE_S, Gateways, failures, put
 from tasks.release.judge import JudgeBatches
 from tasks.release.replicas import Replicas
 from tasks.release.site import LEASE_TTL_S, Site
@@ -87,6 +88,8 @@ class Controller:
     def __post_init__(self) -> None:
         self._executor = self.site.executor()
         self._replicas = Replicas(self.site.vllm, self._executor, self.site.clock)
+        self._gateways = Gateways(self.site.gateways, self._executor)
+        self._unread = ""  # why some gateway's records could not be read
         self._judging = self._judge()
         self._judged: dict[str, Cursor] = {}  # as recorded
         self._recorded = ""  # what the last recorded decision was about
@@ -182,7 +185,10 @@ class Controller:
         """Everything that one tick knows."""
         urls = (*state.candidate.variant.upstreams, *state.stable.variant.upstreams)
         replicas = self._replicas.see(urls)
-        gateways = {name: self._gateway(name, client, state) for name, client in self.site.gateways.items()}
+        self._unread = ""
+        gateways = self._gateways.see(partial(self._gateway, state))
+        if self._unread:
+            self._say(state, f"records cannot be read: {self._unread}")
         self._read_ledger(state)
         return Observation(
             gateways=gateways,
@@ -214,7 +220,7 @@ class Controller:
         except LedgerError as error:
             self._say(state, f"the ledger cannot be read: {error.what}")
 
-    def _gateway(self, name: str, client: GatewayClient, state: ReleaseState) -> GatewaySeen | None:
+    def _gateway(self, state: ReleaseState, name: str, client: GatewayClient) -> GatewaySeen | None:
         try:
             table = client.table()
         except GatewayError:
@@ -222,7 +228,7 @@ class Controller:
         try:
             return GatewaySeen(table=table, pages=tuple(self._pages(name, client, state)))
         except GatewayError as error:
-            self._say(state, f"records cannot be read: {error.what}")
+            self._unread = error.what  # said by the thread that ticks
             return GatewaySeen(table=table)
 
     def _pages(self, name: str, client: GatewayClient, state: ReleaseState) -> list[RecordPage]:
@@ -289,17 +295,9 @@ class Controller:
         return ""
 
     def _put(self, table: RoutingTable, observation: Observation) -> str:
-        errors = []
-        for name, client in self.site.gateways.items():
-            seen = observation.gateways.get(name)
-            if seen is not None and seen.table == table:
-                continue
-            try:
-                client.put_table(table)
-                self._rerouted = True
-            except GatewayError as error:
-                errors.append(str(error))
-        return "; ".join(errors)
+        done = put(self.site.gateways, observation.gateways, table, LATE_S)
+        self._rerouted = self._rerouted or None in done.values()
+        return failures(done, len(self.site.gateways))
 
     def _reporter(self, decision: Decision, number: int | None, index: int) -> Callable[[str], None]:
         def report(error: str) -> None:

@@ -1,6 +1,7 @@
 """vLLM replicas seen and changed in the background: a hanging one must not delay a rollback."""
 
 import math
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ class Replicas:
     _verified: set[tuple[str, str]] = field(default_factory=set)
     _listings: dict[str, "Future[dict[str, str]]"] = field(default_factory=dict)
     _listed: dict[str, tuple[float, frozenset[str]]] = field(default_factory=dict)
+    _paths: dict[tuple[str, str], str] = field(default_factory=dict)  # of adapters, as a replica was told
     _jobs: dict[tuple[str, str], tuple["Future[None]", Change, Report]] = field(default_factory=dict)
 
     def see(self, urls: Iterable[str]) -> dict[str, ReplicaSeen | None]:
@@ -64,7 +66,7 @@ class Replicas:
             del self._listings[url]
             error = listing.exception()
             if error is None:
-                names = frozenset(listing.result())
+                names = frozenset(name for name, root in listing.result().items() if self._is_ours(url, name, root))
                 self._listed[url] = (self.clock(), names)
                 self._verified = {(u, name) for u, name in self._verified if u != url or name in names}
             elif isinstance(error, SlipwayError):
@@ -76,6 +78,10 @@ class Replicas:
             self._forget(url)
             return None
         return ReplicaSeen(listed=listed, verified=frozenset(name for u, name in self._verified if u == url))
+
+    def _is_ours(self, url: str, name: str, root: str) -> bool:
+        """Whether it comes from where we said: another folder under the same name is another adapter."""
+        return self._paths.get((url, name), root) == root
 
     def _forget(self, url: str) -> None:
         self._listed.pop(url, None)
@@ -104,3 +110,5 @@ class Replicas:
                 self.load_errors.append(str(error))
             elif isinstance(action, LoadAdapter):
                 self._verified.add(place)
+                if action.path is not None:
+                    self._paths[place] = os.path.abspath(action.path)

@@ -1,24 +1,24 @@
 """Taking a release back by hand: the routing change at once, whoever controls the environment, then all the rest."""
 
-from collections.abc import Mapping
 from typing import Literal
 
 from configs.canonical import short
 from configs.errors import SlipwayError
-from configs.routing import RoutingTable
 from delivery.clients.gateway import GatewayError
 from delivery.clients.ledger.errors import named
 from delivery.clients.ledger.ledger import LedgerError, RevisionTakenError
 from delivery.clients.vllm import VllmError
 from delivery.progress import Progress, silent
 from delivery.release.routes import alone, table_with
-from delivery.release.state import GatewaySeen, Observation, ReleaseState, Served
+from delivery.release.state import Observation, ReleaseState, Served
 from delivery.release.take_back import live_release, meant
+from tasks.release.gateways import LATE_S, failures, put, tables
 from tasks.release.left_behind import see_to_the_end
 from tasks.release.rollback_outcome import RollbackOutcome, nothing_taken_back
 from tasks.release.run import make_servable
 from tasks.release.site import Site
 
+CONFLICT = 409  # a gateway has a higher revision
 CLASHES = 5  # routing revisions that somebody else may take first
 
 
@@ -134,14 +134,14 @@ def _reroute(site: Site, state: ReleaseState, stable: Served, by: str, why: str,
     wanted = alone(stable, state.release_id, f"{state.release_id}/rolled-back")
     if state.committed:  # stable's adapter was not used for a while: vLLM may have been restarted since
         try:
-            make_servable(site, stable, probe=False)
+            make_servable(site, stable, probe=False, late_s=LATE_S)
         except VllmError as error:
             return str(error), not_now
     problem, unrecorded = "", not_now
     for _ in range(CLASHES):
         if site.ledger.state(state.release_id).phase == "rolled_back":  # by somebody else; what came since is not ours
             return "", not_now
-        seen = _tables(site)
+        seen = tables(site.gateways)
         newest = site.ledger.newest_table(site.name)
         observation = Observation(gateways=seen, replicas={}, ledger_table=newest)
         lease_s = site.ledger.plan(state.release_id).lease_s
@@ -155,31 +155,8 @@ def _reroute(site: Site, state: ReleaseState, stable: Served, by: str, why: str,
             continue
         except LedgerError as error:  # users do not wait for its disk
             unrecorded = f"{error.what}, {error.where}"
-        problem = _put(site, seen, table)
-        if not problem:
+        done = put(site.gateways, seen, table)
+        problem = failures(done, len(site.gateways))
+        if not any(isinstance(error, GatewayError) and error.status == CONFLICT for error in done.values()):
             break
     return problem, unrecorded
-
-
-def _tables(site: Site) -> dict[str, GatewaySeen | None]:
-    """What each gateway serves; None: it does not answer, which the put will say."""
-    seen: dict[str, GatewaySeen | None] = {}
-    for name, client in site.gateways.items():
-        try:
-            seen[name] = GatewaySeen(table=client.table())
-        except GatewayError:
-            seen[name] = None
-    return seen
-
-
-def _put(site: Site, seen: Mapping[str, GatewaySeen | None], table: RoutingTable) -> str:
-    errors = []
-    for name, client in site.gateways.items():
-        known = seen[name]
-        if known is not None and known.table == table:
-            continue
-        try:
-            client.put_table(table)
-        except GatewayError as error:
-            errors.append(str(error))
-    return "; ".join(errors)

@@ -2,6 +2,8 @@
 
 import secrets
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal
 
 from configs.canonical import short
@@ -11,15 +13,17 @@ from configs.routing import RoutingTable
 from configs.strict import Strict
 from configs.watch import require_watch
 from delivery.build.bundle import Bundle
-from delivery.clients.vllm import VllmError
+from delivery.clients.at_once import at_once
+from delivery.clients.vllm import VllmClient, VllmError
 from delivery.progress import Progress, silent
 from delivery.release.decide import new_state, watching
 from delivery.release.hours import seconds_until_open
 from delivery.release.routes import alone, table_with
-from delivery.release.state import GatewaySeen, Observation, ReleaseState, Served, StageRecord
+from delivery.release.state import Observation, ReleaseState, Served, StageRecord
 from tasks.release.broken_stable import give_up_stable, over_broken_stable
 from tasks.release.controller import STRAIGHT_ON, Controller, OnDecision, Steps, ignore
 from tasks.release.cursors import cursors, reading_from_now
+from tasks.release.gateways import put, tables
 from tasks.release.left_behind import GRACE_S, asked_back
 from tasks.release.site import LEASE_TTL_S, Site, served_as, why_not_servable
 
@@ -59,20 +63,23 @@ def bootstrap(
     """Has the gateways serve a route: the base at first, later whatever the ledger says is live.
 
     Loads and probes the live adapter before. Does nothing to a table that already gives the live bundle its traffic.
-    Raises SlipwayError when the gateway or vLLM does not answer, LeaseHeldError when somebody else controls the
+    Of several gateways and replicas those that do not answer are told of, and left to whoever looks after them.
+    Raises SlipwayError when no gateway or no vLLM answers, LeaseHeldError when somebody else controls the
     environment and still does after `patience_s`.
     """
     site.take_lease(patience_s, on_progress)
     try:
         now = site.clock()
-        site.ledger.set_base(site.name, route, served_as(base, site.upstreams, site.home), base, site.owner, now)
+        site.ledger.set_base(site.name, route, served_as(base, site), base, site.owner, now)
         pointers = site.ledger.route(site.name, route)
         if pointers is None:
             raise SlipwayError(f"route {route} is not in the ledger although it was just written")
         live = pointers.live
-        make_servable(site, live)
-        seen = {name: GatewaySeen(table=client.table()) for name, client in site.gateways.items()}
-        found = [one.table.routes.get(route) if one.table else None for one in seen.values()]
+        away = make_servable(site, live)
+        seen = tables(site.gateways)
+        if not any(seen.values()):
+            at_least_one({name: client.table for name, client in site.gateways.items()})
+        found = [one.table.routes.get(route) if one is not None and one.table else None for one in seen.values()]
         wanted = alone(live, short(live.bundle), f"start/{short(live.bundle)}")
         under_way = site.ledger.unfinished(site.name, route) is not None
         for one in found:
@@ -82,9 +89,11 @@ def bootstrap(
         newest = site.ledger.newest_table(site.name)
         table = table_with(route, wanted, Observation(gateways=seen, replicas={}, ledger_table=newest), lease_s)
         site.ledger.add_table(site.name, table, f"start of route {route}", site.owner, now)
-        for name, client in site.gateways.items():
-            if seen[name].table != table:
-                client.put_table(table)
+        away |= {name: error for name, error in put(site.gateways, seen, table).items() if error is not None}
+        if len([name for name in away if name in site.gateways]) == len(site.gateways):
+            raise next(error for name, error in away.items() if name in site.gateways)
+        for name, error in away.items():
+            on_progress(0, 1, f"{name} is not ready, and is looked after once it is: {error.what}")
         on_progress(1, 1, f"route {route} serves {live.name} ({live.variant.model}), revision {table.revision}")
         return table
     finally:
@@ -145,13 +154,13 @@ def run_release(
             return _drive(site, reading_from_now(site, made_live), on_progress, on_decision, steps)
         if project.rollout.judge is not None:
             site.judge(project.rollout.judge)  # one without its key is found before anything begins
-        candidate = served_as(bundle, candidate_upstreams or site.upstreams, site.home)
+        candidate = served_as(bundle, site, candidate_upstreams)
         release_id = f"{project.route}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(site.clock()))}"
         release_id += f"-{short(bundle.digest, 6)}{secrets.token_hex(2)}"
         now, place = site.clock(), (site.name, project.route)
         state = new_state(release_id, *place, candidate, pointers.live, now, cursors(site))
         site.ledger.begin(state, project.rollout, bundle, site.owner, LEASE_TTL_S, now, by)
-        refusal = _unfit(site, bundle) or why_not_servable(bundle, candidate, site.environment)
+        refusal = _unfit(site, bundle) or why_not_servable(bundle, site)
         return _drive(site, state, on_progress, on_decision, steps, refusal)
     finally:
         site.drop_lease()
@@ -226,16 +235,34 @@ def release_outcome(state: ReleaseState, started_at: float, now: float) -> Relea
     )
 
 
-def make_servable(site: Site, served: Served, *, probe: bool = True) -> None:
-    """Every replica lists a bundle's model (`probe`: and answers a probe of it). Raises VllmError."""
-    for url in served.variant.upstreams:
-        client, name = site.vllm(url), served.variant.model
-        if served.adapter_path is not None:
-            client.load_adapter(name, served.adapter_path)
-        elif name not in client.models():
-            raise VllmError(f"vLLM does not serve {name}", where=url)
-        if probe:
-            client.probe(name)
+def make_servable(site: Site, served: Served, *, probe: bool = True, late_s: float = 10.0) -> dict[str, SlipwayError]:
+    """Has every replica list a bundle's model (`probe`: and answer a probe of it); why some do not, by URL.
+
+    All are asked at the same time; once one is ready the others get `late_s` more. Users are served by those that are
+    ready: a gateway asks no replica that does not list the model. Raises VllmError when there is none.
+    """
+    return at_least_one(
+        {url: partial(_serve, site.vllm(url), served, probe) for url in served.variant.upstreams}, late_s
+    )
+
+
+def at_least_one(calls: Mapping[str, Callable[[], object]], late_s: float = 10.0) -> dict[str, SlipwayError]:
+    """What went wrong where, unless that is everywhere: then it is raised."""
+    done = at_once(calls, late_s)
+    wrong = {name: error for name, error in done.items() if isinstance(error, SlipwayError)}
+    if len(wrong) == len(done):
+        raise next(iter(wrong.values()))
+    return wrong
+
+
+def _serve(client: VllmClient, served: Served, probe: bool) -> None:
+    name = served.variant.model
+    if served.adapter_path is not None:
+        client.load_adapter(name, served.adapter_path)
+    elif name not in client.models():
+        raise VllmError(f"vLLM does not serve {name}", where=client.base_url)
+    if probe:
+        client.probe(name)
 
 
 def _drive(

@@ -31,7 +31,8 @@ from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress, silent
 from delivery.release.state import Served
 from tasks.release.judge import Asker, RunBeside, in_thread, open_judge
-from tasks.serving.local import addresses, admin_token
+from tasks.serving.target import Target
+from tasks.serving.targets import target_of
 
 LEASE_TTL_S = 30.0  # of the environment's lease in the ledger; a dead owner on this machine is noticed at once
 
@@ -47,7 +48,7 @@ class Site:
     home: Path
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    executor: Callable[[], Executor] = lambda: ThreadPoolExecutor(max_workers=4, thread_name_prefix="replica")
+    executor: Callable[[], Executor] = lambda: ThreadPoolExecutor(max_workers=32, thread_name_prefix="replica")
     judge: Callable[[Judge], Asker] = open_judge
     background: RunBeside = in_thread
     owner: str = field(default_factory=lambda: own_name())
@@ -60,7 +61,12 @@ class Site:
     @property
     def upstreams(self) -> tuple[str, ...]:
         """Base URLs of the environment's vLLM replicas."""
-        return (addresses(self.environment).vllm_url,)
+        return self.target.replicas
+
+    @property
+    def target(self) -> Target:
+        """Where its vLLM and gateways run."""
+        return target_of(self.environment, self.home)
 
     def require_route(self, route: str) -> RouteRow:
         """What is live on a route, and before it. Raises SlipwayError for a route that nothing was ever served on."""
@@ -97,14 +103,14 @@ class Site:
 
 
 def open_site(environment: Environment, home: Path) -> Site:
-    """The environment's ledger, its gateway and its vLLM. SLIPWAY_VLLM_API_KEY is for a vLLM that wants one."""
-    admin_url = addresses(environment).admin_url
-    token = admin_token(environment, home)
+    """The environment's ledger, its gateways and its vLLM. SLIPWAY_VLLM_API_KEY is for a vLLM that wants one."""
+    target = target_of(environment, home)
+    token = target.admin_token()
     key = os.environ.get("SLIPWAY_VLLM_API_KEY") or None
     return Site(
         environment=environment,
         ledger=open_ledger(environment, home),
-        gateways={admin_url: GatewayClient(admin_url, token)},
+        gateways={url: GatewayClient(url, token) for url in target.gateways},
         vllm=_remembering(lambda url: VllmClient(url, key)),
         home=home,
     )
@@ -128,12 +134,12 @@ def open_ledger(environment: Environment, home: Path) -> Ledger:
     return Ledger(environment.ledger_url or f"sqlite:///{path}")
 
 
-def served_as(bundle: Bundle, upstreams: tuple[str, ...], home: Path) -> Served:
-    """A bundle as these replicas serve it; its adapter is unpacked and verified."""
-    path = None if bundle.adapter is None else str(unpack_adapter(bundle, home).absolute())
+def served_as(bundle: Bundle, site: Site, upstreams: tuple[str, ...] | None = None) -> Served:
+    """A bundle as the environment's replicas (or these) serve it; its adapter is unpacked, verified, and in place."""
+    path = None if bundle.adapter is None else site.target.place(unpack_adapter(bundle, site.home))
     variant = Variant(
         model=bundle.served_name,
-        upstreams=upstreams,
+        upstreams=upstreams or site.upstreams,
         bundle=bundle.digest,
         system_prompt=bundle.system_prompt,
         system_place=bundle.system_place,
@@ -146,17 +152,17 @@ def served_as(bundle: Bundle, upstreams: tuple[str, ...], home: Path) -> Served:
     return Served(bundle=bundle.digest, name=bundle.variant_name, variant=variant, adapter_path=path, contract=contract)
 
 
-def why_not_servable(bundle: Bundle, served: Served, environment: Environment) -> str:
+def why_not_servable(bundle: Bundle, site: Site) -> str:
     """What keeps vLLM from serving the bundle's adapter, by its own rules; empty when nothing does."""
-    if bundle.adapter is None or served.adapter_path is None:
+    if bundle.adapter is None:
         return ""
-    folder = Path(served.adapter_path)
     try:
+        folder = unpack_adapter(bundle, site.home)
         settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         names = read_shapes(folder / "adapter_model.safetensors")
     except (OSError, ValueError, SlipwayError) as error:
         return f"its adapter cannot be read: {error}"
-    problems = problems_with(settings, names, environment.vllm.max_lora_rank)
+    problems = problems_with(settings, names, site.environment.vllm.max_lora_rank)
     return "vLLM cannot serve it: " + "; ".join(map(str, problems)) if problems else ""
 
 

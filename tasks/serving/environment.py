@@ -2,11 +2,14 @@
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from configs.errors import require_all
+from configs.errors import SlipwayError, require_all
 from configs.project import Project
-from delivery.clients.gateway import GatewayError
+from configs.routing import RoutingTable
+from delivery.clients.at_once import at_once
+from delivery.clients.gateway import GatewayClient
 from delivery.clients.ledger.ledger import LeaseHeldError
 from delivery.clients.processes import local as processes
 from delivery.clients.processes.local import ProcessCommand
@@ -19,6 +22,8 @@ from tasks.release.left_behind import left_behind
 from tasks.release.run import PATIENCE_S, bootstrap
 from tasks.release.site import Site, open_site_of
 from tasks.serving import local as serving
+from tasks.serving.target import PartState, Target
+from tasks.serving.targets import target_of
 from tasks.training.model import model_revision, prepare_model
 from tasks.training.template import system_place
 
@@ -27,9 +32,10 @@ from tasks.training.template import system_place
 class EnvironmentStatus:
     """What runs, what is served, and what is under way."""
 
-    parts: tuple[serving.PartState, ...]
+    parts: tuple[PartState, ...]
     supervisor_pid: int | None
-    revision: int | None  # None: the gateway does not answer
+    revision: int | None  # None: no gateway answers
+    behind: tuple[str, ...]  # gateways that answer and serve another table
     lease_remaining_s: float | None
     shares: dict[str, int]  # variant -> basis points of the users
     live: str | None  # bundle digest
@@ -38,23 +44,24 @@ class EnvironmentStatus:
     left_behind: str | None  # the release whose rollback was asked for, or begun, and has no controller
 
 
-def start(project: Project, home: Path, on_progress: Progress, *, attached: bool = False) -> serving.Serving:
+def start(project: Project, home: Path, on_progress: Progress, *, attached: bool = False) -> Target:
     """vLLM, the gateway and their supervisor run, and the route serves what the ledger says is live.
+
+    Where others run vLLM and gateways they are checked and registered, and only the supervisor is started.
 
     `attached`: they end with this process, however it ends. When it fails or is interrupted, nothing that this call
     started is left, and what ran before runs on.
     """
     require_all("slipway up cannot start", before_up(project, home))
     base = prepare_model(project.model, home, on_progress)
-    with serving.up(
-        project.environment,
+    target = target_of(project.environment, home)
+    with target.up(
         project.model.name,
         base,
-        home,
         on_progress,
         max_context_tokens=project.model.max_context_tokens,
         attached=attached,
-    ) as where:
+    ):
         with open_site_of(project, home) as site:
             _serve_live_or_leave_it(site, project, base, on_progress)
         folder = serving.environment_folder(project.environment, home)
@@ -64,7 +71,7 @@ def start(project: Project, home: Path, on_progress: Progress, *, attached: bool
         except BaseException:
             processes.end_own(serving.SUPERVISOR, folder)
             raise
-    return where
+    return target
 
 
 def stop(project: Project, home: Path) -> tuple[str, ...]:
@@ -72,7 +79,7 @@ def stop(project: Project, home: Path) -> tuple[str, ...]:
     folder = serving.environment_folder(project.environment, home)
     with processes.exclusive(folder):
         ended = (serving.SUPERVISOR,) if processes.stop(serving.SUPERVISOR, folder) else ()
-    return ended + serving.down(project.environment, home)
+    return ended + target_of(project.environment, home).down()
 
 
 def stop_all(home: Path) -> tuple[str, ...]:
@@ -93,22 +100,15 @@ def status(project: Project, home: Path) -> EnvironmentStatus:
     environment = project.environment
     supervisor = processes.find(serving.SUPERVISOR, serving.environment_folder(environment, home))
     with open_site_of(project, home) as site:
-        revision = remaining = None
-        served: dict[str, int] = {}
-        for client in site.gateways.values():
-            try:
-                table, page = client.table(), client.records(0, 1)
-            except GatewayError:
-                continue
-            revision, remaining = page.revision, page.lease_remaining_s
-            if table is not None and project.route in table.routes:
-                served = shares(table.routes[project.route])
+        table, remaining, behind = _routing(site)
+        served = shares(table.routes[project.route]) if table is not None and project.route in table.routes else {}
         row = site.ledger.route(environment.name, project.route)
         lost = left_behind(site, project.route)
         return EnvironmentStatus(
-            parts=serving.state(environment, home),
+            parts=site.target.state(),
             supervisor_pid=supervisor.pid if supervisor else None,
-            revision=revision,
+            revision=table.revision if table is not None else None,
+            behind=behind,
             lease_remaining_s=remaining,
             shares=served,
             live=row.live.bundle if row else None,
@@ -116,6 +116,21 @@ def status(project: Project, home: Path) -> EnvironmentStatus:
             unfinished=site.ledger.unfinished(environment.name, project.route),
             left_behind=lost.release_id if lost else None,
         )
+
+
+def _routing(site: Site) -> tuple[RoutingTable | None, float | None, tuple[str, ...]]:
+    """The newest table that a gateway serves, what is left of its lease, and the gateways that serve another one."""
+    seen = at_once({name: partial(_served_by, client) for name, client in site.gateways.items()})
+    found = {name: one for name, one in seen.items() if not isinstance(one, SlipwayError)}
+    tables = [table for table, _ in found.values() if table is not None]
+    newest = max(tables, key=lambda table: table.revision, default=None)
+    leases = [lease for table, lease in found.values() if table == newest and lease is not None]
+    behind = tuple(sorted(name for name, (table, _) in found.items() if table != newest))
+    return newest, min(leases, default=None), behind
+
+
+def _served_by(client: GatewayClient) -> tuple[RoutingTable | None, float | None]:
+    return client.table(), client.records(0, 1).lease_remaining_s
 
 
 def serve_live(site: Site, project: Project, base: Path, on_progress: Progress, patience_s: float = 0.0) -> None:

@@ -52,7 +52,7 @@ class Incident:
     """Something to tell: `died` and `gave_up` are alerts, with the process's last lines in `text`."""
 
     name: str
-    kind: Literal["died", "restarting", "back", "gave_up"]
+    kind: Literal["died", "restarting", "back", "gave_up", "away"]  # away: of one that others run
     text: str
 
 

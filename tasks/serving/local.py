@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from configs.api_keys import ApiKeys
 from configs.environment import Environment
 from configs.errors import SlipwayError, require_all
 from configs.gateway import GatewayConfig
-from configs.loading import as_yaml
+from configs.loading import as_yaml, load
 from delivery.clients.gateway import GatewayClient
 from delivery.clients.processes import local as processes
 from delivery.clients.processes.local import ProcessCommand
@@ -21,9 +22,11 @@ from delivery.clients.processes.ports import Port, require_free
 from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress, silent
 from tasks.serving.keep_alive import KeepAlive, ProcessHealth, Supervised
-from tasks.serving.vllm_command import phase, vllm_command
+from tasks.serving.target import PartState
+from tasks.serving.vllm_command import phase, require_vllm, vllm_command
 
 ADMIN_TOKEN = "SLIPWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
+TOKEN_CHARACTERS = 32  # the gateway takes no shorter one
 SUPERVISOR = "supervisor"  # the process that keeps the other two alive
 VLLM_KEY = "SLIPWAY_VLLM_API_KEY"  # for a vLLM that wants one
 UPSTREAM_KEY = "SLIPWAY_UPSTREAM_API_KEY"  # the gateway's own name for it
@@ -37,18 +40,6 @@ class Serving:
     vllm_url: str
     gateway_url: str
     admin_url: str
-
-
-@dataclass(frozen=True)
-class PartState:
-    """One process: `running` by the process table, `healthy` by its own word."""
-
-    name: str
-    url: str
-    running: bool
-    healthy: bool
-    pid: int | None
-    log: str
 
 
 def addresses(environment: Environment) -> Serving:
@@ -81,6 +72,11 @@ def environment_folder(environment: Environment, home: Path) -> Path:
 def admin_token(environment: Environment, home: Path) -> str:
     """The gateway's admin token: SLIPWAY_ADMIN_TOKEN, else a random one, made once and readable by its owner only."""
     given = os.environ.get(ADMIN_TOKEN, "").strip()
+    if given and len(given) < TOKEN_CHARACTERS:
+        raise SlipwayError(
+            f"the admin token in {ADMIN_TOKEN} has {len(given)} characters, at least {TOKEN_CHARACTERS} are needed",
+            cure=f"make one: export {ADMIN_TOKEN}=$(openssl rand -hex 32), or unset it: one is made then",
+        )
     if given:
         return given
     file = environment_folder(environment, home) / "admin.token"
@@ -94,83 +90,139 @@ def admin_token(environment: Environment, home: Path) -> str:
     return file.read_text(encoding="utf-8").strip()
 
 
-@contextmanager
-def up(
-    environment: Environment,
-    model_name: str,
-    model_folder: Path,
-    home: Path,
-    on_progress: Progress = silent,
-    *,
-    max_context_tokens: int = 1024,
-    attached: bool = False,
-) -> Iterator[Serving]:
-    """Both processes run and answer; what already does is used as it is. No other command starts or ends any meanwhile.
+@dataclass(frozen=True)
+class LocalProcesses:
+    """One vLLM and one gateway as processes of this machine, below the state folder `home`."""
 
-    `attached`: they end with this process, even if that is killed; otherwise they live until `down`. Raises
-    SlipwayError for a port in use, for a process that runs with other settings, and with the last lines of one that
-    dies. Then, when interrupted, and when the block fails, nothing that was started here is left.
-    """
-    folder = environment_folder(environment, home)
-    parts = _parts(environment, model_name, model_folder, home, max_context_tokens, attached)
-    with processes.exclusive(folder):
-        missing = [part for part in parts if not _is_usable(part, folder)]
-        wanted_before = {part.command.name for part in missing if processes.remembered(part.command.name, folder)}
-        for part in missing:  # a server whose engine died still has the port
-            processes.stop(part.command.name, folder, forget=False)
-        ports = [port for part in missing for port in part.ports]
-        require_all("vLLM and the gateway cannot start", [partial(require_free, port) for port in ports])
-        try:
-            for part in missing:
-                processes.launch(part.command, folder, attached=attached)
-            for part in reversed(parts):  # the gateway is there in a second, vLLM is not
-                _wait(part, folder, on_progress)
-            yield addresses(environment)
-        except BaseException:
-            for part in missing:  # forgotten, a supervisor would take what had died before for stopped on purpose
-                processes.end_own(part.command.name, folder, forget=part.command.name not in wanted_before)
-            raise
+    environment: Environment
+    home: Path
 
+    @property
+    def replicas(self) -> tuple[str, ...]:
+        """The one vLLM."""
+        return (addresses(self.environment).vllm_url,)
 
-def down(environment: Environment, home: Path) -> tuple[str, ...]:
-    """Ends both processes with everything that they started; the names of those that ran. Safe to repeat."""
-    folder = environment_folder(environment, home)
-    with processes.exclusive(folder):
-        return tuple(name for name in ("gateway", "vllm") if processes.stop(name, folder))
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """The one gateway's admin listener."""
+        return (addresses(self.environment).admin_url,)
 
+    @property
+    def folder(self) -> Path:
+        """Pid files and logs."""
+        return environment_folder(self.environment, self.home)
 
-def state(environment: Environment, home: Path) -> tuple[PartState, ...]:
-    """How vLLM and the gateway are."""
-    folder, where = environment_folder(environment, home), addresses(environment)
-    healthy: dict[str, Callable[[], ProcessHealth]] = {
-        "vllm": lambda: vllm_health(where.vllm_url),
-        "gateway": lambda: gateway_health(where.admin_url, admin_token(environment, home)),
-    }
-    found = []
-    for name, url in (("vllm", where.vllm_url), ("gateway", where.gateway_url)):
-        process = processes.find(name, folder)
-        health = healthy[name]() if process else "silent"
-        log = str(folder / f"{name}.log")
-        pid = process.pid if process else None
-        found.append(PartState(name, url, process is not None, health == "ok", pid, log))
-    return tuple(found)
+    def admin_token(self) -> str:
+        """SLIPWAY_ADMIN_TOKEN, or one of our own."""
+        return admin_token(self.environment, self.home)
 
+    def place(self, adapter: Path) -> str:
+        """It is there: vLLM sees the same disk."""
+        return str(adapter.absolute())
 
-def keep_alive(
-    environment: Environment,
-    model_name: str,
-    model_folder: Path,
-    home: Path,
-    *,
-    max_context_tokens: int = 1024,
-    attached: bool = False,
-) -> KeepAlive:
-    """Restarts what `up` started when it dies: call its `check(now)` every few seconds.
+    def before_up(self) -> Iterator[Callable[[], object]]:
+        """An interpreter with vLLM, the file of API keys, and free ports of what does not run."""
+        yield partial(require_vllm, self.environment.vllm)
+        if self.environment.gateway.api_keys is not None:
+            yield partial(load, self.environment.gateway.api_keys, ApiKeys)
+        for name, ports in ports_of(self.environment).items():
+            if processes.find(name, self.folder) is None:
+                yield from (partial(require_free, port) for port in ports)
 
-    A restarted vLLM has lost its adapters; whoever owns the environment loads them again.
-    """
-    parts = _parts(environment, model_name, model_folder, home, max_context_tokens, attached)
-    return KeepAlive(parts, environment_folder(environment, home))
+    @contextmanager
+    def up(
+        self,
+        model_name: str,
+        model_folder: Path,
+        on_progress: Progress = silent,
+        *,
+        max_context_tokens: int = 1024,
+        attached: bool = False,
+    ) -> Iterator[None]:
+        """Both processes run and answer; what already does is used as it is. No other command starts any meanwhile.
+
+        `attached`: they end with this process, even if that is killed; otherwise they live until `down`. Raises
+        SlipwayError for a port in use, for a process that runs with other settings, and with the last lines of one that
+        dies. Then, when interrupted, and when the block fails, nothing that was started here is left.
+        """
+        folder, parts = self.folder, self._parts(model_name, model_folder, max_context_tokens, attached)
+        with processes.exclusive(folder):
+            missing = [part for part in parts if not _is_usable(part, folder)]
+            wanted_before = {part.command.name for part in missing if processes.remembered(part.command.name, folder)}
+            for part in missing:  # a server whose engine died still has the port
+                processes.stop(part.command.name, folder, forget=False)
+            ports = [port for part in missing for port in part.ports]
+            require_all("vLLM and the gateway cannot start", [partial(require_free, port) for port in ports])
+            try:
+                for part in missing:
+                    processes.launch(part.command, folder, attached=attached)
+                for part in reversed(parts):  # the gateway is there in a second, vLLM is not
+                    _wait(part, folder, on_progress)
+                yield
+            except BaseException:
+                for part in missing:  # forgotten, a supervisor would take what had died before for stopped on purpose
+                    processes.end_own(part.command.name, folder, forget=part.command.name not in wanted_before)
+                raise
+
+    def down(self) -> tuple[str, ...]:
+        """Ends both processes with everything that they started; the names of those that ran. Safe to repeat."""
+        with processes.exclusive(self.folder):
+            return tuple(name for name in ("gateway", "vllm") if processes.stop(name, self.folder))
+
+    def state(self) -> tuple[PartState, ...]:
+        """How vLLM and the gateway are."""
+        where = addresses(self.environment)
+        healthy: dict[str, Callable[[], ProcessHealth]] = {
+            "vllm": lambda: vllm_health(where.vllm_url),
+            "gateway": lambda: gateway_health(where.admin_url, self.admin_token()),
+        }
+        found = []
+        for name, url in (("vllm", where.vllm_url), ("gateway", where.gateway_url)):
+            process = processes.find(name, self.folder)
+            health = healthy[name]() if process else "silent"
+            log = str(self.folder / f"{name}.log")
+            reason = "" if health == "ok" else "it runs, but does not answer" if process else "it does not run"
+            pid = process.pid if process else None
+            found.append(PartState(name, url, process is not None, health == "ok", pid, log, reason))
+        return tuple(found)
+
+    def watch(
+        self, model_name: str, model_folder: Path, *, max_context_tokens: int = 1024, attached: bool = False
+    ) -> KeepAlive:
+        """Restarts what `up` started when it dies. A restarted vLLM has lost its adapters."""
+        return KeepAlive(self._parts(model_name, model_folder, max_context_tokens, attached), self.folder)
+
+    def evaluates_on(self, model_name: str) -> str | None:
+        """A build uses the vLLM that runs here, or starts one that ends with it."""
+        return None
+
+    def summary(self) -> str:
+        """Where it is reached."""
+        where = addresses(self.environment)
+        return f"gateway {where.gateway_url}/v1   admin {where.admin_url}   vLLM {where.vllm_url}"
+
+    def _parts(
+        self, model_name: str, model_folder: Path, max_context_tokens: int, attached: bool
+    ) -> tuple[Supervised, ...]:
+        where, token = addresses(self.environment), self.admin_token()
+        vllm, ports = self.environment.vllm, ports_of(self.environment)
+        return (
+            Supervised(
+                command=vllm_command(vllm, model_name, model_folder, max_context_tokens),
+                health=lambda: vllm_health(where.vllm_url),
+                start_timeout_s=vllm.start_timeout_s,
+                ports=ports["vllm"],
+                phase=phase,
+                attached=attached,
+            ),
+            Supervised(
+                command=gateway_command(self.environment, self.home, token),
+                health=lambda: gateway_health(where.admin_url, token),
+                start_timeout_s=GATEWAY_START_TIMEOUT_S,
+                ports=ports["gateway"],
+                attached=attached,
+            ),
+        )
 
 
 def vllm_health(url: str) -> ProcessHealth:
@@ -184,35 +236,6 @@ def gateway_health(admin_url: str, token: str) -> ProcessHealth:
     """The gateway is healthy when its admin side answers to our token; it may have no table yet."""
     with GatewayClient(admin_url, token, timeout_s=2.0) as client:
         return "ok" if client.ready() else "silent"
-
-
-def _parts(
-    environment: Environment,
-    model_name: str,
-    model_folder: Path,
-    home: Path,
-    max_context_tokens: int,
-    attached: bool,
-) -> tuple[Supervised, ...]:
-    where, token = addresses(environment), admin_token(environment, home)
-    vllm, ports = environment.vllm, ports_of(environment)
-    return (
-        Supervised(
-            command=vllm_command(vllm, model_name, model_folder, max_context_tokens),
-            health=lambda: vllm_health(where.vllm_url),
-            start_timeout_s=vllm.start_timeout_s,
-            ports=ports["vllm"],
-            phase=phase,
-            attached=attached,
-        ),
-        Supervised(
-            command=gateway_command(environment, home, token),
-            health=lambda: gateway_health(where.admin_url, token),
-            start_timeout_s=GATEWAY_START_TIMEOUT_S,
-            ports=ports["gateway"],
-            attached=attached,
-        ),
-    )
 
 
 def gateway_command(environment: Environment, home: Path, token: str) -> ProcessCommand:

@@ -1,4 +1,4 @@
-"""Keeps an environment's vLLM and gateway running: `python -m tasks.serving.supervisor PROJECT_FOLDER HOME`.
+"""Looks after an environment's vLLM and gateways: `python -m tasks.serving.supervisor PROJECT_FOLDER HOME`.
 
 A restarted vLLM has forgotten its adapters, a gateway that lost its file its table. During a release the controller
 sees to both; outside one this process does. It also finishes a rollback whose own process was killed.
@@ -16,8 +16,8 @@ from delivery.clients.processes.interruption import leaving_tidily
 from delivery.progress import silent
 from tasks.release.left_behind import finish, left_behind
 from tasks.release.site import open_site_of
-from tasks.serving import local as serving
 from tasks.serving.environment import serve_live
+from tasks.serving.targets import target_of
 from tasks.training.model import prepare_model
 
 CHECK_EVERY_S = 2.0
@@ -27,15 +27,10 @@ HEAL_EVERY_S = 5.0
 def supervise(project: Project, home: Path) -> None:
     """Looks after the environment for ever; what it does and sees goes to standard output."""
     base = prepare_model(project.model, home, silent)
-    watcher = serving.keep_alive(
-        project.environment,
-        project.model.name,
-        base,
-        home,
-        max_context_tokens=project.model.max_context_tokens,
-    )
+    target = target_of(project.environment, home)
+    watcher = target.watch(project.model.name, base, max_context_tokens=project.model.max_context_tokens)
     finisher = Finisher(project, home)
-    to_heal, healed_at, said = False, float("-inf"), ""
+    to_heal, healed_at, said = True, float("-inf"), ""  # true: nobody saw what was lost before this process looked
     while True:
         now = time.monotonic()
         for event in watcher.check(now):

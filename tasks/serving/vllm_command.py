@@ -8,6 +8,7 @@ sleep instead of spinning while they wait for each other made it four times as f
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from configs.environment import VllmConfig
 from configs.errors import ConfigError, SlipwayError
 from delivery.clients.processes.local import ProcessCommand
 
+PYTHON = "SLIPWAY_VLLM_PYTHON"  # names an interpreter that has vLLM
 PLUGIN_FOLDER = Path(__file__).with_name("vllm_plugin")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PHASES = (  # what vLLM writes in this order -> what it does then
@@ -30,7 +32,7 @@ PHASES = (  # what vLLM writes in this order -> what it does then
 
 def vllm_command(config: VllmConfig, model_name: str, model_folder: Path, max_context_tokens: int) -> ProcessCommand:
     """The command for this machine. Raises SlipwayError when the interpreter or the model is not there."""
-    python = _interpreter(config)
+    python = interpreter(config)
     folder = Path(os.path.abspath(model_folder))
     require_vllm(config)
     if not (folder / "config.json").exists():
@@ -134,7 +136,7 @@ def phase(output: str) -> tuple[int, int, str]:
 
 def require_vllm(config: VllmConfig) -> None:
     """Raises SlipwayError for an address that is not private, or an interpreter that is not there."""
-    python = _interpreter(config)
+    python = interpreter(config)
     if config.host not in LOOPBACK:
         raise ConfigError(
             f"vLLM would listen on {config.host}, where anybody could load adapters into it",
@@ -142,10 +144,26 @@ def require_vllm(config: VllmConfig) -> None:
             cure="keep 127.0.0.1; users reach the gateway",
         )
     if not python.exists():
+        looked = [str(python)] if config.python is not None else [str(place) for place in _usual_places(os.environ)]
         raise SlipwayError(
-            f"there is no interpreter {python}", where="environment.yaml: vllm.python", cure="run: make setup"
+            f"there is no interpreter with vLLM: looked for {', '.join(looked)}",
+            where="environment.yaml: vllm.python",
+            cure=f"run `make setup` in the checkout, or name one: vllm.python here, or the variable {PYTHON}",
         )
 
 
-def _interpreter(config: VllmConfig) -> Path:
-    return Path(os.path.abspath(config.python))  # not resolved: a virtual environment's python is a link
+def interpreter(config: VllmConfig) -> Path:
+    """The one that is named, else the first of the usual places that has one. Not resolved: a venv's is a link."""
+    if config.python is not None:
+        return Path(os.path.abspath(config.python))
+    places = _usual_places(os.environ)
+    return next((place for place in places if place.exists()), places[0])
+
+
+def _usual_places(environ: Mapping[str, str]) -> list[Path]:
+    """The one that the variable names alone, else .venv-vllm beside the environment, or in the checkout, of slipway."""
+    named = environ.get(PYTHON, "").strip()
+    if named:
+        return [Path(os.path.abspath(named))]
+    beside, checkout = Path(sys.prefix).parent, Path(__file__).resolve().parents[2]
+    return [folder / ".venv-vllm" / "bin" / "python" for folder in dict.fromkeys((beside, checkout))]

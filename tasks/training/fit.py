@@ -17,6 +17,7 @@ from delivery.build.base_model import (
 from delivery.build.memory import MemoryEstimate, problems_with_memory, training_memory
 from delivery.build.servable import linear_modules, problems_with_settings
 from delivery.clients.bundles.safetensors_header import read_model_shapes
+from tasks.serving.vllm_command import interpreter
 from tasks.serving.vllm_models import carries_lora
 from tasks.training.template import problems_with_template, read_template
 
@@ -31,8 +32,8 @@ def require_fit(project: Project, folder: Path) -> None:
 def problems_with_fit(project: Project, folder: Path) -> list[Problem]:
     """The same as a list. Reads config.json, the tokenizer's files and the headers of the weights; about a second."""
     config, shapes = _json(folder / "config.json"), read_model_shapes(folder)
-    python = project.environment.vllm.python
-    carried = {name: carries_lora(python.absolute(), name) for name in architectures(config)}
+    python = interpreter(project.environment.vllm)
+    carried = {name: carries_lora(python, name) for name in architectures(config)}
     return [
         *problems_with_architecture(config, carried),
         *problems_with_base(config, shapes, token_ids(folder), project.model.max_context_tokens),
@@ -46,7 +47,7 @@ def problems_with_fit(project: Project, folder: Path) -> list[Problem]:
 def estimate_memory(project: Project, folder: Path) -> MemoryEstimate:
     """What training on this project's settings will need of main memory, at its longest rows."""
     config, shapes = _json(folder / "config.json"), read_model_shapes(folder)
-    return training_memory(config, shapes, project.training, weight_bytes=_weight_bytes(), in_parts=not _has_gpu())
+    return training_memory(config, shapes, project.training, weight_bytes=weight_bytes(), in_parts=not _has_gpu())
 
 
 def token_ids(folder: Path) -> int:
@@ -62,8 +63,8 @@ def _has_gpu() -> bool:
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def _weight_bytes() -> int:
-    """As `tasks.training.run` loads weights, without torch: bf16 where the machine computes in it."""
+def weight_bytes() -> int:
+    """Of one weight of the base model as training loads it: bf16 where the machine computes in it."""
     cpu = Path("/proc/cpuinfo")
     flags = cpu.read_text(encoding="utf-8", errors="replace") if cpu.exists() else ""
     return 2 if _has_gpu() or "avx512_bf16" in flags or "amx_bf16" in flags else 4

@@ -161,7 +161,12 @@ def _work(folder: Path, on_progress: Progress) -> None:
         steps.append(event)
         on_progress(event["step"], event["steps"], _describe(steps[-11:]))
 
-    environment = {
+    child.call("tasks.training.worker", folder / "run.json", folder / "train.log", relay, worker_environment())
+
+
+def worker_environment() -> dict[str, str]:
+    """What a training process finds in its environment, besides what it inherits."""
+    return {
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
@@ -173,7 +178,6 @@ def _work(folder: Path, on_progress: Progress) -> None:
         "GOMP_SPINCOUNT": "1000",
         "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0],  # TRL refuses DataParallel
     }
-    child.call("tasks.training.worker", folder / "run.json", folder / "train.log", relay, environment)
 
 
 def _cores() -> int:

@@ -52,7 +52,7 @@ PLAN = {
     ],
     "checks": [{"metric": "error_rate", "max": 0.5}],
 }
-TOKEN = "a-token-for-tests"
+TOKEN = "a-token-for-tests-of-32-characters-and-more"
 NUMBERS = itertools.count(1)  # of adapters: vLLM takes a name only once
 
 
@@ -132,7 +132,7 @@ class Place:
         write_tiny_lora(made, next(NUMBERS))
         bundle = tiny_bundle("a short prompt", describe(made))
         write_bundle(bundle, made, self.home)
-        stable, candidate = (served_as(one, site.upstreams, self.home) for one in (base, bundle))
+        stable, candidate = (served_as(one, site) for one in (base, bundle))
         site.vllm(site.upstreams[0]).load_adapter(candidate.variant.model, candidate.adapter_path or "")
         site.take_lease()
         now = time.time()

@@ -35,12 +35,12 @@ class Completions(BaseHTTPRequestHandler):
         if self.broken:
             self.send_json(500, {"error": "EngineCore encountered an issue"})
             return
-        if not body.get("echo"):
+        if "prompt_logprobs" not in body:
             self.send_json(200, {"choices": [{"index": 0, "text": "The answer is (B). B!"}]})
             return
-        count = len(body["prompt"][0]) + body["max_tokens"]
-        logprobs = {"token_logprobs": [-1.0] * count, "top_logprobs": [{"x": -0.5}] * count}
-        self.send_json(200, {"choices": [{"index": 0, "text": "", "logprobs": logprobs}]})
+        count = len(body["prompt"][0])
+        likely = [None, *[{"7": {"logprob": -1.0, "rank": 2, "decoded_token": "x"}}] * (count - 1)]
+        self.send_json(200, {"choices": [{"index": 0, "text": "", "prompt_logprobs": likely}]})
 
     def send_json(self, status: int, value: Any) -> None:
         data = json.dumps(value).encode()

@@ -50,6 +50,7 @@ def table(number: int, upstreams: tuple[str, ...]) -> RoutingTable:
         "stable": ADAPTERS[0],
         "candidate": {"variant": candidate, "share_bp": SHARES_BP[number % len(SHARES_BP)]},
         "variants": variants,
+        "policy": {"show_variant": True},
     }
     return RoutingTable.model_validate({"revision": number, "routes": {"tutor": route}})
 

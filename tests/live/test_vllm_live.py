@@ -106,9 +106,10 @@ def test_the_whole_life_of_an_environment(
     said: list[str] = []
     events: list[Incident] = []
     tell = lambda *step: said.append(step[2])  # noqa: E731
-    with serving.up(environment, "base", base_model, tmp_path, tell, attached=True) as where:
-        pass
-    keeper = serving.keep_alive(environment, "base", base_model, tmp_path, attached=True)
+    target = serving.LocalProcesses(environment, tmp_path)
+    with target.up("base", base_model, tell, attached=True):
+        where = serving.addresses(environment)
+    keeper = target.watch("base", base_model, attached=True)
 
     def seen(kind: str) -> bool:
         events.extend(keeper.check(time.monotonic()))
@@ -134,8 +135,8 @@ def test_the_whole_life_of_an_environment(
             client.load_adapter("live-x", tiny_loras[0])
             client.verify("live-x", tiny_loras[0])
     finally:
-        everything = [one for part in serving.state(environment, tmp_path) if part.pid for one in family(part.pid)]
-        assert serving.down(environment, tmp_path) == ("gateway", "vllm")
+        everything = [one for part in target.state() if part.pid for one in family(part.pid)]
+        assert target.down() == ("gateway", "vllm")
     assert len(everything) >= 5  # two guards, the gateway, vLLM's API server and its engine
     assert not [one for one in everything if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 

@@ -18,7 +18,7 @@ from delivery.gateway.server import Gateway, serving
 from delivery.gateway.settings import Settings
 from delivery.traffic.records import Record
 
-TOKEN = "a-token-for-tests"
+TOKEN = "a-token-for-tests-of-32-characters-and-more"
 CHAT = {"model": "tutor", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}
 
 
@@ -113,7 +113,8 @@ def table_for(*upstreams: str, revision: int = 1, **route: Any) -> RoutingTable:
     variants = {name: {"model": f"{name}-model", "upstreams": upstreams} for name in ("old", "new", "former")}
     for name, fields in route.pop("variants", {}).items():
         variants[name] = variants.get(name, {}) | fields
-    tutor = {"salt": "pepper", "epoch": "e1", "stable": "old", "variants": variants} | route
+    policy = {"show_variant": True} | route.pop("policy", {})
+    tutor = {"salt": "pepper", "epoch": "e1", "stable": "old", "variants": variants, "policy": policy} | route
     return RoutingTable.model_validate({"revision": revision, "lease_s": lease_s, "routes": {"tutor": tutor}})
 
 

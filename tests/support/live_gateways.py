@@ -21,7 +21,7 @@ from configs.routing import RoutingTable
 from delivery.clients.gateway import GatewayClient, GatewayError
 from delivery.traffic.records import Record
 
-TOKEN = "a-token-for-tests"
+TOKEN = "a-token-for-tests-of-32-characters-and-more"
 EVERY_S = 0.25  # between two looks of the controller
 
 

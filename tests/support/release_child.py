@@ -19,7 +19,7 @@ from delivery.clients.vllm import VllmClient
 from tasks.release.run import run_release
 from tasks.release.site import Site
 
-TOKEN = "secret"
+TOKEN = "a-token-for-tests-of-32-characters-and-more"
 PLAN = RolloutPlan(
     tick_s=0.2,
     lease_s=3,

@@ -193,7 +193,7 @@ def test_a_release_that_is_under_way_needs_its_controller_whatever_is_down(busy:
     site = site_of(World(tmp_path / "world"), tmp_path, ledger)
     bundle = lora_bundle(tmp_path)
     base = bootstrap(site, "tutor", bundle)
-    served = served_as(bundle, site.upstreams, tmp_path)
+    served = served_as(bundle, site)
     state = new_state("r1", "local", "tutor", served, served, 0.0, {})
     ledger.acquire("local", "me", 30, 0)
     ledger.begin(state, busy.rollout, bundle, "me", 30, 0, "ann")

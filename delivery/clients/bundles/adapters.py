@@ -68,7 +68,11 @@ def adapter_folder(adapter: Adapter, home: Path) -> Path:
 
 def store(source: Path, adapter: Adapter, home: Path) -> Path:
     """Copies an adapter's files to their place, verified and atomic; a whole copy that is there is left alone."""
-    place = adapter_folder(adapter, home)
+    return store_at(source, adapter, adapter_folder(adapter, home))
+
+
+def store_at(source: Path, adapter: Adapter, place: Path) -> Path:
+    """As `store`, to any folder."""
     if not problems_of(adapter, place):
         return place
     with fresh_folder(place.parent, f"adapter {short(adapter.digest)}") as fresh:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from delivery.gateway.http.messages import BodyBrokenError, Request, Response
+from delivery.gateway.http.messages import BodyBrokenError, NoRoomError, Request, Response
 from delivery.gateway.http.strictness import ONLY_ONE, TWO_BLANKS, is_faulty
 from delivery.gateway.openai.errors import ApiError, server_error
 
@@ -42,6 +42,8 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, server: "HttpServer"):
         self._server = server
         self._transport: asyncio.Transport
+        self.peer = ""
+        self.waits_since = 0.0  # monotonic seconds: connected, or answered last
         self._parser = httptools.HttpRequestParser(self)
         self._reading: Request | None = None  # the last one that has begun to come
         self._is_getting_on = False  # the data at hand completes a head, or has a part of a body
@@ -68,10 +70,14 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._quiet_since = time.monotonic()
-        self._server.connections.add(self)
+        self.peer = str((transport.get_extra_info("peername") or ("",))[0])
+        self.waits_since = self._quiet_since
+        self._server.let_in(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._server.connections.discard(self)
+        for request in (*self._waiting, self._reading, self._answering):
+            self._release(request)
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
@@ -174,8 +180,20 @@ class ClientConnection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         self._is_getting_on = True
-        if self._reading is not None:
-            self._reading.add(data, self._server.max_body_bytes)
+        request, server = self._reading, self._server
+        if request is None or request.held < 0:
+            return
+        request.held += len(data)
+        server.held_bytes += len(data)
+        request.add(data, server.max_body_bytes)
+        if server.held_bytes > server.max_held_bytes:
+            request.fail(NoRoomError)
+
+    def _release(self, request: Request | None) -> None:
+        """What it holds from now on is no longer accounted for: it has been answered, or never will be."""
+        if request is not None and request.held >= 0:
+            self._server.held_bytes -= request.held
+            request.held = -1
 
     def on_message_complete(self) -> None:
         if self._parser.should_upgrade():  # not complete at all
@@ -235,9 +253,10 @@ class ClientConnection(asyncio.Protocol):
                 self._listen()
             goes_on = await self._answer(request)
             self._answering = None
+            self._release(request)
             if self._waiting and goes_on:
                 continue
-            self._quiet_since = time.monotonic()
+            self._quiet_since = self.waits_since = time.monotonic()
             if not goes_on:
                 return
             self._idle = asyncio.get_running_loop().create_future()
@@ -297,6 +316,8 @@ class ClientConnection(asyncio.Protocol):
         self._closes = is_last or "Connection" in headers
         lines = [STATUS_LINES[status], self._server.date]
         lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
+        if request is not None and request.also:
+            lines += [f"{name}: {value}\r\n" for name, value in request.also.items()]
         if is_last and "Connection" not in headers:
             lines.append("Connection: close\r\n")
         elif request is not None and not request.speaks_chunks:
@@ -326,6 +347,11 @@ class ClientConnection(asyncio.Protocol):
             return True
         self._unread, self._quiet_since = unread, now
         return False
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nobody has a whole request of this client's in hand."""
+        return self._answering is None or not self._answering.is_whole
 
     @property
     def is_busy(self) -> bool:

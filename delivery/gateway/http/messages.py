@@ -12,6 +12,10 @@ class BodyTooLargeError(Exception):
     """The body is announced as, or has become, larger than is accepted."""
 
 
+class NoRoomError(Exception):
+    """Bodies take as much memory as they may already."""
+
+
 class BodyBrokenError(Exception):
     """The body could not be read to its end."""
 
@@ -29,6 +33,7 @@ class Outlet(Protocol):
     """A connection, as far as an answer needs it."""
 
     must_wait: asyncio.Future[None] | None  # until the client has read more
+    peer: str  # the client's address
 
     def begin(self, status: int, headers: Mapping[str, str], length: int | None) -> bytes: ...  # noqa: D102
     def write(self, data: bytes) -> None: ...  # noqa: D102
@@ -44,8 +49,10 @@ class Request:
         "_outlet",
         "_parts",
         "_size",
+        "also",
         "closes",
         "headers",
+        "held",
         "is_whole",
         "method",
         "refusal",
@@ -63,11 +70,18 @@ class Request:
         self.speaks_chunks = True
         self.refusal: Response | None = None  # what is wrong with its head
         self.sending: Sending | None = None
+        self.also: Mapping[str, str] = {}  # headers of whatever answer it gets
+        self.held = 0  # bytes of its body that are accounted for
         self._outlet = outlet
         self._parts: list[bytes] = []
         self._size = 0
         self._failure: type[Exception] | None = None
         self._awaited: asyncio.Future[None] | None = None
+
+    @property
+    def peer(self) -> str:
+        """The address that it came from."""
+        return self._outlet.peer
 
     @property
     def path(self) -> str:
@@ -81,7 +95,7 @@ class Request:
         return target.partition(b"?")[0].decode("latin-1")
 
     async def read(self) -> bytes:
-        """The whole body. Raises BodyTooLargeError, BodyBrokenError."""
+        """The whole body, once. Raises BodyTooLargeError, BodyBrokenError, NoRoomError."""
         if not (self.is_whole or self._failure):
             if self.headers.get("expect", "").lower() == "100-continue":
                 self._outlet.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -90,10 +104,14 @@ class Request:
         return self.content()
 
     def content(self) -> bytes:
-        """What has come of the body: all of it, once it `is_whole`. Raises BodyTooLargeError, BodyBrokenError."""
+        """What has come of the body since: all of it, once it `is_whole`.
+
+        Raises BodyTooLargeError, BodyBrokenError, NoRoomError.
+        """
         if self._failure is not None:
             raise self._failure
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        parts, self._parts = self._parts, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def stream(self, headers: Mapping[str, str]) -> "Sending":
         """An answer (status 200) whose body follows bit by bit."""

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
@@ -11,6 +12,7 @@ from delivery.gateway.http.connection import ClientConnection
 from delivery.gateway.http.listeners import accept_waiting
 from delivery.gateway.http.messages import Request, Response
 from delivery.gateway.openai.errors import ApiError
+from delivery.gateway.seldom import Seldom
 
 WRITE_TIMEOUT_S = 60.0  # for a client that reads nothing at all of a plain answer
 CANCEL_S = 1.0  # for handlers to come to their end when the server closes
@@ -31,6 +33,8 @@ class HttpServer:
         idle_s: float,
         refused: Callable[[ApiError], None] = lambda _: None,
         write_timeout_s: float = WRITE_TIMEOUT_S,
+        max_connections: int = 8192,
+        max_held_bytes: int = 256 * 1024 * 1024,
     ):
         self.handle = handle
         self.refused = refused
@@ -38,9 +42,27 @@ class HttpServer:
         self.connections: set[ClientConnection] = set()
         self.date = ""
         self.write_timeout_s = write_timeout_s
+        self.held_bytes = 0  # of bodies
+        self.max_held_bytes = max_held_bytes
+        self._max_connections = max_connections
+        self._full = Seldom("clients have as many connections as may be; those that wait the longest are closed")
         self._idle_s = idle_s
         self._server: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
+
+    def let_in(self, connection: ClientConnection) -> None:
+        """A client has connected. Where there are too many, those go that wait for a request of the one with most."""
+        self.connections.add(connection)
+        if len(self.connections) <= self._max_connections:
+            return
+        by_peer = Counter(one.peer for one in self.connections)
+        waiting = [one for one in self.connections if one.is_waiting and one is not connection] or [connection]
+        waiting.sort(key=lambda one: (-by_peer[one.peer], one.waits_since))
+        leaving = waiting[: 1 + self._max_connections // 50]
+        self._full.warn(connections=len(self.connections), closed=len(leaving), address=leaving[0].peer)
+        for one in leaving:
+            one.abort()
+            self.connections.discard(one)
 
     async def start(self, host: str, port: int, *, is_shared: bool) -> int:
         """Listens; the port. Raises OSError."""

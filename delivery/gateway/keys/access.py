@@ -19,6 +19,7 @@ from configs.routing import RoutingTable
 from delivery.gateway.keys.budgets import Budget
 from delivery.gateway.openai.chat import Call
 from delivery.gateway.openai.errors import ApiError
+from delivery.gateway.openai.policies import prompts_in
 from delivery.gateway.records.attempts import Attempt
 from delivery.gateway.table.served import Clock
 
@@ -124,13 +125,14 @@ class Keys:
             if wait_s := budget.wait_s(tokens, now):
                 raise too_many_tokens(client, limit, wait_s)
 
-    def hold(self, client: Client, tokens: int) -> int | Awaitable[int]:
+    def hold(self, client: Client, tokens: int, least: int) -> int | Awaitable[int]:
         """Sets aside what a request of the client's may take, a full budget at most: how much that is, now or later.
 
-        Raises ApiError (429) with the seconds to wait.
+        `least`: must be left where nothing else of the client's is under way: what nobody has limited seldom takes all
+        that it may. Raises ApiError (429) with the seconds to wait.
         """
         tokens = client.at_most(tokens)
-        self._must_have(client, tokens, self._monotonic())
+        self._must_have(client, client.at_most(least) if client.under_way == 1 else tokens, self._monotonic())
         self._spend(client, tokens)
         return tokens
 
@@ -168,21 +170,36 @@ class Keys:
                     budget.spend(max(0.0, amount - age_s * budget.capacity / budget.refill_s), now)
 
 
-def tokens_at_most(call: Call) -> int:
-    """What an answer to this request may take: its prompt by the thumb, and as many as it may be answered with."""
+def prompt_tokens(call: Call) -> int:
+    """What the prompt takes, by the thumb."""
     stable = call.route.variants[call.route.stable]
-    prompt = (call.size + len(stable.system_prompt or "")) // BYTES_PER_TOKEN
+    return (call.size + len(stable.system_prompt or "")) // BYTES_PER_TOKEN
+
+
+def tokens_at_most(call: Call, context: int | None = None) -> int:
+    """What an answer to this request may take: its prompt by the thumb, and as many as it may be answered with.
+
+    `context`: how many tokens the model takes, prompt and answer together. What nobody limits may take any number.
+    """
+    stable = call.route.variants[call.route.stable]
+    prompt = prompt_tokens(call)
     if call.endpoint.name == "embeddings":
         return prompt
     body, policy = call.body, call.route.policy
     asked = body.get("max_tokens"), body.get("max_completion_tokens")
     if asked != (None, None):
         answer = max(_count(most or 0) for most in asked)
-    elif stable.max_tokens is None or policy.max_tokens is None:
-        answer = stable.max_tokens or policy.max_tokens or 0
     else:
-        answer = min(stable.max_tokens, policy.max_tokens)
-    return prompt + max(0, answer) * max(1, _count(body.get("n") or 1))
+        answer = min(most or sys.maxsize for most in (stable.max_tokens, policy.max_tokens, context))
+    choices = max(_count(body.get("n") or 1), _count(body.get("best_of") or 1), 1)
+    return prompt + max(0, answer) * choices * prompts_in(body)
+
+
+def is_limited(call: Call) -> bool:
+    """Whether the client, or the variant, says how long the answer may be."""
+    stable = call.route.variants[call.route.stable]
+    named = (call.body.get("max_tokens"), call.body.get("max_completion_tokens"), stable.max_tokens)
+    return call.endpoint.name == "embeddings" or named != (None, None, None)
 
 
 def _count(value: object) -> int:

@@ -11,8 +11,7 @@ from configs.routing import Policy, Route, Variant
 from delivery.gateway.openai.endpoints import CHAT_COMPLETIONS, SYSTEM_ROLES, Endpoint
 from delivery.gateway.openai.errors import ApiError
 
-USER_HEADER = "x-slipway-user"
-TYPED = (("stream", bool), ("stream_options", dict), ("user", str))
+TYPED = (("stream", bool), ("stream_options", dict), ("user", str), ("safety_identifier", str))
 REPLICAS_THAT_SEE_IT = 2  # and fail: a request of which replicas die takes no more of them along
 KEY_LIMIT = 512  # characters of a user's key that count
 
@@ -58,10 +57,6 @@ def parse(raw: bytes, endpoint: Endpoint) -> dict[str, Any]:
         raise ApiError(400, "The body must be a JSON object.", code="invalid_json")
     if not isinstance(body.get("model"), str):
         raise ApiError(400, "`model` must be a string: the name of a route.", code="invalid_type", param="model")
-    unknown = body.keys() - endpoint.parameters
-    if unknown:
-        name = min(unknown)[:100]
-        raise ApiError(400, f"Unknown parameter: `{name}`.", code="unknown_parameter", param=name)
     endpoint.check(body)
     for name, kind in TYPED:
         value = body.get(name)
@@ -70,34 +65,12 @@ def parse(raw: bytes, endpoint: Endpoint) -> dict[str, Any]:
     return body
 
 
-def check_policy(policy: Policy, endpoint: Endpoint, body: Mapping[str, Any]) -> None:
-    """Raises ApiError: 404 for an endpoint that the route does not serve, 400 for what its clients may not set."""
-    if endpoint.name not in policy.endpoints:
-        what = f"The model `{body['model']}` is not served at {endpoint.path}."
-        raise ApiError(404, what, code="endpoint_not_served", param="model")
-    for name in policy.refused_parameters:
-        if body.get(name) is not None or (name == "max_tokens" and body.get("max_completion_tokens") is not None):
-            raise ApiError(400, f"`{name}` cannot be set for this model.", code="parameter_not_allowed", param=name)
-    for name, most in (
-        ("max_tokens", policy.max_tokens),
-        ("max_completion_tokens", policy.max_tokens),
-        ("n", policy.max_choices),
-    ):
-        asked = body.get(name)
-        if most is not None and asked is not None and (not isinstance(asked, int) or asked > most):
-            what = f"`{name}` must be a whole number up to {most} for this model."
-            raise ApiError(400, what, code="parameter_not_allowed", param=name)
-    if policy.system_messages == "refuse" and any(m["role"] in SYSTEM_ROLES for m in body.get("messages", ())):
-        what = "This model has a system prompt of its own; `messages` may hold no system or developer messages."
-        raise ApiError(400, what, code="parameter_not_allowed", param="messages")
-
-
-def user_key(headers: Mapping[str, str], body: Mapping[str, Any], client: str = "") -> str:
-    """Whom the share's hash is about: the header, else `user`, else the bearer token, else "" (nobody known).
+def user_key(policy: Policy, headers: Mapping[str, str], body: Mapping[str, Any], client: str = "") -> str:
+    """Whom the share's hash is about: who is named (`named_user`), else the bearer token, else "" (nobody known).
 
     Where keys are required, users are the client's own: its name comes first, and stands alone for no other name.
     """
-    key = named_user(headers, body)
+    key = named_user(policy, headers, body)
     if client:
         return f"{client}\n{key}"
     if not key:
@@ -106,25 +79,41 @@ def user_key(headers: Mapping[str, str], body: Mapping[str, Any], client: str = 
     return key[:KEY_LIMIT]
 
 
-def named_tester(headers: Mapping[str, str], body: Mapping[str, Any], client: str) -> str:
+def named_tester(policy: Policy, headers: Mapping[str, str], body: Mapping[str, Any], client: str) -> str:
     """What a table calls this user among its testers: `client/user` where keys are required (no client has a slash)."""
-    user = named_user(headers, body)
+    user = named_user(policy, headers, body)
     return f"{client}/{user}" if client else user
 
 
-def named_user(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
-    """Who the client says is asking: the header, else `user`, else ""."""
-    return str(headers.get(USER_HEADER) or body.get("user") or "")[:KEY_LIMIT]
+def named_user(policy: Policy, headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
+    """Who the client says is asking: the first of the policy's headers that is there, else of its fields, else ""."""
+    for header in policy.user_headers:
+        if named := headers.get(header):
+            return named[:KEY_LIMIT]
+    for field_name in policy.user_fields:
+        if isinstance(named := _at(body, field_name), str | int) and not isinstance(named, bool) and named != "":
+            return str(named)[:KEY_LIMIT]
+    return ""
 
 
-def for_variant(call: Call, variant: Variant) -> bytes:
-    """The body that the variant's model is sent. Raises ApiError (400) if none of the client's messages is left."""
+def _at(body: Mapping[str, Any], path: str) -> Any:
+    value: Any = body
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def for_variant(call: Call, variant: Variant, context: int | None = None) -> bytes:
+    """The body that the variant's model is sent. Raises ApiError (400) if none of the client's messages is left.
+
+    `context`: how many tokens a prompt and its answer may have together, if that is known.
+    """
     sent = dict(call.body)
     sent["model"] = variant.model
     if call.endpoint.name == "chat" and variant.system_prompt:
         sent["messages"] = _messages(call, variant.system_prompt, variant.system_place)
     if call.endpoint.name != "embeddings":
-        _fill_in(sent, variant, call.route.policy)
+        _fill_in(sent, variant, call.route.policy, context)
     if call.stream:  # records need the token counts, whether the client wants to see them or not
         sent["stream_options"] = {**(sent.get("stream_options") or {}), "include_usage": True}
     try:
@@ -154,12 +143,16 @@ def _text(content: Any) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _fill_in(sent: dict[str, Any], variant: Variant, policy: Policy) -> None:
+def _fill_in(sent: dict[str, Any], variant: Variant, policy: Policy, context: int | None) -> None:
     for name, value in variant.parameters.items():
         if sent.get(name) is None:
             sent[name] = value
     if variant.temperature is not None and sent.get("temperature") is None:
         sent["temperature"] = variant.temperature
-    limits = [limit for limit in (variant.max_tokens, policy.max_tokens) if limit is not None]
-    if limits and sent.get("max_tokens") is None and sent.get("max_completion_tokens") is None:
+    limits = [limit for limit in (variant.max_tokens, policy.max_tokens, context) if limit is not None]
+    if (
+        (variant.max_tokens or policy.max_tokens)
+        and sent.get("max_tokens") is None
+        and sent.get("max_completion_tokens") is None
+    ):
         sent["max_tokens"] = min(limits)

@@ -18,11 +18,12 @@ SAMPLING = """
     repetition_penalty skip_special_tokens spaces_between_special_tokens stop_token_ids structured_outputs top_k
 """
 CHAT = """
-    messages audio function_call functions logprobs max_completion_tokens metadata modalities parallel_tool_calls
-    prediction prompt_cache_key reasoning_effort response_format safety_identifier service_tier store tool_choice tools
+    messages audio function_call functions logprobs max_completion_tokens metadata modalities moderation
+    parallel_tool_calls prediction prompt_cache_key prompt_cache_options prompt_cache_retention reasoning_effort
+    response_format service_tier store tool_choice tools
     top_logprobs verbosity web_search_options
 """
-COMPLETIONS = "prompt echo logprobs suffix response_format"
+COMPLETIONS = "prompt best_of echo logprobs suffix response_format"
 EMBEDDINGS = "input dimensions encoding_format"
 SYSTEM_ROLES = frozenset(("system", "developer"))
 ROLES = frozenset(("user", "assistant", "tool", "function")) | SYSTEM_ROLES
@@ -40,7 +41,7 @@ class Endpoint:
 
 
 def _parameters(listed: str) -> frozenset[str]:
-    return frozenset(("model user " + listed).split())
+    return frozenset(("model user safety_identifier " + listed).split())
 
 
 def _check_messages(body: dict[str, Any]) -> None:

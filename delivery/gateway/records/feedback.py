@@ -3,7 +3,6 @@
 Of each request one rating and one escalation count. As many answers as the gateway remembers records can be rated.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,8 +11,10 @@ from pydantic import Field, ValidationError
 
 from configs.strict import Strict
 from delivery.gateway.admission import Places
-from delivery.gateway.http.messages import BodyBrokenError, BodyTooLargeError, Request, Response
+from delivery.gateway.bodies import Bodies
+from delivery.gateway.http.messages import Request, Response
 from delivery.gateway.keys.access import Keys
+from delivery.gateway.log_ins import LogIns
 from delivery.gateway.openai.errors import JSON_HEADERS, ApiError
 from delivery.gateway.records.attempts import Attempts
 from delivery.gateway.records.metrics import Metrics
@@ -43,44 +44,40 @@ class FeedbackDesk:
     """
 
     def __init__(
-        self, attempts: Attempts, metrics: Metrics, keys: Keys, places: Places, elsewhere: Elsewhere | None = None
+        self,
+        attempts: Attempts,
+        metrics: Metrics,
+        keys: Keys,
+        places: Places,
+        bodies: Bodies,
+        log_ins: LogIns,
+        elsewhere: Elsewhere | None = None,
     ):
         self._attempts = attempts
         self._metrics = metrics
         self._keys = keys
         self._places = places
+        self._bodies = bodies
+        self._log_ins = log_ins
         self._elsewhere = elsewhere
 
     async def handle(self, http: Request) -> Response:
         """Answers, or says in OpenAI's shape why not."""
         try:
-            self._places.take()
+            client = self._keys.identify(http.headers)
+            raw = await self._bodies.read(http)
+            who = http.peer if client is None else client.name
+            self._places.take(who)
+            try:
+                body = await self._told(_opinion(raw), client.name if client is not None else None)
+            finally:
+                self._places.give_back(who)
         except ApiError as refusal:
             self._metrics.refuse(refusal)
+            if refusal.status == 401:
+                await self._log_ins.failed(http.peer)
             return refusal.response()
-        try:
-            return await self._answer(http)
-        finally:
-            self._places.taken -= 1
-
-    async def _answer(self, http: Request) -> Response:
-        try:
-            client = self._keys.identify(http.headers)
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                raw = await http.read()
-            body = await self._told(_opinion(raw), client.name if client is not None else None)
-        except TimeoutError:
-            refusal = ApiError(408, "The body did not arrive in time.", code="body_timeout")
-        except BodyTooLargeError:
-            refusal = ApiError(413, "The body is larger than this gateway accepts.", code="body_too_large")
-        except BodyBrokenError:
-            refusal = ApiError(400, "The body could not be read to its end.", code="invalid_body")
-        except ApiError as error:
-            refusal = error
-        else:
-            return Response(200, orjson.dumps(body), JSON_HEADERS)
-        self._metrics.refuse(refusal)
-        return refusal.response()
+        return Response(200, orjson.dumps(body), JSON_HEADERS)
 
     async def _told(self, opinion: Opinion, client: str | None) -> FoundAnswer:
         if self._elsewhere is not None and self._attempts.answer_of(opinion.request_id) is None:

@@ -16,6 +16,7 @@ import pyarrow
 from pyarrow import parquet
 
 from configs.traffic_log import TrafficLog
+from delivery.gateway.table.files import for_the_owner
 from delivery.traffic.columns import COLUMNS, CONTRACT
 
 log = logging.getLogger("slipway.gateway")
@@ -55,7 +56,7 @@ class LogFiles:
 
     def start(self) -> None:
         """Makes the folder, and removes what killed writers left open."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for part in self._folder.glob(".traffic-*.part"):
             with contextlib.suppress(BlockingIOError, FileNotFoundError), part.open("rb+") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -156,7 +157,7 @@ class LogFiles:
 def _locked(part: Path) -> BinaryIO:
     """A new file under this name, locked. A writer that starts just now may have removed it before it was locked."""
     while True:
-        file = part.open("xb")
+        file = open(part, "xb", opener=for_the_owner)  # noqa: SIM115 - closed with the parquet file
         fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
             return file

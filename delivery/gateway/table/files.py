@@ -6,13 +6,12 @@ import logging
 import os
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import orjson
 from pydantic import ValidationError
 
 from configs.errors import ConfigError, Problem, SlipwayError
-from configs.loading import load
+from configs.loading import explained, load
 from configs.routing import RoutingTable
 from delivery.gateway.openai.endpoints import ENDPOINTS
 from delivery.gateway.table.served import Kept, Tables
@@ -35,8 +34,7 @@ def parse_table(raw: bytes) -> RoutingTable:
     try:
         table = RoutingTable.model_validate_json(raw)
     except ValidationError as error:
-        found = [Problem(".".join(map(str, item["loc"])), item["msg"]) for item in error.errors()]
-        raise ConfigError("this is not a routing table", problems=found) from None
+        raise ConfigError("this is not a routing table", problems=explained(error, RoutingTable)) from None
     problems = problems_with(table)
     if problems:
         raise ConfigError("this routing table cannot be served", problems=problems)
@@ -44,7 +42,7 @@ def parse_table(raw: bytes) -> RoutingTable:
 
 
 def problems_with(table: RoutingTable, where: str = "") -> list[Problem]:
-    """What the types cannot say: names go into HTTP headers and metrics' labels, upstreams are called."""
+    """What the types cannot say: names go into HTTP headers and metrics' labels."""
     found = []
     for name, route in table.routes.items():
         for what, value in [("route", name), *(("variant", variant) for variant in route.variants)]:
@@ -53,43 +51,9 @@ def problems_with(table: RoutingTable, where: str = "") -> list[Problem]:
                 found.append(Problem(f"{where}routes.{name}", f"{what} name {value!r} cannot be used", cure))
         for parameter in route.policy.refused_parameters:
             if not any(parameter in endpoint.parameters for endpoint in ENDPOINTS):
-                cure = "no client may set it anyway; name one of those in the gateway's README"
+                cure = "no client may set it anyway; name one of those in docs/gateway.md"
                 found.append(Problem(f"{where}routes.{name}.policy", f"unknown parameter {parameter!r}", cure))
-        for label, variant in route.variants.items():
-            for upstream in variant.upstreams:
-                if not _is_base_url(upstream):
-                    place = f"{where}routes.{name}.variants.{label}.upstreams"
-                    found.append(Problem(place, f"{upstream!r} is no base URL", _cure_of(upstream)))
     return found
-
-
-def _is_base_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        return False
-    plain = not (parts.query or parts.fragment or parts.username or re.search(r"[\s\x00-\x1f]", text))
-    has_host = bool(parts.hostname and _in_ascii(parts.hostname))
-    return parts.scheme in ("http", "https") and has_host and port != 0 and plain and text.isascii()
-
-
-def _in_ascii(host: str) -> str | None:
-    """The name as DNS knows it (IDNA); None where it can have no such name."""
-    try:
-        return host.encode("idna").decode()
-    except UnicodeError:
-        return None
-
-
-def _cure_of(upstream: str) -> str:
-    try:
-        host = urlsplit(upstream).hostname or ""
-    except ValueError:
-        host = ""
-    if host and not host.isascii() and (name := _in_ascii(host)) is not None:
-        return f"write the name as DNS knows it: {upstream.replace(host, name)}"
-    return "e.g. http://127.0.0.1:8100, in ASCII"
 
 
 class StateFile:
@@ -143,6 +107,11 @@ class StateFile:
             return True
 
 
+def for_the_owner(path: str, flags: int) -> int:
+    """`open`'s opener for a file that nobody else may read: it may hold prompts."""
+    return os.open(path, flags, 0o600)
+
+
 def set_aside(path: Path) -> Path:
     """Moves what cannot be understood out of the way; where it is now."""
     aside = path.with_suffix(path.suffix + ".unreadable")
@@ -151,11 +120,11 @@ def set_aside(path: Path) -> Path:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Writes the file whole, or leaves the former one. Raises OSError."""
+    """Writes the file whole, or leaves the former one; only its owner may read it. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with beside.open("wb") as file:
+        with open(beside, "wb", opener=for_the_owner) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

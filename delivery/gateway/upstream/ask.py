@@ -86,7 +86,7 @@ class Upstreams:
 
     async def ask(self, call: Call, variant: Variant, attempt: Attempt) -> bytes:
         """A plain request's answer, under the route's name. Raises UpstreamError, or ApiError if the model declines."""
-        body = for_variant(call, variant)
+        body = for_variant(call, variant, self.replicas.context_of(variant))
 
         async def one(upstream: str) -> dict[str, Any]:
             said = await self._post(upstream, call.endpoint.path, body, attempt, to_the_end=True)
@@ -107,7 +107,7 @@ class Upstreams:
 
     async def stream(self, call: Call, variant: Variant, attempt: Attempt) -> "Stream":
         """A stream whose first content is there, or UpstreamError, or ApiError. Whoever gets it closes it."""
-        body = for_variant(call, variant)
+        body = for_variant(call, variant, self.replicas.context_of(variant))
 
         async def one(upstream: str) -> Stream:
             said = await self._post(upstream, call.endpoint.path, body, attempt, to_the_end=False)

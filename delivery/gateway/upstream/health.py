@@ -54,14 +54,26 @@ class Health:
             log.exception("a health check broke the gateway's own code", extra={"upstream": url})
             self._replicas.checked(url, False, None, generation)
             return
-        models = _models_in(raw) if status == 200 else None
-        self._replicas.checked(url, status < 500, models, generation)
+        listed = _listed(raw) if status == 200 else None
+        models = frozenset(listed) if listed is not None else None
+        contexts = {name: length for name, length in (listed or {}).items() if length is not None}
+        self._replicas.checked(url, status < 500, models, generation, contexts)
 
 
-def _models_in(raw: bytes) -> frozenset[str] | None:
-    """The models' names; None where the answer is no list of models."""
+def _listed(raw: bytes) -> dict[str, int | None] | None:
+    """The models' names, each with how long its prompt and answer may be together (vLLM says so; a LoRA's base does).
+
+    None where the answer is no list of models.
+    """
     try:
-        listed = orjson.loads(raw)["data"]
-        return frozenset(str(model["id"]) for model in listed)
+        listed = {str(model["id"]): model for model in orjson.loads(raw)["data"]}
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
+    return {
+        name: _context(model) or _context(listed.get(str(model.get("parent")), {})) for name, model in listed.items()
+    }
+
+
+def _context(model: dict[str, object]) -> int | None:
+    length = model.get("max_model_len")
+    return length if isinstance(length, int) and length > 0 else None

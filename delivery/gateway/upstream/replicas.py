@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ class Replica:
     silent: int = 0  # health checks in a row
     models: frozenset[str] | None = None
     shunned_until: float = float("-inf")
+    contexts: dict[str, int] = field(default_factory=dict)  # tokens that prompt and answer may have, by model
     answered_at: float = float("-inf")  # when an attempt that got an answer ended here last
     lacking: dict[str, float] = field(default_factory=dict)  # model -> until when a 404 counts
     failures: Counter[str] = field(default_factory=Counter)  # that another replica made good, by kind
@@ -109,11 +110,30 @@ class Replicas:
         """It answered 404 for this model."""
         self.of(url).lacking[model] = self._monotonic() + LACKING_S
 
-    def checked(self, url: str, is_up: bool, models: frozenset[str] | None, generation: int) -> None:
+    def context_of(self, variant: Variant) -> int | None:
+        """How many tokens prompt and answer of this variant may have together, as far as its replicas have told."""
+        known = [
+            context
+            for url in variant.upstreams
+            if (replica := self._known.get(url)) is not None
+            and (context := replica.contexts.get(variant.model)) is not None
+        ]
+        return min(known, default=None)
+
+    def checked(
+        self,
+        url: str,
+        is_up: bool,
+        models: frozenset[str] | None,
+        generation: int,
+        contexts: Mapping[str, int] | None = None,
+    ) -> None:
         """The result of a health check that began under this generation of the table."""
         replica = self._known.get(url)
         if replica is None or generation != self.generation:
             return
+        if contexts:
+            replica.contexts = dict(contexts)
         replica.silent = 0 if is_up else replica.silent + 1
         if is_up:
             replica.models = models

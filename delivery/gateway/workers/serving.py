@@ -25,7 +25,15 @@ from delivery.gateway.workers.fleet import Fleet
 from delivery.gateway.workers.processes import Processes, reserve
 
 log = logging.getLogger("slipway.gateway")
-SHARED = ("records_kept", "mirror_queue", "mirror_at_once", "max_in_flight")  # a part of each is a worker's
+SHARED = (  # a part of each is a worker's
+    "records_kept",
+    "mirror_queue",
+    "mirror_at_once",
+    "max_in_flight",
+    "max_in_flight_per_client",
+    "max_connections",
+    "max_held_bytes",
+)
 LEAVES_S = 5.0  # a worker that has drained, until its last rows are written
 T = TypeVar("T")
 
@@ -70,7 +78,7 @@ async def serving_fleet(settings: Settings) -> AsyncIterator[ServingFleet]:
 def _of_one_worker(settings: Settings, port: int) -> GatewayConfig:
     """One worker's settings: its part of what the whole gateway may have, and the files that each worker keeps."""
     count, config = settings.workers, {name: getattr(settings, name) for name in GatewayConfig.model_fields}
-    shares = {name: ceil(config[name] / count) for name in SHARED}
+    shares = {name: ceil(config[name] / count) for name in SHARED if config[name] is not None}
     log_settings = settings.traffic_log
     if log_settings is not None and log_settings.folder is None and settings.table_state is not None:
         log_settings = log_settings.model_copy(update={"folder": settings.table_state.parent / "traffic"})

@@ -98,7 +98,7 @@ class SharedKeys(Keys):
         finally:
             purse.asking = None
 
-    async def hold(self, client: Client, tokens: int) -> int:
+    async def hold(self, client: Client, tokens: int, least: int) -> int:
         """Sets aside what a request of the client's may take: how much that is. Raises ApiError (429)."""
         tokens, purse = client.at_most(tokens), self._purses[client.name]
         while purse.tokens < tokens:

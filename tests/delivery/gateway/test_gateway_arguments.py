@@ -12,7 +12,7 @@ from configs.traffic_log import Redaction, TrafficLog
 from delivery.gateway.arguments import parser, settings_of
 from delivery.gateway.settings import Settings
 
-TOKEN = {"SLIPWAY_ADMIN_TOKEN": "t"}
+TOKEN = {"SLIPWAY_ADMIN_TOKEN": "t" * 32}
 
 
 def started(*arguments: str) -> Settings:
@@ -20,7 +20,7 @@ def started(*arguments: str) -> Settings:
 
 
 def test_without_a_word_the_settings_are_the_models_defaults() -> None:
-    assert started() == Settings(admin_token="t")
+    assert started() == Settings(admin_token="t" * 32)
 
 
 def test_a_file_says_what_the_command_line_can_and_the_command_line_overrides_it(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_a_file_says_what_the_command_line_can_and_the_command_line_overrides_it
     said = GatewayConfig(port=9001, max_body_bytes=20_000_000, api_keys=tmp_path / "keys.yaml", reuse_port=True)
     file = tmp_path / "gateway.yaml"
     file.write_text(as_yaml(said))
-    assert started("--config", str(file)) == Settings(admin_token="t", **dict(said))
+    assert started("--config", str(file)) == Settings(admin_token="t" * 32, **dict(said))
     found = started("--config", str(file), "--port", "9002", "--no-reuse-port", "--drain-s", "3")
     assert (found.port, found.reuse_port, found.drain_s, found.max_body_bytes) == (9002, False, 3.0, 20_000_000)
 

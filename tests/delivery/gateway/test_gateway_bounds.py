@@ -1,6 +1,7 @@
 """What the gateway holds is bounded in number and in bytes, and what it runs out of is nobody else's fault."""
 
 import asyncio
+import contextlib
 import os
 import resource
 import socket
@@ -12,10 +13,11 @@ from gateway_world import World, all_to_new, eventually, table_for
 from stub_upstream import ROLE, Stub, answers, says, sends
 from test_gateway_http import listening, on_loop, whole
 
-from delivery.gateway.admission import allow_open_files
+from delivery.gateway.admission import Places, allow_open_files
 from delivery.gateway.http import client as http_upstream
 from delivery.gateway.http.client import ExhaustedError
 from delivery.gateway.openai import streams
+from delivery.gateway.openai.errors import ApiError
 from delivery.gateway.upstream.connections import Connections
 
 HEAD = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
@@ -39,21 +41,53 @@ def no_more_files() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/feedback"])
-def test_a_request_whose_body_is_still_coming_has_its_place_among_those_under_way(world: World, path: bytes) -> None:
+def test_a_request_whose_body_is_still_coming_takes_no_place_from_others(world: World, path: bytes) -> None:
     running = world.gateway(table_for(world.upstream().url), max_in_flight=2)
-    places = running.gateway.proxy.places
     address = ("127.0.0.1", running.gateway.port)
-    with socket.create_connection(address) as one, socket.create_connection(address) as other:
-        for connection in (one, other):
-            connection.sendall(HEAD % path)
-        eventually(lambda: places.taken == 2)
-        refused = running.ask()
-        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
-        assert running.http.post("/v1/feedback", json={"request_id": "r", "rating": 1}).status_code == 503
-        assert running.http.get("/healthz").status_code == 200
-    eventually(lambda: places.taken == 0)
-    assert running.said() == "I am old-model"
-    assert 'slipway_refused_total{code="overloaded"} 2.0' in running.metrics()
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(socket.create_connection(address)).sendall(HEAD % path)
+        eventually(lambda: len(running.gateway.proxy.places.by_client) == 0 and running.said() == "I am old-model")
+        assert running.http.post("/v1/feedback", json={"request_id": "r", "rating": 1}).status_code == 404
+
+
+def test_one_client_cannot_take_all_places(world: World) -> None:
+    places = Places(4, 3)
+    for _ in range(3):
+        places.take("greedy")
+    with pytest.raises(ApiError) as refused:
+        places.take("greedy")
+    assert refused.value.status == 429
+    places.take("other")
+    with pytest.raises(ApiError) as refused:
+        places.take("third")
+    assert refused.value.status == 503
+    places.give_back("greedy")
+    places.take("greedy")
+
+
+def test_of_too_many_connections_those_go_that_wait_of_the_address_with_most(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = world.gateway(table_for(world.upstream().url), max_connections=3)
+    address = ("127.0.0.1", running.gateway.port)
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(address)) for _ in range(3)]
+        for connection in slow:
+            connection.sendall(HEAD % b"/v1/chat/completions")
+        assert running.said() == "I am old-model"
+        slow[0].settimeout(5)
+        with contextlib.suppress(ConnectionResetError):
+            assert slow[0].recv(100) == b""
+    assert "those that wait the longest are closed" in caplog.text
+
+
+def test_bodies_hold_no_more_memory_than_they_may_together(world: World) -> None:
+    running = world.gateway(table_for(world.upstream().url), max_held_bytes=10_000)
+    with socket.create_connection(("127.0.0.1", running.gateway.port)) as slow:
+        slow.sendall(HEAD.replace(b"1000", b"9000") % b"/v1/chat/completions" + b" " * 8_000)
+        eventually(lambda: running.ask(messages=[{"role": "user", "content": "x" * 5_000}]).status_code == 503)
+    eventually(lambda: running.ask(messages=[{"role": "user", "content": "x" * 5_000}]).status_code == 200)
 
 
 def test_copies_take_no_place_from_users(world: World) -> None:
@@ -175,12 +209,12 @@ def test_the_process_may_open_as_many_files_as_it_is_allowed_and_says_where_that
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 500), hard))
     try:
-        assert allow_open_files(10) == hard
+        assert allow_open_files(10, 20) == hard
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
         assert not caplog.records
-        allow_open_files(hard)
+        allow_open_files(hard, 20)
         (record,) = caplog.records
         assert record.__dict__["open_files"] == hard
-        assert "--max-in-flight" in record.__dict__["cure"]
+        assert "--max-connections" in record.__dict__["cure"]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -104,5 +104,5 @@ def test_a_disk_that_is_full_costs_no_request(tmp_path: Path, caplog: pytest.Log
 
 
 def test_budgets_without_keys_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--budget-state", "b.json"], {"SLIPWAY_ADMIN_TOKEN": "t"}) == 2
+    assert main(["--budget-state", "b.json"], {"SLIPWAY_ADMIN_TOKEN": "t" * 32}) == 2
     assert "--keys" in capsys.readouterr().err

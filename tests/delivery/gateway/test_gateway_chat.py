@@ -239,12 +239,6 @@ def test_a_body_beyond_the_limit_is_refused_without_asking_the_model(world: Worl
     assert len(stub.seen) == 1
 
 
-def test_a_compressed_body_is_refused(world: World) -> None:
-    running = world.gateway(table_for(world.upstream().url))
-    response = running.http.post("/v1/chat/completions", content=b"\x1f\x8b", headers={"Content-Encoding": "gzip"})
-    assert response.status_code == 415
-
-
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

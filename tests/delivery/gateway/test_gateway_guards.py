@@ -1,12 +1,17 @@
 """What an attacker may try on the users' listener: nothing comes of it upstream, and the gateway stays up."""
 
+import json
 import socket
+import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from gateway_world import CHAT, TOKEN, Running, World, eventually, table_for
 from stub_upstream import hangs
+
+from delivery.gateway.bodies import Bodies
 
 BODY = b'{"model": "tutor", "messages": [{"role": "user", "content": "Hi"}]}'
 FORBIDDEN = [
@@ -146,7 +151,7 @@ def test_a_connection_on_which_the_head_never_ends_is_closed(world: World) -> No
 def test_a_body_that_trickles_is_given_up(world: World) -> None:
     stub = world.upstream()
     running = world.gateway(table_for(stub.url))
-    running.gateway.proxy.body_timeout_s = 0.2
+    running.gateway.proxy.bodies = Bodies(10_000, timeout_s=0.2)
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n" + BODY
     answer = raw(running, head)
     assert b" 408 " in answer.split(b"\r\n")[0]
@@ -172,19 +177,61 @@ def test_more_requests_than_can_be_under_way_are_turned_away_at_once(world: Worl
         assert set(held) == {0}
 
 
-def test_compressed_bodies_are_refused_before_they_unfold(world: World) -> None:
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP", "gzip;q=1.0", "identity, gzip", "deflate"])
+def test_a_compressed_body_is_read_however_its_coding_is_spelled(world: World, coding: str) -> None:
+    running = world.gateway(table_for(world.upstream().url))
+    packed = zlib.compress(json.dumps(CHAT).encode(), wbits=15 if coding == "deflate" else 31)
+    response = running.http.post("/v1/chat/completions", content=packed, headers={"Content-Encoding": coding})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "status"),
+    [
+        ("gzip", zlib.compress(b" " * 5_000_000, wbits=31), 413),
+        ("gzip", b"\x1f\x8b" + b"\0" * 99, 400),
+        ("gzip", zlib.compress(b"{}", wbits=31)[:-4], 400),
+        ("br", b"x", 415),
+        ("gzip, gzip", zlib.compress(zlib.compress(b" " * 5_000_000, wbits=31), wbits=31), 413),
+    ],
+)
+def test_a_compressed_body_unfolds_to_no_more_than_a_body_may_have(
+    world: World, coding: str, body: bytes, status: int
+) -> None:
     stub = world.upstream()
+    headers = {"Content-Encoding": coding}
     running = world.gateway(table_for(stub.url))
-    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
-    response = running.http.post("/v1/chat/completions", content=b"\x1f\x8b" + b"\0" * 99, headers=headers)
-    assert response.status_code == 415
+    assert running.http.post("/v1/chat/completions", content=body, headers=headers).status_code == status
     assert not stub.seen
+
+
+def test_small_values_beyond_all_measure_are_refused_and_a_text_full_of_commas_is_not(world: World) -> None:
+    running = world.gateway(table_for(world.upstream().url))
+    many = b'{"model": "tutor", "messages": [' + b"[]," * 100_000 + b"[]]}"
+    assert running.http.post("/v1/chat/completions", content=many).status_code == 413
+    text = '",[{\\' * 60_000
+    assert running.ask(messages=[{"role": "user", "content": text}]).status_code == 200
+
+
+def test_failed_log_ins_are_counted_and_answered_later_the_more_they_are(world: World) -> None:
+    running = world.gateway(table_for(world.upstream().url))
+
+    def ask(token: str) -> int:
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx.get(running.admin_url + "/admin/table", headers=headers, timeout=10).status_code
+
+    assert [ask("wrong") for _ in range(5)] == [401] * 5
+    began = time.monotonic()
+    assert ask("wrong") == 401
+    assert time.monotonic() - began > 0.9
+    assert ask(TOKEN) == 200
+    assert "slipway_admin_failed_logins_total 6" in running.metrics()
 
 
 def test_deeply_nested_json_is_a_clients_error(world: World) -> None:
     running = world.gateway(table_for(world.upstream().url))
     nested = b'{"model": "tutor", "messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    assert running.http.post("/v1/chat/completions", content=nested).status_code == 400
+    assert running.http.post("/v1/chat/completions", content=nested).status_code in (400, 413)
 
 
 def test_the_admin_token_opens_nothing_on_the_users_side(world: World) -> None:

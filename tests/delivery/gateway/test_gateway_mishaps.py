@@ -130,6 +130,13 @@ def test_an_answer_that_cannot_be_sent_to_the_other_process_is_an_error_there_an
 
 
 ODD_URLS = {
+    "http://127.0.0.1:8100/v1": "write http://127.0.0.1:8100",
+    "https://models.example/eu/v1/": "write https://models.example/eu",
+    "127.0.0.1:8100": "e.g. http://127.0.0.1:8100",
+    "localhost:8100": "e.g. http://localhost:8100",
+    "ftp://127.0.0.1:8100": "e.g. http://127.0.0.1:8100",
+    "http://me:secret@127.0.0.1:8100": "SLIPWAY_VLLM_API_KEY",
+    "http://127.0.0.1:8100?a=b": "write http://127.0.0.1:8100",
     "http://модель:8100": "http://xn--d1acsbk1g:8100",
     "http://127.0.0.1:8100/модель": "http://127.0.0.1:8100",
     "http://127.0.0.1:8100/caf\xe9": "http://127.0.0.1:8100",
@@ -141,7 +148,7 @@ ODD_URLS = {
 @pytest.mark.parametrize(("url", "cure"), ODD_URLS.items())
 def test_a_base_url_that_cannot_be_asked_is_refused_with_one_that_can(url: str, cure: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        parse_table(table_for(url).model_dump_json().encode())
+        parse_table(table_for("http://odd").model_dump_json().replace("http://odd", url).encode())
     said = refused.value.render()
     assert "routes.tutor.variants.old.upstreams" in said
     assert "is no base URL" in said

@@ -330,7 +330,7 @@ def test_redacting_a_hostile_text_takes_no_time() -> None:
 
 def test_a_request_nested_beyond_all_measure_costs_its_row_and_none_of_the_others(world: World, tmp_path: Path) -> None:
     rules = TrafficLog(folder=tmp_path, text=True)
-    running = world.gateway(table_for(world.upstream().url), traffic_log=rules)
+    running = world.gateway(table_for(world.upstream().url, policy={"media": "any"}), traffic_log=rules)
     nested: list[Any] = []
     for _ in range(300):
         nested = [nested]

@@ -17,6 +17,7 @@ from delivery.release.routes import alone
 from evals.report import EvalReport, SuiteResult
 from tasks.release.bundle import assemble_bundle, base_bundle
 from tasks.release.site import served_as
+from tasks.serving.local import LocalProcesses
 from tasks.training.train import TrainedAdapter
 
 SHIPPED = ROOT / "configs" / "tutor"
@@ -109,7 +110,9 @@ def test_an_adapter_that_vllm_would_refuse_is_refused(project, tmp_path):
 def test_a_bundle_carries_the_contract_by_which_its_route_is_judged(project, tmp_path):
     released = assemble_bundle(project, "rev", DATASET, train_fake(tmp_path), None, tmp_path)
     base = base_bundle(project, "rev", tmp_path)
+    target = LocalProcesses(project.environment, tmp_path)
+    site = SimpleNamespace(home=tmp_path, upstreams=("http://vllm",), target=target)
     for bundle in (released, base):
-        served = served_as(bundle, ("http://vllm",), tmp_path)
+        served = served_as(bundle, site)
         assert served.contract == project.contract
         assert alone(served, "salt", "epoch").contract == project.contract

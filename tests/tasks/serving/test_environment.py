@@ -120,9 +120,7 @@ def test_during_a_release_its_controller_is_left_to_see_to_what_is_served(runnin
     with environment.open_site_of(running.project, running.home) as site:
         row = site.ledger.route("local", "tutor")
         assert row is not None
-        state = new_state(
-            "r1", "local", "tutor", served_as(bundle, site.upstreams, running.home), row.live, time.time(), {}
-        )
+        state = new_state("r1", "local", "tutor", served_as(bundle, site), row.live, time.time(), {})
         site.ledger.acquire("local", SOMEBODY, 60.0, time.time())
         site.ledger.begin(state, running.project.rollout, bundle, SOMEBODY, 60.0, time.time(), "ann")
     environment.stop(running.project, running.home)

@@ -41,18 +41,22 @@ class Place:
         )
         self.folder = home / "environments" / "test"
 
+    @property
+    def target(self) -> serving.LocalProcesses:
+        return serving.LocalProcesses(self.environment, self.home)
+
     def up(self, **changes) -> serving.Serving:
         environment = self.environment
         if changes:
             environment = environment.model_copy(update={"vllm": environment.vllm.model_copy(update=changes)})
-        with serving.up(environment, "base", self.model, self.home, attached=True) as where:
-            return where
+        with serving.LocalProcesses(environment, self.home).up("base", self.model, attached=True):
+            return serving.addresses(environment)
 
     def pids(self) -> dict[str, int | None]:
-        return {part.name: part.pid for part in serving.state(self.environment, self.home)}
+        return {part.name: part.pid for part in self.target.state()}
 
     def health(self) -> dict[str, tuple[bool, bool]]:
-        return {part.name: (part.running, part.healthy) for part in serving.state(self.environment, self.home)}
+        return {part.name: (part.running, part.healthy) for part in self.target.state()}
 
 
 @pytest.fixture
@@ -60,7 +64,7 @@ def place(tmp_path: Path, monkeypatch) -> Iterator[Place]:
     monkeypatch.delenv(serving.ADMIN_TOKEN, raising=False)
     place = Place(tmp_path)
     yield place
-    serving.down(place.environment, place.home)
+    place.target.down()
 
 
 UP, DOWN = (True, True), (False, False)
@@ -73,9 +77,9 @@ def test_up_starts_both_up_again_reuses_them_and_down_ends_them(place: Place) ->
     before = place.pids()
     assert place.up() == where
     assert place.pids() == before
-    assert serving.down(place.environment, place.home) == ("gateway", "vllm")
+    assert place.target.down() == ("gateway", "vllm")
     assert place.health() == {"vllm": DOWN, "gateway": DOWN}
-    assert serving.down(place.environment, place.home) == ()
+    assert place.target.down() == ()
     assert not any(psutil.pid_exists(pid) for pid in before.values() if pid)
 
 
@@ -142,7 +146,7 @@ def test_when_what_follows_fails_only_what_was_started_for_it_ends(place: Place)
     processes.stop("gateway", place.folder)
 
     def fail_once_both_are_up() -> None:
-        with serving.up(place.environment, "base", place.model, place.home, attached=True):
+        with place.target.up("base", place.model, attached=True):
             assert place.health() == {"vllm": UP, "gateway": UP}
             raise RuntimeError("no ledger")
 
@@ -157,8 +161,11 @@ def test_the_admin_token_is_random_private_kept_and_overridden_by_the_environmen
     assert file.stat().st_mode & 0o777 == 0o600
     assert len(token) >= 32
     assert serving.admin_token(place.environment, place.home) == token == file.read_text()
+    monkeypatch.setenv(serving.ADMIN_TOKEN, "given" * 8)
+    assert serving.admin_token(place.environment, place.home) == "given" * 8
     monkeypatch.setenv(serving.ADMIN_TOKEN, "given")
-    assert serving.admin_token(place.environment, place.home) == "given"
+    with pytest.raises(SlipwayError, match="at least 32"):
+        serving.admin_token(place.environment, place.home)
 
 
 def test_the_admin_token_is_in_no_command_line_and_no_pid_file(place: Place) -> None:
@@ -210,7 +217,7 @@ def test_the_addresses_are_reachable_ones() -> None:
 
 def test_a_vllm_killed_in_the_middle_is_reported_and_started_again(place: Place) -> None:
     where = place.up()
-    keeper = serving.keep_alive(place.environment, "base", place.model, place.home, attached=True)
+    keeper = place.target.watch("base", place.model, attached=True)
     assert keeper.check(0.0) == ()
     process = processes.find("vllm", place.folder)
     assert process is not None

@@ -1,0 +1,120 @@
+"""What a route's policy says of a request: parameters, how much, grammars and media, before anything is spent on it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from configs.routing import Policy
+from delivery.gateway.openai.endpoints import SYSTEM_ROLES, Endpoint
+from delivery.gateway.openai.errors import ApiError
+
+SCHEMA_PATTERNS = ("pattern", "patternProperties")
+TEXT_KEYS = frozenset(("type", "text", "refusal"))
+MEDIA_KEYS = frozenset(("image_url", "video_url", "audio_url", "input_audio"))
+JSON_FORMATS = frozenset(("text", "json_object", "json_schema"))
+
+
+def check_policy(policy: Policy, endpoint: Endpoint, body: Mapping[str, Any]) -> None:
+    """Raises ApiError: 404 for an endpoint that the route does not serve, 400 for what its clients may not set."""
+    if endpoint.name not in policy.endpoints:
+        what = f"The model `{body['model']}` is not served at {endpoint.path}."
+        raise ApiError(404, what, code="endpoint_not_served", param="model")
+    _check_parameters(policy, endpoint, body)
+    _check_amounts(policy, body)
+    _check_guides(policy, body)
+    messages = body.get("messages")
+    if messages is not None:
+        _check_messages(policy, messages)
+
+
+def _check_parameters(policy: Policy, endpoint: Endpoint, body: Mapping[str, Any]) -> None:
+    for unknown in body.keys() - endpoint.parameters:
+        if unknown not in policy.allowed_parameters and body[unknown] is not None:
+            name = unknown[:100]
+            raise ApiError(400, f"Unknown parameter: `{name}`.", code="unknown_parameter", param=name)
+    for name in policy.refused_parameters:
+        if body.get(name) is not None or (name == "max_tokens" and body.get("max_completion_tokens") is not None):
+            raise _not_allowed(name, f"`{name}` cannot be set for this model.")
+
+
+def _check_amounts(policy: Policy, body: Mapping[str, Any]) -> None:
+    for name, most in (
+        ("max_tokens", policy.max_tokens),
+        ("max_completion_tokens", policy.max_tokens),
+        ("n", policy.max_choices),
+        ("best_of", policy.max_choices),
+    ):
+        asked = body.get(name)
+        if most is not None and asked is not None and (not isinstance(asked, int) or asked > most):
+            raise _not_allowed(name, f"`{name}` must be a whole number up to {most} for this model.")
+    most, prompts = policy.max_choices, prompts_in(body)
+    if most is not None and prompts > 1 and prompts * (body.get("n") or 1) > most:
+        raise _not_allowed("prompt", f"At most {most} answers to one request are given by this model.")
+
+
+def prompts_in(body: Mapping[str, Any]) -> int:
+    """How many prompts a text completion has: a list of texts, or of lists of tokens, is that many."""
+    prompt = body.get("prompt")
+    return len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+
+
+def _check_guides(policy: Policy, body: Mapping[str, Any]) -> None:
+    """Grammars and regular expressions are compiled by the model's server, for all of its users."""
+    if policy.guided_decoding == "any":
+        return
+    form = body.get("response_format")
+    kind = form.get("type") if isinstance(form, dict) else None
+    taken = ("text",) if policy.guided_decoding == "none" else JSON_FORMATS
+    if form is not None and kind not in taken:
+        raise _not_allowed("response_format", f"`response_format` must be one of: {', '.join(sorted(taken))}.")
+    if body.get("structured_outputs") is not None:
+        raise _not_allowed("structured_outputs", "`structured_outputs` cannot be set for this model.")
+    for name in ("response_format", "tools", "functions"):
+        if body.get(name) is not None and any(key in part for part in _objects(body[name]) for key in SCHEMA_PATTERNS):
+            raise _not_allowed(name, f"`{name}` may hold no patterns for this model.")
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Objects that may be schemas: a property may be called `pattern`."""
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, list):
+            waiting += found
+        elif isinstance(found, dict):
+            yield found
+            waiting += [
+                item
+                for name, held in found.items()
+                for item in (held.values() if name in ("properties", "$defs") and isinstance(held, dict) else (held,))
+            ]
+
+
+def _check_messages(policy: Policy, messages: list[dict[str, Any]]) -> None:
+    is_refusing, takes_all = policy.system_messages == "refuse", policy.media == "any"
+    for message in messages:
+        if is_refusing and message["role"] in SYSTEM_ROLES:
+            what = "This model has a system prompt of its own; `messages` may hold no system or developer messages."
+            raise _not_allowed("messages", what)
+        content = message.get("content")
+        if not takes_all and not isinstance(content, str) and content is not None:
+            _check_parts(policy, content if isinstance(content, list) else [content])
+
+
+def _check_parts(policy: Policy, parts: list[Any]) -> None:
+    for part in parts:
+        if isinstance(part, str) or (isinstance(part, dict) and part.keys() <= TEXT_KEYS):
+            continue
+        is_media = isinstance(part, dict) and part.keys() <= TEXT_KEYS | MEDIA_KEYS | {"uuid"}
+        if policy.media == "none" or not is_media:
+            raise _not_allowed("messages", "`messages` may hold texts only for this model, or media that it allows.")
+        if not all(_is_inline(part[name]) for name in MEDIA_KEYS & part.keys() if name != "input_audio"):
+            raise _not_allowed("messages", "Media must come within the request (data: URLs): nothing is fetched.")
+
+
+def _is_inline(value: Any) -> bool:
+    url = value.get("url") if isinstance(value, dict) else value
+    return isinstance(url, str) and url.startswith("data:")
+
+
+def _not_allowed(name: str, what: str) -> ApiError:
+    return ApiError(400, what, code="parameter_not_allowed", param=name)

@@ -1,0 +1,16 @@
+"""Every kind of target, one line each."""
+
+from pathlib import Path
+
+from configs.environment import Environment
+from configs.target import ExternalTarget
+from tasks.serving.external import External
+from tasks.serving.local import LocalProcesses
+from tasks.serving.target import Target
+
+
+def target_of(environment: Environment, home: Path) -> Target:
+    """Where this environment runs. `home` is the state folder."""
+    if isinstance(environment.target, ExternalTarget):
+        return External(environment.target, home)
+    return LocalProcesses(environment, home)
