@@ -10,9 +10,8 @@ from configs.project import load_project
 from flows.names import named
 from flows.parameters import Person, Reason, Reference
 from flows.reporting import follow, show_markdown
-from tasks.release.rollback import rollback as roll_back
+from tasks.release.rollback import rollback_in
 from tasks.release.rollback_outcome import RollbackOutcome
-from tasks.release.site import open_site_of
 
 
 @flow(name="rollback", flow_run_name=named("rollback"))
@@ -40,17 +39,16 @@ def rollback(
         quarantine: Whether the bundle is ruled out until a named person lifts it.
     """
     settings = load_project(Path(project))
-    with open_site_of(settings, home) as site:
-        outcome = roll_back(
-            site,
-            settings.route,
-            by=by,
-            reason=reason,
-            release=release,
-            to=to,
-            quarantine=quarantine,
-            on_progress=follow("rollback"),
-        )
+    outcome = rollback_in(
+        settings,
+        home,
+        by=by,
+        reason=reason,
+        release=release,
+        to=to,
+        quarantine=quarantine,
+        on_progress=follow("rollback"),
+    )
     text = outcome.render(f"slipway rollback --project {project}", reason)
     show_markdown(f"rollback {settings.route}", text, "a rollback by hand")
     if outcome.is_done:

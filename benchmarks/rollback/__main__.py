@@ -1,4 +1,7 @@
-"""From the first bad answer to 100 % stable: `python -m benchmarks.rollback --json PATH [--runs N]`."""
+"""From the first bad answer to 100 % stable, live; and, made up, whom repeated rollbacks and quiet hours condemn.
+
+`python -m benchmarks.rollback --json PATH [--runs N]`; `--runs 0` leaves the live part out.
+"""
 
 import argparse
 import json
@@ -12,6 +15,8 @@ from pathlib import Path
 
 import numpy
 
+from benchmarks.rollback.blame import equal_misbehaviour, without_traffic
+from benchmarks.rollback.histories import repeated_rollbacks
 from benchmarks.rollback.place import PLAN, place, users
 from benchmarks.rollback.run import CASES, RollbackRun, run
 
@@ -65,23 +70,55 @@ def figures(runs: Sequence[RollbackRun]) -> list[Figure]:
     return found
 
 
+@dataclass(frozen=True)
+class Count:
+    """How often something happened that never should, of so many made-up cases."""
+
+    what: str
+    of: int
+    count: int
+    details: dict[str, int]
+
+    @property
+    def met(self) -> bool:
+        """Whether it never did."""
+        return self.count == 0
+
+    def as_line(self) -> str:
+        """For the terminal."""
+        details = ", ".join(f"{name} {value}" for name, value in self.details.items())
+        return f"{self.what:<75} {self.count} of {self.of}  {'met' if self.met else 'MISSED'}  ({details})"
+
+
+def counts(histories: int, releases: int) -> list[Count]:
+    """What is made up, through the rules that decide."""
+    repeated = repeated_rollbacks(histories)
+    quiet, equal = without_traffic(releases), equal_misbehaviour(releases)
+    calls = {"rollbacks asked for": repeated.calls, "of them repetitions": repeated.repeated}
+    return [
+        Count("repeated rollbacks: releases taken back that nobody meant", histories, repeated.unmeant, calls),
+        Count("releases without traffic: quarantined", releases, quiet.blamed, quiet.ends),
+        Count("equal misbehaviour of both variants: the candidate blamed", releases, equal.blamed, equal.ends),
+    ]
+
+
 def main(arguments: list[str]) -> int:
     """0 if every target is met and no user saw a failure, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rollback", description=__doc__)
     parser.add_argument("--json", type=Path, required=True, help="where the figures go")
     parser.add_argument("--runs", type=int, default=100, help="releases per case")
+    parser.add_argument("--histories", type=int, default=10_000, help="made-up histories of repeated rollbacks")
+    parser.add_argument("--releases", type=int, default=300, help="made-up releases without traffic, and as many alike")
     parser.add_argument("--gateways", type=int, default=1, help="side by side")
     parser.add_argument("--requests-per-s", type=float, default=100.0, help="of all users together")
     given = parser.parse_args(arguments)
     runs: list[RollbackRun] = []
-    got: dict[str, object] = {}
-    with tempfile.TemporaryDirectory(prefix="slipway-rollback-") as folder:  # noqa: SIM117 - users end first
-        with place(Path(folder), given.gateways) as (where, urls), users(given.requests_per_s, urls, got):
-            for number in range(given.runs * len(CASES)):
-                runs.append(run(where, CASES[number % len(CASES)], number + 1))
-                print(f"{number + 1:4} {runs[-1]}", flush=True)
-    table = figures(runs)
-    print("\n".join(figure.as_line() for figure in table))
+    got: dict[str, object] = {"asked": 0, "failed": []}
+    if given.runs:
+        _live(given, runs, got)
+    table = figures(runs) if runs else []
+    never = counts(given.histories, given.releases)
+    print("\n".join([*(figure.as_line() for figure in table), *(one.as_line() for one in never)]))
     failed = got["failed"]
     print(f"users asked {got['asked']} times, {len(failed) if isinstance(failed, list) else failed} without an answer")
     setting = {"runs": given.runs, "gateways": given.gateways, "requests_per_s": given.requests_per_s}
@@ -93,10 +130,21 @@ def main(arguments: list[str]) -> int:
         **setting,
         "users": got,
         "figures": [{**asdict(figure), "met": figure.met} for figure in table],
+        "made_up": [{**asdict(one), "met": one.met} for one in never],
         "measured": [asdict(one) for one in runs],
     }
     given.json.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    return 1 if failed or any(figure.met is False for figure in table) else 0
+    missed = any(figure.met is False for figure in table) or not all(one.met for one in never)
+    return 1 if failed or missed else 0
+
+
+def _live(given: argparse.Namespace, runs: list[RollbackRun], got: dict[str, object]) -> None:
+    """Real gateways, users and controller, case after case."""
+    with tempfile.TemporaryDirectory(prefix="slipway-rollback-") as folder:  # noqa: SIM117 - users end first
+        with place(Path(folder), given.gateways) as (where, urls), users(given.requests_per_s, urls, got):
+            for number in range(given.runs * len(CASES)):
+                runs.append(run(where, CASES[number % len(CASES)], number + 1))
+                print(f"{number + 1:4} {runs[-1]}", flush=True)
 
 
 if __name__ == "__main__":

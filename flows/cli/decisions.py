@@ -41,21 +41,18 @@ def rollback(
     Without a name the newest release is meant, and nothing more once it is taken back: a second step back needs a name.
     Exit status 2 when something is left to do, which is said: a gateway that does not answer, a full disk.
     """
-    from tasks.release.rollback import rollback as roll_back
-    from tasks.release.site import open_site_of
+    from tasks.release.rollback import rollback_in
 
-    settings = project_of(project)
-    with open_site_of(settings, home) as site:
-        outcome = roll_back(
-            site,
-            settings.route,
-            by=decider(by),
-            reason=reason,
-            release=release,
-            to=to.value,
-            quarantine=not no_quarantine,
-            on_progress=narrate,
-        )
+    outcome = rollback_in(
+        project_of(project),
+        home,
+        by=decider(by),
+        reason=reason,
+        release=release,
+        to=to.value,
+        quarantine=not no_quarantine,
+        on_progress=narrate,
+    )
     command = "slipway rollback" + ("" if project == TUTOR else f" --project {shlex.quote(str(project))}")
     command += "" if home == STATE or "SLIPWAY_HOME" in os.environ else f" --home {shlex.quote(str(home))}"
     command += " --to base" if to == RollbackTo.base else ""

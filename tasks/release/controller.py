@@ -20,6 +20,7 @@ from delivery.release.state import (
     Approval,
     AwaitApproval,
     Command,
+    Commit,
     Decision,
     GatewaySeen,
     LoadAdapter,
@@ -36,6 +37,7 @@ from tasks.release.gateways import LATE_S, Gateways, failures, put
 from tasks.release.judge import JudgeBatches
 from tasks.release.replicas import Replicas
 from tasks.release.site import LEASE_TTL_S, Site
+from tasks.release.way_back import noted_command, remember_if_possible
 
 HEARTBEAT_S = 10.0
 PAGES_A_TICK = 20
@@ -215,10 +217,14 @@ class Controller:
         ledger = self.site.ledger
         try:
             self._ledger_table = ledger.newest_table(state.environment)
-            self._command = ledger.command(state.release_id)
+            self._command = self._newest_command(state)
             self._approval = ledger.approval(state.release_id, state.stage_index)
         except LedgerError as error:
             self._say(state, f"the ledger cannot be read: {error.what}")
+            self._command = self._command or noted_command(self.site, state.release_id)
+
+    def _newest_command(self, state: ReleaseState) -> Command | None:
+        return self.site.ledger.command(state.release_id) or noted_command(self.site, state.release_id)
 
     def _gateway(self, state: ReleaseState, name: str, client: GatewayClient) -> GatewaySeen | None:
         try:
@@ -269,7 +275,7 @@ class Controller:
             if isinstance(action, LoadAdapter | UnloadAdapter):
                 self._replicas.start(action, self._reporter(decision, number, index))
                 continue
-            error = self._apply_one(action, observation)
+            error = self._apply_one(action, observation, decision.state.route)
             if error:
                 self._say(decision.state, error)
             if not isinstance(action, RenewLease):
@@ -278,14 +284,16 @@ class Controller:
     def _apply_tables(self, decision: Decision, observation: Observation) -> None:
         for action in decision.actions:
             if isinstance(action, SetTable):
-                error = self._apply_one(action, observation)
+                error = self._apply_one(action, observation, decision.state.route)
                 self._say(decision.state, error or f"rolled back without the ledger: {decision.reason}")
 
-    def _apply_one(self, action: Action, observation: Observation) -> str:
+    def _apply_one(self, action: Action, observation: Observation, route: str) -> str:
         """The error, or "" when it worked."""
         try:
             if isinstance(action, SetTable):
                 return self._put(action.table, observation)
+            if isinstance(action, Commit):
+                return remember_if_possible(self.site, route)
             if isinstance(action, RenewLease):
                 self.site.gateways[action.gateway].renew(action.revision)
             elif isinstance(action, Alert | AwaitApproval):
@@ -325,7 +333,7 @@ class Controller:
     def _is_asked(self, state: ReleaseState) -> bool:
         ledger = self.site.ledger
         try:
-            if ledger.command(state.release_id) != self._command:
+            if self._newest_command(state) != self._command:
                 return True
             waits = state.awaiting_approval
             return waits and ledger.approval(state.release_id, state.stage_index) != self._approval

@@ -3,19 +3,27 @@
 That is the environment's supervisor, every few seconds, or the next command.
 """
 
-from delivery.clients.ledger.ledger import LeaseHeldError
+from contextlib import suppress
+
+from delivery.clients.ledger.ledger import LeaseHeldError, LedgerError
 from delivery.progress import Progress, silent
 from delivery.release.state import ReleaseState
 from tasks.release.controller import Controller
 from tasks.release.cursors import reading_from_now
 from tasks.release.site import Site, is_dead
+from tasks.release.way_back import put_on_record
 
 POLL_S = 0.2
 GRACE_S = 60.0  # beyond draining, for a controller that is busy
 
 
 def asked_back(site: Site, route: str) -> ReleaseState | None:
-    """The release that is being rolled back, or of which somebody asked it, under way or live; None without one."""
+    """The release that is being rolled back, or of which somebody asked it, under way or live; None without one.
+
+    What was asked for while the ledger was away is put on record first.
+    """
+    with suppress(LedgerError):  # it can be read, and not written
+        put_on_record(site)
     state = site.ledger.unfinished(site.name, route)
     if state is None:
         pointers = site.ledger.route(site.name, route)

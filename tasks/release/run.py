@@ -26,6 +26,7 @@ from tasks.release.cursors import cursors, reading_from_now
 from tasks.release.gateways import put, tables
 from tasks.release.left_behind import GRACE_S, asked_back
 from tasks.release.site import LEASE_TTL_S, Site, served_as, why_not_servable
+from tasks.release.way_back import remember_if_possible
 
 LOOK_AT_CLOCK_S = 30.0  # while it waits for release hours
 PATIENCE_S = 3.0  # for a supervisor that has the environment's lease for a moment
@@ -74,7 +75,7 @@ def bootstrap(
         pointers = site.ledger.route(site.name, route)
         if pointers is None:
             raise SlipwayError(f"route {route} is not in the ledger although it was just written")
-        live = pointers.live
+        live = _to_be_served(site, route, pointers.live)
         away = make_servable(site, live)
         seen = tables(site.gateways)
         if not any(seen.values()):
@@ -94,10 +95,18 @@ def bootstrap(
             raise next(error for name, error in away.items() if name in site.gateways)
         for name, error in away.items():
             on_progress(0, 1, f"{name} is not ready, and is looked after once it is: {error.what}")
+        remember_if_possible(site, route)
         on_progress(1, 1, f"route {route} serves {live.name} ({live.variant.model}), revision {table.revision}")
         return table
     finally:
         site.drop_lease()
+
+
+def _to_be_served(site: Site, route: str, live: Served) -> Served:
+    """What is live, unless somebody has asked for it to be taken back: a start must not bring it back."""
+    asked = asked_back(site, route)
+    command = site.ledger.command(asked.release_id) if asked is not None and asked.phase == "live" else None
+    return live if asked is None or command is None else command.target or asked.stable
 
 
 def run_release(

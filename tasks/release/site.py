@@ -104,16 +104,26 @@ class Site:
 
 def open_site(environment: Environment, home: Path) -> Site:
     """The environment's ledger, its gateways and its vLLM. SLIPWAY_VLLM_API_KEY is for a vLLM that wants one."""
-    target = target_of(environment, home)
-    token = target.admin_token()
-    key = os.environ.get("SLIPWAY_VLLM_API_KEY") or None
     return Site(
         environment=environment,
         ledger=open_ledger(environment, home),
-        gateways={url: GatewayClient(url, token) for url in target.gateways},
-        vllm=_remembering(lambda url: VllmClient(url, key)),
+        gateways=open_gateways(environment, home),
+        vllm=open_vllm(),
         home=home,
     )
+
+
+def open_gateways(environment: Environment, home: Path) -> dict[str, GatewayClient]:
+    """The environment's gateways by their admin URL."""
+    target = target_of(environment, home)
+    token = target.admin_token()
+    return {url: GatewayClient(url, token) for url in target.gateways}
+
+
+def open_vllm() -> Callable[[str], VllmClient]:
+    """Clients of vLLM by base URL, each made once."""
+    key = os.environ.get("SLIPWAY_VLLM_API_KEY") or None
+    return _remembering(lambda url: VllmClient(url, key))
 
 
 @contextmanager

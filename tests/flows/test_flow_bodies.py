@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,14 @@ from delivery.release.decide import new_state
 from delivery.release.routes import alone
 from delivery.release.state import Commit, Decision, ReleaseState
 from flows.approve import approve
+from flows.lift_quarantine import lift_quarantine
 from flows.reporting import result_of
 from flows.rollback import rollback
 from flows.watch import watch
 from tasks.release.cursors import cursors
 from tasks.release.run import bootstrap
 from tasks.release.site import Site, open_site_of, served_as
+from tasks.release.way_back import remember
 from tasks.serving import local as serving
 
 pytestmark = pytest.mark.live
@@ -216,6 +218,46 @@ def test_slipway_rollback_says_what_is_left_to_do_with_status_2_and_0_when_nothi
     again = place.slipway("rollback", "--reason", "complaints")
     assert again.returncode == 0, again.stderr
     assert f"rolled_back: {state.stable.name} serves route tutor after" in again.stdout
+
+
+def test_slipway_rollback_moves_users_while_its_database_is_down_and_the_record_follows(
+    place: Place, tmp_path: Path
+) -> None:
+    state = place.released()
+    with open_site_of(place.project, place.home) as site:
+        remember(site, "tutor")  # as its controller did
+    environment = yaml.safe_load((place.folder / "environment.yaml").read_text())
+    environment["ledger_url"] = f"postgresql://slipway@127.0.0.1:{free_ports(1)[0]}/slipway"
+    away = tmp_path / "away"
+    away.mkdir()
+    (away / "project.yaml").write_text(yaml.safe_dump({"route": "tutor", "extends": str(place.folder)}))
+    (away / "environment.yaml").write_text(yaml.safe_dump(environment))
+    down = replace(place, folder=away)
+    done = down.slipway("rollback", "--reason", "complaints", "--by", "ann")
+    assert done.returncode == 2, done.stdout
+    assert "the ledger cannot be reached" in done.stderr
+    assert "goes on record when it is back" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert place.route().stable == state.stable.name
+    again = down.slipway("rollback", "--reason", "complaints", "--by", "bob")
+    assert (again.returncode, "was taken back before" in again.stderr) == (2, True)
+    back = place.slipway("rollback", "the-release", "--reason", "complaints", "--by", "bob")
+    assert back.returncode == 0, back.stderr
+    assert "the same again, which takes nothing else back: slipway rollback --project" in back.stdout
+    assert place.route().stable == state.stable.name
+    third = place.slipway("rollback", "--reason", "complaints", "--by", "carol")
+    assert third.returncode == 0, third.stderr
+    assert "nothing_to_do: release the-release of bundle" in third.stdout
+
+
+def test_lifting_a_quarantine_is_a_flow_too(place: Place) -> None:
+    state = place.released()
+    result_of(rollback(by="ann", reason="complaints", **place.wanted, return_state=True))
+    said = lift_quarantine(bundle=state.candidate.bundle, by="bob", reason="the network was to blame", **place.wanted)
+    assert "may be released again" in said
+    assert "the network was to blame" in place.prefect.pages[-1]
+    with open_site_of(place.project, place.home) as site:
+        assert site.ledger.quarantined(state.candidate.bundle) == ""
 
 
 def test_watch_judges_what_is_live_and_leaves_it_so(place: Place) -> None:

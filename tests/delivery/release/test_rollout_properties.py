@@ -3,7 +3,7 @@
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from rollout_world import BASE, NEW, OLD, VLLM, Gateway, Replica, World, on
+from rollout_world import BASE, NEW, OLD, PLAN, VLLM, Gateway, Replica, World, on
 
 from delivery.release.decide import watching
 from delivery.release.state import Approval, Command, Decision, ReleaseState, RenewLease, SetTable, UnloadAdapter
@@ -16,10 +16,16 @@ URLS = (VLLM, "http://vllm-2")
 class AnyOrder(RuleBasedStateMachine):
     """Faults, traffic, people and crashes around one release."""
 
-    @initialize(gateways=st.integers(1, 2), replicas=st.integers(1, 2), refusal=st.sampled_from(["", "", "", "bad"]))
-    def start(self, gateways: int, replicas: int, refusal: str) -> None:
+    @initialize(
+        patient=st.booleans(),
+        gateways=st.integers(1, 2),
+        replicas=st.integers(1, 2),
+        refusal=st.sampled_from(["", "", "", "bad"]),
+    )
+    def start(self, patient: bool, gateways: int, replicas: int, refusal: str) -> None:
         urls = URLS[:replicas]
         self.world = World(
+            plan=PLAN.model_copy(update={"wait_for_traffic_s": 300.0 if patient else 0.0}),
             old=on(urls, OLD),
             new=on(urls, NEW),
             gateways={name: Gateway(None) for name in ("gw", "second")[:gateways]},
@@ -30,6 +36,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.ended = ""  # rolled_back or refused, once it is
         self.blind_s = dict.fromkeys(self.world.gateways, 0.0)  # since a controller could read its records
         self.top = 7
+        self.has_failed = False  # whether the candidate ever answered badly
+        self.is_blamed = False  # whether a person held something against it
 
     # -- the controller ---------------------------------------------------------------------------------------------
 
@@ -90,6 +98,12 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(count=st.integers(1, 60), good=st.booleans())
     def traffic(self, count: int, good: bool) -> None:
         self.world.both_serve(count, ok=good)
+        self.has_failed = self.has_failed or not good
+
+    @rule(count=st.integers(1, 40))
+    def users_who_all_fell_to_stable_ask(self, count: int) -> None:
+        for name in self.world.gateways:
+            self.world.serve("old", count, gateway=name)
 
     @rule()
     def good_traffic(self) -> None:
@@ -124,19 +138,29 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(approved=st.booleans(), stage=st.integers(0, 4))
     def somebody_decides(self, approved: bool, stage: int) -> None:
         self.world.approval = Approval(stage_index=stage, approved=approved, by="ann", reason="because")
+        self.is_blamed = self.is_blamed or not approved
 
     @precondition(lambda self: self.world.command is None)
-    @rule(kind=st.sampled_from(["rollback", "cancel"]), to_base=st.booleans())
-    def somebody_asks(self, kind: str, to_base: bool) -> None:
+    @rule(kind=st.sampled_from(["rollback", "cancel"]), to_base=st.booleans(), quarantine=st.booleans())
+    def somebody_asks(self, kind: str, to_base: bool, quarantine: bool) -> None:
         target = BASE if to_base and kind == "rollback" else None
-        self.world.command = Command.model_validate(
-            {"id": 1, "kind": kind, "by": "ann", "reason": "because", "target": target}
-        )
+        asked = {"id": 1, "kind": kind, "by": "ann", "reason": "because", "target": target, "quarantine": quarantine}
+        self.world.command = Command.model_validate(asked)
+        self.is_blamed = self.is_blamed or (kind == "rollback" and quarantine)
+
+    @precondition(lambda self: self.world.command is not None and self.world.command.kind == "rollback")
+    @rule()
+    def somebody_asks_again(self) -> None:
+        """A second person, a retry, another door: the newest command of the release, with a number of its own."""
+        command = self.world.command
+        assert command is not None
+        self.world.command = command.model_copy(update={"id": command.id + 1, "by": "bob"})
 
     @precondition(lambda self: self.world.command is None and self.world.state.phase not in ("refused", "rolled_back"))
     @rule(and_put=st.booleans())
     def somebody_takes_it_back_at_once(self, and_put: bool) -> None:
         self.world.take_back_by_hand(and_put=and_put)
+        self.is_blamed = True
 
     @precondition(lambda self: self.world.state.phase == "live" and self.world.command is None)
     @rule(holdback_bp=st.sampled_from([0, 500]))
@@ -179,6 +203,25 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.world.live == self.world.new
         if phase in ("preparing", "refused"):
             assert self.world.live == self.world.old
+
+    @invariant()
+    def nothing_is_ruled_out_without_evidence_against_it(self) -> None:
+        assert self.world.quarantined <= {NEW.bundle}
+        if not self.has_failed and not self.is_blamed:
+            assert self.world.quarantined == set()
+            assert self.world.state.rollback is None or not self.world.state.rollback.quarantine
+
+    @invariant()
+    def what_is_taken_back_without_blame_says_what_was_missing(self) -> None:
+        note = self.world.state.rollback
+        if note is not None and note.by == "slipway" and not note.quarantine:
+            assert "missing" in note.reason or "could not be prepared" in note.reason or "broken" in note.reason
+
+    @invariant()
+    def a_repeated_rollback_takes_back_no_more_than_the_release(self) -> None:
+        if self.world.state.phase == "rolled_back":
+            target = self.world.command.target if self.world.command is not None else None
+            assert self.world.live in (self.world.old, target)
 
     @invariant()
     def stable_is_in_every_table_as_it_is_served(self) -> None:
