@@ -28,6 +28,11 @@ MODELS = {
     "table.yaml": RoutingTable,
     "keys.yaml": ApiKeys,
 }
+OWN_TESTS = {  # pages whose YAML is tried out whole, in a test of its own
+    "evals.md": "tests/evals/test_evals_page.py",
+    "gateway.md": "tests/delivery/gateway/test_gateway_process.py",
+    "traffic-log.md": "tests/delivery/gateway/test_traffic_log.py",
+}
 PAGE = {"ids": lambda value: str(value.relative_to(ROOT)) if isinstance(value, Path) else None}
 
 
@@ -100,7 +105,7 @@ def test_every_module_that_is_run_exists(page: Path) -> None:
     assert [name for name in named if importlib.util.find_spec(name) is None] == []
 
 
-@pytest.mark.parametrize("page", PAGES, **PAGE)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in OWN_TESTS], **PAGE)
 def test_every_yaml_block_is_what_the_product_reads(page: Path, tmp_path: Path) -> None:
     """Its first line names the file, `# rollout.yaml`, or says `# in rollout.yaml`, for a part of the tutor's."""
     wrong = []
@@ -125,6 +130,11 @@ def test_every_yaml_block_is_what_the_product_reads(page: Path, tmp_path: Path) 
 def test_every_json_block_is_json(page: Path) -> None:
     for _, text in fenced(page, "json"):
         json.loads(text)
+
+
+@pytest.mark.parametrize(("page", "test"), OWN_TESTS.items())
+def test_a_page_with_a_test_of_its_own_is_read_there(page: str, test: str) -> None:
+    assert page in (ROOT / test).read_text()
 
 
 def test_the_front_page_is_short() -> None:
