@@ -25,6 +25,11 @@ class GatewayConfig(Strict):
     table: Path | None = Field(None, description="serve this routing table (YAML), and watch it for changes")
     table_state: Path | None = Field(None, description="keep the table from the admin API here across restarts")
     api_keys: Path | None = Field(None, description="let in only the keys of this file (YAML), and watch it")
+    trust_user_names: bool | None = Field(
+        None,
+        description="count every name that a request gives itself as a user of its own where no API key stands behind"
+        " it; by default only while users are let in from this machine alone",
+    )
     budget_state: Path | None = Field(
         None, description="keep what the keys have spent here across restarts; by default beside the kept table"
     )
@@ -52,6 +57,13 @@ class GatewayConfig(Strict):
     records_kept: int = Field(100_000, ge=1, description="attempts remembered for the controller")
     health_interval_s: float = Field(2.0, gt=0, description="between two looks at every replica")
     drain_s: float = Field(8.0, gt=0, description="for answers under way at SIGTERM")
+
+    @property
+    def trusts_user_names(self) -> bool:
+        """Whether names without a key are users: anybody who reaches an open gateway can make up a thousand."""
+        if self.trust_user_names is not None:
+            return self.trust_user_names
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -37,6 +37,7 @@ class Ended(Protocol):
     ttft_s: float | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    finish_reason: str
     verdicts: dict[str, bool]
 
 
@@ -101,6 +102,11 @@ def _cost(ended: Ended, prices: Prices | None) -> float | None:
     return (prompt + ended.completion_tokens * prices.completion_per_million) / 1000
 
 
+def _truncated(ended: Ended, _: Prices | None) -> bool | None:
+    """Cut off at the token limit: a candidate that rambles, or never finds its end, shows here first."""
+    return ended.finish_reason == "length" if ended.finish_reason and not ended.error else None
+
+
 def _broken(detector: str) -> Reading:
     return Reading(CONTRACT + detector, "", 0.02, lambda ended, _: ended.verdicts.get(detector))
 
@@ -127,6 +133,7 @@ METRICS = (
         "rate",
         Reading("escalation", "", 0.01, _nothing, missing="no", said=lambda opinion: opinion.escalated),
     ),
+    Metric("truncated", "rate", Reading("truncated", "", 0.02, _truncated)),
     Metric("latency_p95_s", "p95", LATENCY),
     Metric("ttft_p95_s", "p95", FIRST_CONTENT),
     Metric("completion_tokens_p95", "p95", COMPLETION),

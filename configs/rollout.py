@@ -37,7 +37,9 @@ class RolloutPlan(Strict):
     monitor_timeout_s: float = Field(30.0, gt=0, description="a monitor silent for longer raises an alert")
     max_hold_s: float = Field(900.0, gt=0, description="held for want of data or of a monitor for longer: rolled back")
     drain_s: float = Field(30.0, ge=0, description="between the routing change and the unloading of an adapter")
-    trip: Trip = Field(Trip(), description="when the gateway takes the candidate's users away by itself: rolled back")
+    trip: Trip = Field(
+        Trip(), description="when the gateway takes the candidate's users away by itself; the checks decide"
+    )
     approval_timeout_s: float = Field(86_400.0, gt=0, description="how long a person has for an approval")
     on_approval_timeout: Literal["rollback", "alert"] = Field(
         "rollback", description="alert: tells, and goes on waiting"

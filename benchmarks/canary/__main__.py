@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks.canary import power, promotion, validity
+from benchmarks.canary import power, promotion, trips, validity
 from benchmarks.canary.plot import draw
 from benchmarks.canary.row import TableRow
 
@@ -37,6 +37,8 @@ def parts() -> dict[str, tuple[TablePart, int]]:
     named["sticky-power"] = power.of_sticky_users, FEWER
     named["shadow"] = validity.shadow_pairs, 1
     named["shadow-power"] = power.in_shadow, FEWER
+    named["trips"] = trips.of_an_equal_candidate, 60
+    named["trips-outage"] = trips.of_a_broken_candidate, 200
     return named
 
 

@@ -7,6 +7,8 @@ records were read, and so survives a killed controller without counting a record
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TypeVar
 
 from pydantic import Field
 
@@ -22,9 +24,10 @@ from delivery.checks import rates as measured_rates
 from delivery.checks import values as measured_values
 from delivery.checks.judgements import Judged, JudgeSeen, Settled
 from delivery.checks.measurement import Fresh, Measurement, Past
-from delivery.traffic.records import Feedback, InFlight, Record, RecordPage, Role
+from delivery.traffic.records import TRIPPED, Feedback, InFlight, Record, RecordPage, Role
 
 _NOT_ASKED = JudgeSeen()
+T = TypeVar("T", Record, Feedback, InFlight)
 
 
 class Arm(Strict):
@@ -33,6 +36,8 @@ class Arm(Strict):
     requests: int = 0
     errors: int = 0
     in_flight: int = 0  # when the gateways were last asked
+    left_out: int = 0  # that count for nothing: the variant was not asked, or the client decided what it could say
+    unvouched: int = 0  # of users for whom nobody vouches; together they are one user
 
 
 class Cursor(Strict):
@@ -123,11 +128,12 @@ def fold(
     most = plan.judge.pairs_per_release if plan.judge is not None else 0
     judging, judged = _with_judged(evidence.judging, judge, most)
     fresh.judged = [one for one in judged if one.epoch == evidence.epoch and one.started_at >= since]
+    fresh.excused = reading.excused()
     fresh.feedback = [(arm, said) for arm, said in reading.feedback if said.started_at >= since]
     return evidence.model_copy(
         update={
-            "candidate": _added(evidence.candidate, fresh, "candidate"),
-            "stable": _added(evidence.stable, fresh, "stable"),
+            "candidate": _added(evidence.candidate, fresh, "candidate", reading.left_out["candidate"]),
+            "stable": _added(evidence.stable, fresh, "stable", reading.left_out["stable"]),
             "warm_up": warm_up,
             "measurements": _measured(evidence, plan.checks, fresh),
             "usual_s": evidence.usual_s.with_values(_usual(fresh.stable)),
@@ -176,12 +182,14 @@ def _with_judged(judging: Judging, judge: JudgeSeen, most: int) -> tuple[Judging
     return Judging(cursors=cursors, asked=asked, is_spent=asked >= most, error=judge.error), judged
 
 
-def _added(arm: Arm, fresh: Fresh, name: ArmName) -> Arm:
+def _added(arm: Arm, fresh: Fresh, name: ArmName, left_out: int) -> Arm:
     records = fresh.candidate if name == "candidate" else fresh.stable
     return Arm(
         requests=arm.requests + len(records),
         errors=arm.errors + sum(not record.ok for record in records),
         in_flight=sum(whose == name for whose, _ in fresh.in_flight),
+        left_out=arm.left_out + left_out,
+        unvouched=arm.unvouched + sum(not record.vouched for record in records),
     )
 
 
@@ -206,6 +214,8 @@ class _Reading:
     def __init__(self, evidence: Evidence, release_id: str):
         self._evidence, self._mine = evidence, release_id + "/"
         self.records: list[tuple[ArmName, Record]] = []
+        self.left_out: dict[ArmName, int] = {"stable": 0, "candidate": 0}
+        self._failed_too: dict[str, str] = {}  # stable's error in the candidate's place, by request id
         self.feedback: list[tuple[ArmName, Feedback]] = []
         self.in_flight: list[tuple[ArmName, InFlight]] = []
         self.cursors = dict(evidence.cursors)
@@ -223,19 +233,32 @@ class _Reading:
                 continue
             last = max(last, record.seq)
             self._user(record)
-            arm = self._arm(record)
-            if arm is not None:
-                self.records.append((arm, record))
+            self._add(record)
         for said in page.feedback:
             if said.seq > after:
                 last = max(last, said.seq)
                 arm = self._arm(said)
                 if arm is not None:
-                    self.feedback.append((arm, said))
+                    self.feedback.append((arm, _counted(arm, said)))
         self.cursors[gateway] = Cursor(boot_id=page.boot_id, seq=last)
         self._clocks[gateway] = page.now if last >= page.last_seq else None
-        self._open[gateway] = [(arm, item) for item in page.in_flight if (arm := self._arm(item)) is not None]
+        mine = ((arm, item) for item in page.in_flight if (arm := self._arm(item)) is not None)
+        self._open[gateway] = [(arm, _counted(arm, item)) for arm, item in mine]
         self.in_flight = [one for items in self._open.values() for one in items]
+
+    def _add(self, record: Record) -> None:
+        if record.role == "failover" and not record.ok and record.epoch == self._evidence.epoch:
+            self._failed_too[record.request_id] = record.error
+        arm = self._arm(record)
+        if arm is not None and (record.forced or record.error == TRIPPED):
+            self.left_out[arm] += 1
+        elif arm is not None:
+            self.records.append((arm, _counted(arm, record)))
+
+    def excused(self) -> set[str]:
+        """Requests at which stable failed in the same way, when it was asked instead: the request's own fault."""
+        failed = ((record.request_id, record.error) for arm, record in self.records if arm == "candidate")
+        return {request_id for request_id, error in failed if error and self._failed_too.get(request_id) == error}
 
     def now(self) -> float | None:
         """The gateways' clock, if all of them told everything."""
@@ -249,7 +272,9 @@ class _Reading:
         if item.epoch != evidence.epoch:
             return None
         if item.variant == evidence.candidate_variant:
-            return "candidate" if item.role == evidence.candidate_role else None
+            # a copy to a candidate that serves users is a probe, in the place of a user whom the gateway keeps from it
+            is_asked = item.role in ("mirror", evidence.candidate_role)
+            return "candidate" if is_asked else None
         return "stable" if item.variant == evidence.stable_variant and item.role == "served" else None
 
     def _user(self, record: Record) -> None:
@@ -271,3 +296,8 @@ class _Reading:
             self.dropped += max(0, first - after - 1)
             after = max(after, first - 1)
         return after
+
+
+def _counted(arm: ArmName, item: T) -> T:
+    """Users who name themselves may all be one, and count as one, where nobody vouches for them."""
+    return item if item.vouched else replace(item, user=f"unvouched {arm}")

@@ -42,6 +42,7 @@ class Fresh:
     feedback: list[tuple[ArmName, Feedback]] = field(default_factory=list)
     in_flight: list[tuple[ArmName, InFlight]] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)  # pairs of answers, in shadow
+    excused: set[str] = field(default_factory=set)  # ids of requests at which stable failed like the candidate
     now: float | None = None
     prices: Prices | None = None
     usual_s: Sketch = field(default_factory=Sketch)  # stable's latencies before this tick

@@ -3,6 +3,9 @@
 Counted are users: the first hit of a user counts, and who had one leaves the risk set (delivery.analysis.outcomes).
 Feedback comes later than its answer, and most answers never get any: an answer counts as a miss when it ends, feedback
 as one more outcome, a hit, when it comes. Both arms are treated alike.
+
+A candidate's failure at a request at which stable, asked instead, failed in the same way is not held against it. It
+does not speak for it either: stable's own failures are never excused, so that a pass is judged with all of them.
 """
 
 import math
@@ -35,25 +38,29 @@ P = TypeVar("P", bound=OfUser)
 def with_rates(found: Measurement, check: Check, fresh: Fresh) -> Measurement:
     """One more tick, request by request."""
     trials: list[Trial] = []
+    excused: list[Trial] = []  # of them, what is held against nobody
     unusable, reads = 0, check.reads
     for arm, records in fresh.of_arms():
         for record in records:
             hit = reads.of(record, fresh.prices)
             if hit is not None or reads.missing == "no":
                 trials.append(Trial(arm, record.user, record.started_at, bool(hit)))
+                if hit and arm == "candidate" and record.request_id in fresh.excused:
+                    excused.append(trials.pop())
             elif arm == "candidate" and record.ok and not record.error:
                 unusable += 1
     if reads.said is not None:
         bad = ((arm, opinion) for arm, opinion in fresh.feedback if reads.said(opinion))
         trials += (Trial(arm, opinion.user, opinion.started_at, True) for arm, opinion in bad)
-    if not trials and not unusable:
+    if not trials and not excused and not unusable:
         return found
-    block, risk = block_of(trials, found.risk)
+    raw, _ = block_of([*trials, *excused], found.risk)
+    block, risk = block_of([*trials, *(trial._replace(hit=False) for trial in excused)], found.risk)
     hits, n = block.stable[1], sum(block.stable)
     return found.model_copy(
         update={
             "worse": _updated(found.worse, block),
-            "better": _updated(found.better, block),
+            "better": _updated(found.better, raw),
             "risk": risk,
             "tally": found.tally.plus(block),
             "past": Past(n=found.past.n + n, hits=found.past.hits + hits),

@@ -39,8 +39,10 @@ class Facts(Strict):
     min_requests: int
     candidate_requests: int
     candidate_in_flight: int = 0
+    candidate_left_out: int = 0  # came, and count for nothing
+    unvouched: int = 0  # of both, for whose users nobody vouches
     expected_requests: float | None = None  # from the share and stable's requests
-    tripped: Tripped | None = None  # the gateway gave the candidate up by itself
+    tripped: Tripped | None = None  # the gateway keeps users from the candidate, for which it may have its reasons
 
 
 class Judgement(Strict):
@@ -56,13 +58,15 @@ class Judgement(Strict):
 
 
 def judge(plan: RolloutPlan, stage: Stage, evidence: Evidence, tripped: Tripped | None = None) -> Judgement:
-    """The verdict on a stage; a candidate that a gateway has given up has failed, whatever the checks say yet."""
+    """The verdict on a stage. A trip of the gateway's is no evidence: the checks decide, and until then it holds."""
     findings = [found(check, evidence) for check in plan.checks_of(stage)]
     facts = Facts(
         alpha=plan.alpha,
         min_requests=stage.min_requests,
         candidate_requests=evidence.candidate.requests,
         candidate_in_flight=evidence.candidate.in_flight,
+        candidate_left_out=evidence.candidate.left_out,
+        unvouched=evidence.candidate.unvouched + evidence.stable.unvouched,
         expected_requests=_expected(stage, evidence),
         tripped=tripped,
     )
@@ -80,11 +84,11 @@ def conclude(findings: Sequence[Finding], facts: Facts) -> Judgement:
     failed = [result for result in judged if result.verdict == "fail"]
     guilty = [result for result in failed if result.on_fail == "rollback" and not result.shared_incident]
     verdict, reason = _verdict(judged, guilty or failed, facts)
-    since = [facts.tripped.since] if facts.tripped is not None else []
-    since += [result.first_bad_at for result in guilty if result.first_bad_at is not None]
+    since = [result.first_bad_at for result in guilty if result.first_bad_at is not None]
+    since += [facts.tripped.since] if facts.tripped is not None and guilty else []
     return Judgement(
         verdict=verdict,
-        blame="" if verdict != "fail" else "rollback" if guilty or facts.tripped is not None else "pause",
+        blame="" if verdict != "fail" else "rollback" if guilty else "pause",
         reason=reason,
         e_value=failure.e_value,
         results=results,
@@ -94,17 +98,17 @@ def conclude(findings: Sequence[Finding], facts: Facts) -> Judgement:
 
 
 def _verdict(judged: Sequence[CheckResult], failed: Sequence[CheckResult], facts: Facts) -> tuple[Verdict, str]:
-    if facts.tripped is not None:
-        return "fail", _given_up(facts.tripped)
     if failed:
         return "fail", failed[0].sentence
+    if facts.tripped is not None:
+        return "inconclusive", "; ".join([given_up(facts.tripped), *(result.sentence for result in judged)])
     missing = _shortage(facts)
     if missing:
         return "error", missing
     for verdict in ("error", "inconclusive"):
         open_ones = [result.sentence for result in judged if result.verdict == verdict]
         if open_ones:
-            return verdict, "; ".join(open_ones)
+            return verdict, "; ".join([*open_ones, *_made_up(facts)])
     if facts.candidate_requests < facts.min_requests or not judged:
         return "inconclusive", f"{facts.candidate_requests} of the {facts.min_requests} candidate requests needed here"
     return "pass", "; ".join(result.sentence for result in judged)
@@ -160,7 +164,8 @@ def _result(
 
 def _expected(stage: Stage, evidence: Evidence) -> float | None:
     """Candidate requests that the share should have brought; None in watch, where the candidate has nearly all."""
-    stable, candidate = evidence.stable.requests, evidence.candidate.requests + evidence.candidate.in_flight
+    stable, candidate = (arm.requests + arm.left_out for arm in (evidence.stable, evidence.candidate))
+    candidate += evidence.candidate.in_flight
     if stage.kind == "watch":
         return None
     if stage.kind == "shadow":
@@ -170,13 +175,25 @@ def _expected(stage: Stage, evidence: Evidence) -> float | None:
 
 def _shortage(facts: Facts) -> str:
     expected, got = facts.expected_requests, facts.candidate_requests + facts.candidate_in_flight
+    got += facts.candidate_left_out
     if expected is None or expected < ENOUGH_TO_MISS or got * SHORTAGE >= expected:
         return ""
     return f"error: {got} candidate requests came where its share should have brought about {expected:.0f}"
 
 
-def _given_up(trip: Tripped) -> str:
+def _made_up(facts: Facts) -> list[str]:
+    if not facts.unvouched:
+        return []
+    return [
+        f"{facts.unvouched} requests came without an API key, and nobody vouches for their users' names: together they"
+        " count as one user (give out keys, or say trust_user_names: true to the gateway)"
+    ]
+
+
+def given_up(trip: Tripped) -> str:
+    """Why the gateway keeps users from the candidate."""
     return (
-        f"fail: {trip.failures} attempts in a row failed (users: {trip.users}, the last with {trip.error}) while the"
-        f" route's other variant answered {trip.answered_elsewhere}: the gateway gives it no more users"
+        f"{trip.failures} attempts in a row failed (users: {trip.users}, the last with {trip.error}) while the"
+        f" route's other variant answered {trip.answered_elsewhere}: the gateway keeps users from it and asks it by"
+        " copies until it answers one"
     )

@@ -19,16 +19,17 @@ from delivery.gateway.openai.answers import UpstreamError
 from delivery.gateway.openai.chat import Call, named_tester, parse, user_key
 from delivery.gateway.openai.endpoints import Endpoint
 from delivery.gateway.openai.errors import JSON_HEADERS, ApiError, error_body, server_error, unknown_route
+from delivery.gateway.openai.forced import are_deciding
 from delivery.gateway.openai.policies import check_policy
 from delivery.gateway.openai.streams import DONE, Stream
-from delivery.gateway.records.attempts import EXHAUSTED, Attempt, Attempts
+from delivery.gateway.records.attempts import EMPTY, EXHAUSTED, Attempt, Attempts
 from delivery.gateway.records.metrics import Metrics
 from delivery.gateway.table.served import Tables
 from delivery.gateway.upstream.ask import Upstreams
 from delivery.gateway.upstream.mirror import Mirror
 from delivery.traffic.assignment import assign, mirrored_to, pseudonym
 from delivery.traffic.breaker import Breaker
-from delivery.traffic.records import Role
+from delivery.traffic.records import TRIPPED, Role
 
 log = logging.getLogger("slipway.gateway")
 STREAM_HEADERS = {
@@ -55,6 +56,7 @@ class Proxy:
     bodies: Bodies
     log_ins: LogIns
     keep_alive_s: float | None = None
+    trusts_names: bool = True
     write_timeout_s: float = 60.0
     is_draining: bool = False
     ids: Ids = field(default_factory=Ids)
@@ -123,6 +125,8 @@ class Proxy:
             endpoint=endpoint,
             client=asking,
             size=len(raw),
+            vouched=client is not None or self.trusts_names,
+            decides=are_deciding(body),
             chosen=route.testers.get(named_tester(route.policy, http.headers, body, asking)) if route.testers else None,
         )
 
@@ -148,7 +152,19 @@ class Proxy:
                 self.metrics.failed_over(attempt)
                 log.warning("stable takes over", extra=_about(attempt, failure))
             role = "failover"
+            if attempt.error == EMPTY:
+                return await self._second_opinion(http, call, attempt)
         return await self._serve_by_stable(http, call, role)
+
+    async def _second_opinion(self, http: Request, call: Call, silent: Attempt) -> Response | None:
+        """Stable is asked where the candidate had nothing to say; both go on record together.
+
+        Whether it was the request that left nothing to say is known only then.
+        """
+        try:
+            return await self._serve_by_stable(http, call, "failover")
+        finally:
+            self.attempts.file(silent)
 
     async def _serve_by_stable(self, http: Request, call: Call, role: Role) -> Response | None:
         attempt = self.attempts.begin(call, call.route.stable, role)
@@ -167,7 +183,7 @@ class Proxy:
     def _pass_over(self, call: Call, variant: str) -> None:
         """A tripped variant is not asked, which goes on record as its failure; from time to time a copy asks it."""
         attempt = self.attempts.begin(call, variant, "served")
-        attempt.fail("tripped")
+        attempt.fail(TRIPPED)
         self.attempts.end(attempt)
         self.metrics.failed_over(attempt)
         if self.breaker.probe_due(call.name, variant, self.attempts.monotonic()):
@@ -201,7 +217,10 @@ class Proxy:
             raise UpstreamError(attempt.error, attempt.status, cause=repr(error)) from error
         finally:
             call.taken += tokens_taken(attempt)
-            self.attempts.end(attempt)
+            if attempt.error == EMPTY and not is_last:
+                self.attempts.stop(attempt)
+            else:
+                self.attempts.end(attempt)
 
     def _plain(self, call: Call, attempt: Attempt, shown: bytes) -> Response:
         return Response(200, shown, {**JSON_HEADERS, **self._labels(call, attempt.variant)})

@@ -116,6 +116,8 @@ class Gateway:
             self.upstreams,
             self.metrics,
         )
+        if settings.api_keys is None and not settings.trusts_user_names:
+            log.warning("users who name themselves count as one: no API keys are required, and others can reach this")
         most = settings.max_in_flight
         places = Places(most, settings.max_in_flight_per_client or most - most // 4)
         bodies, self.log_ins = Bodies(settings.max_body_bytes), LogIns("users'", monotonic)
@@ -132,6 +134,7 @@ class Gateway:
             bodies,
             self.log_ins,
             settings.keep_alive_s,
+            settings.trusts_user_names,
         )
         self.exposition = Exposition(self.metrics, self.attempts, self.tables, self.breaker, self.replicas, self.log)
         elsewhere = member.feedback if member is not None else None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.rollout import RolloutPlan
-from delivery.checks.verdicts import Judgement, judge
+from delivery.checks.verdicts import Judgement, given_up, judge
 from delivery.release import rollback
 from delivery.release.condemn import missing_evidence
 from delivery.release.reconcile import is_listed, is_verified, loads, lost_on, routing_actions
@@ -125,17 +125,11 @@ def _turn(tick: Tick, state: ReleaseState, judgement: Judgement, reason: str) ->
 
 
 def _tripped(state: ReleaseState, observation: Observation) -> Tripped | None:
-    """The candidate's failure as a gateway saw it, where it is the candidate's own.
-
-    It is not where nothing else answers either, nor where a replica is silent or has lost the adapter: that is
-    suspended and loaded again.
-    """
-    if state.suspended or state.clocks.gone_s > 0 or lost_on(observation, state.candidate):
-        return None
+    """That a gateway keeps users from the candidate, which the checks have to judge."""
     for seen in observation.gateways.values():
         for trip in seen.pages[-1].tripped if seen is not None and seen.pages else ():
             own = (trip.route, trip.epoch, trip.variant) == (state.route, state.evidence.epoch, state.candidate.name)
-            if own and trip.answered_elsewhere > 0:
+            if own:
                 return trip
     return None
 
@@ -146,6 +140,7 @@ def _tripped(state: ReleaseState, observation: Observation) -> Tripped | None:
 def _held(tick: Tick, state: ReleaseState, judgement: Judgement, *, passed: bool) -> ReleaseState:
     """Held means: nothing was learned. A pass that waits for its minimum duration or for a person is not held."""
     stuck = judgement.verdict in ("error", "fail") or state.suspended or state.clocks.silent_s > 0
+    stuck = stuck or judgement.facts.tripped is not None
     moving = passed or (tick.learned and not stuck)
     held_s = 0.0 if moving else state.clocks.held_s + (0.0 if tick.quiet else tick.step_s)
     return state.model_copy(update={"clocks": state.clocks.model_copy(update={"held_s": held_s})})
@@ -204,7 +199,7 @@ def _restarted(plan: RolloutPlan, state: ReleaseState) -> ReleaseState:
 
 def _alerts(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) -> tuple[ReleaseState, list[Action]]:
     """Alerts that are new; one that is over may be raised again later."""
-    texts: dict[str, str] = {}
+    texts = _about_trip(state, judgement.facts.tripped)
     if state.clocks.silent_s > plan.monitor_timeout_s:
         texts["monitor"] = f"no records from a gateway for {state.clocks.silent_s:.0f} s: holding"
     if state.clocks.unjudged_s > plan.monitor_timeout_s:
@@ -222,6 +217,15 @@ def _alerts(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) -> tup
     texts |= _check_alerts(plan, state, judgement)
     new = [Alert(text=text) for key, text in texts.items() if key not in state.alerts]
     return state.model_copy(update={"alerts": tuple(texts)}), list(new)
+
+
+def _about_trip(state: ReleaseState, trip: Tripped | None) -> dict[str, str]:
+    """That a gateway took the candidate's users away, and that it gave them back."""
+    if trip is not None:
+        return {"tripped": f"its users are with stable: {given_up(trip)}; the checks decide"}
+    if "tripped" in state.alerts:
+        return {"answers again": f"{state.candidate.name} answers again: the gateway has given it its users back"}
+    return {}
 
 
 def _check_alerts(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) -> dict[str, str]:

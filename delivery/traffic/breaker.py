@@ -1,7 +1,8 @@
 """A variant that fails every time costs users nothing: after a few failures in a row it is asked only by copies.
 
-It decides nothing about a release: what tripped is shown to the controller, which does. A table with a new epoch starts
-afresh. A replay asks the same breaker.
+It decides nothing about a release: what tripped is shown to the controller, which judges by its own checks. A request
+at which the variant that took over fails as well was the request's fault, and counts for no row; nor does one whose
+client's own parameters decided what was said. A table with a new epoch starts afresh. A replay asks the same breaker.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from configs.routing import Route, RoutingTable, Trip
-from delivery.traffic.records import Record
+from delivery.traffic.records import TRIPPED, Record
 
-PROBE_EVERY_S = 5.0
+PROBE_EVERY_S = 1.0  # these copies are all that the checks learn of a tripped variant
 USERS_KEPT = 100
 VariantEpoch = tuple[str, str, str]  # route, variant, epoch
 
@@ -21,7 +22,7 @@ class _Failures:
     epoch: str
     since: float  # when the first of them started, UNIX seconds
     in_a_row: int = 0
-    users: set[str] = field(default_factory=set)
+    who: dict[str, str] = field(default_factory=dict)  # users of the latest of them, by request id
     error: str = ""  # the last one's
     answered_elsewhere: int = 0  # good answers of the route's other variants since
     probed_at: float = float("-inf")
@@ -30,11 +31,21 @@ class _Failures:
         self.in_a_row += 1
         self.error = attempt.error
         self.since = min(self.since, attempt.started_at)
-        if len(self.users) < USERS_KEPT:  # whoever is not known counts as somebody new
-            self.users.add(attempt.user or attempt.request_id)
+        self.who[attempt.request_id] = attempt.user or attempt.request_id  # who is not known counts as somebody new
+        if len(self.who) > USERS_KEPT:
+            del self.who[next(iter(self.who))]
+
+    def excuse(self, request_id: str) -> None:
+        """The variant that took over failed too."""
+        if self.who.pop(request_id, None) is not None:
+            self.in_a_row -= 1
+
+    @property
+    def users(self) -> int:
+        return len(set(self.who.values()))
 
     def has_tripped(self, trip: Trip) -> bool:
-        return self.in_a_row >= trip.failures and len(self.users) >= min(trip.users, USERS_KEPT)
+        return self.in_a_row >= trip.failures and self.users >= min(trip.users, USERS_KEPT)
 
 
 class Breaker:
@@ -44,16 +55,21 @@ class Breaker:
         self._failing: dict[tuple[str, str], _Failures] = {}
         self._trips: dict[str, Trip] = {}  # by route
         self._imposed: dict[VariantEpoch, float] = {}  # when a copy was sent there last
+        self._excused: dict[str, None] = {}  # ids of the latest requests at which a variant that took over failed too
 
     def observe(self, attempt: Record) -> None:
         """One attempt has ended."""
         place = (attempt.route, attempt.variant)
-        if attempt.error == "tripped":
+        if attempt.error == TRIPPED or attempt.forced:
             return
         if attempt.ok:
             if self._failing and not attempt.error:
                 self._answered(attempt)
                 self._failing.pop(place, None)
+            return
+        if attempt.role == "failover":
+            self._excuse(attempt)
+        elif attempt.request_id in self._excused:
             return
         seen = self._failing.get(place)
         if seen is None or seen.epoch != attempt.epoch:
@@ -64,6 +80,15 @@ class Breaker:
         for (name, variant), seen in self._failing.items():
             elsewhere = name == attempt.route and variant != attempt.variant and seen.epoch == attempt.epoch
             seen.answered_elsewhere += elsewhere
+
+    def _excuse(self, attempt: Record) -> None:
+        """Both go on record together, in either order."""
+        self._excused[attempt.request_id] = None
+        if len(self._excused) > USERS_KEPT:
+            del self._excused[next(iter(self._excused))]
+        for (name, _), seen in self._failing.items():
+            if name == attempt.route and seen.epoch == attempt.epoch:
+                seen.excuse(attempt.request_id)
 
     def is_tripped(self, name: str, route: Route, variant: str) -> bool:
         """Whether users' first attempts should go elsewhere."""
@@ -112,7 +137,7 @@ class Breaker:
                 "variant": variant,
                 "since": seen.since,
                 "failures": seen.in_a_row,
-                "users": len(seen.users),
+                "users": seen.users,
                 "error": seen.error,
                 "answered_elsewhere": seen.answered_elsewhere,
             }

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from configs.strict import Strict
 
+TRIPPED = "tripped"  # the error of an attempt that was not made: its variant had failed too often in a row
 Role = Literal["served", "failover", "mirror", "tester"]
 Rating = Literal[-1, 0, 1]
 Kind = Literal["text", "time", "number", "whole", "flag"]
@@ -52,6 +53,9 @@ class Assigned:
     ]
     user: Annotated[str, Column("text", "keyed hash of the user's key; empty: nobody known")]
     started_at: Annotated[float, Column("time", "when the attempt began", needed=True)]
+    vouched: Annotated[
+        bool, Column("flag", "whether an API key, or the operator's word, stands behind the user's name; default true")
+    ] = True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,6 +83,12 @@ class Record(InFlight):
     ] = ""
     prompt_tokens: Annotated[int | None, Column("whole", "as the model's server counted them")] = None
     completion_tokens: Annotated[int | None, Column("whole", "as the model's server counted them")] = None
+    finish_reason: Annotated[
+        str, Column("text", "why the answer ended, in OpenAI's words: `stop`, `length`...; empty: nobody said")
+    ] = ""
+    forced: Annotated[
+        bool, Column("flag", "whether the client's own parameters, not the model, decided what was said; default false")
+    ] = False
     streamed: Annotated[bool, Column("flag", "whether the answer was streamed")] = False
     user_ok: Annotated[
         bool,
@@ -100,7 +110,11 @@ class Feedback(Assigned):
 
 
 class Tripped(Strict):
-    """A variant that failed so often in a row that its gateway gives it no more users. Times are UNIX seconds."""
+    """A variant that failed so often in a row that its gateway gives it no more users. Times are UNIX seconds.
+
+    It protects users and proves nothing: copies of their requests go on asking the variant, and the first that is
+    answered gives it its users back.
+    """
 
     route: str
     epoch: str

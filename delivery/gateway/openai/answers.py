@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from delivery.gateway.openai.errors import ApiError
+from delivery.gateway.openai.forced import UNSAID
 
 CLIENTS_FAULT = frozenset((400, 413, 422))
 CONTENT = ("tool_calls", "reasoning", "reasoning_content", "refusal", "function_call", "audio")
@@ -83,15 +84,15 @@ class Gist(NamedTuple):
     """What an answer or a chunk says."""
 
     has_content: bool  # any choice's; an answer cut by its token limit counts as said
-    is_finished: bool  # a choice names the reason of its end
+    finish_reason: str  # of the first choice that names one; "": none has ended
     text: str  # the first choice's
+    stopped_by: Any = UNSAID  # vLLM's `stop_reason` of the choice that named its end
 
 
 def chat_gist(answer: dict[str, Any], streamed: bool) -> Gist:
     """Of a chat completion, or a chunk of one (`streamed`)."""
     part = "delta" if streamed else "message"
-    has_content = is_finished = False
-    text = ""
+    has_content, finish_reason, text, stopped_by = False, "", "", UNSAID
     for choice in choices_in(answer):
         said = choice.get(part)
         if isinstance(said, dict):
@@ -100,23 +101,26 @@ def chat_gist(answer: dict[str, Any], streamed: bool) -> Gist:
                 text += content
             has_content = has_content or bool(content) or any(said.get(key) for key in CONTENT)
         if reason := choice.get("finish_reason"):
-            is_finished = True
+            if not finish_reason:
+                finish_reason, stopped_by = str(reason), choice.get("stop_reason", UNSAID)
             has_content = has_content or reason == "length"
-    return Gist(has_content, is_finished, text)
+    return Gist(has_content, finish_reason, text, stopped_by)
 
 
 def completion_gist(answer: dict[str, Any], _: bool) -> Gist:
     """Of a text completion, or a chunk of one."""
     choices = choices_in(answer)
-    reasons = [reason for choice in choices if (reason := choice.get("finish_reason"))]
+    ended = [choice for choice in choices if choice.get("finish_reason")]
     texts = [text for choice in choices if choice.get("index", 0) == 0 and isinstance(text := choice.get("text"), str)]
-    has_content = "length" in reasons or any(choice.get("text") for choice in choices)
-    return Gist(has_content, bool(reasons), "".join(texts))
+    has_content = any(choice.get("text") or choice.get("finish_reason") == "length" for choice in choices)
+    if not ended:
+        return Gist(has_content, "", "".join(texts))
+    return Gist(has_content, str(ended[0]["finish_reason"]), "".join(texts), ended[0].get("stop_reason", UNSAID))
 
 
 def embeddings_gist(answer: dict[str, Any], _: bool) -> Gist:
     """Of a list of embeddings."""
-    return Gist(isinstance(answer.get("data"), list) and bool(answer["data"]), False, "")
+    return Gist(isinstance(answer.get("data"), list) and bool(answer["data"]), "", "")
 
 
 def tokens_in(answer: dict[str, Any]) -> tuple[int, int] | None:

@@ -31,6 +31,8 @@ class Call:
     endpoint: Endpoint = CHAT_COMPLETIONS
     client: str = ""  # the API key's name, where keys are required
     size: int = 0  # bytes of the body
+    vouched: bool = True  # an API key or the operator stands behind the user's name
+    decides: bool = False  # its parameters, not the model, decide what can be said
     taken: int = 0  # tokens, by all attempts to answer it
     chosen: str | None = None  # the variant that the table names for this tester
     seen: set[str] = field(default_factory=set)  # base URLs of replicas that had it and failed

@@ -46,7 +46,6 @@ class Stream:
         self._held = b""  # what came with the first content, until it is sent
         self._is_begun = False  # something has gone to the client
         self._has_content = False
-        self._finished = False  # a choice named the reason of its end
         self._ended = False
         self._heard_at: float | None = None  # loop time; None while nobody waits for upstream
         self._watch: asyncio.TimerHandle | None = None  # one for the whole stream: one per chunk costs too much
@@ -70,8 +69,8 @@ class Stream:
             self._held += self._shown(data)
             if len(self._held) > PREAMBLE_LIMIT:
                 raise UpstreamError("malformed", 200)
-        if not self._has_content:
-            raise UpstreamError("empty", 200, self._held + DONE if self._finished else b"")
+        if not self._has_content and not self._attempt.says_nothing_by_force:
+            raise UpstreamError("empty", 200, self._held + DONE if self._attempt.finish_reason else b"")
 
     async def relay(self, client: Sink, write_timeout_s: float) -> None:
         """Sends it to the client, to its end.
@@ -115,7 +114,7 @@ class Stream:
             self._said.give_up()
 
     def _end_without_done(self) -> None:
-        if not self._finished:
+        if not self._attempt.finish_reason:
             raise UpstreamError("midstream", 200)
         self._ended = True
 
@@ -147,7 +146,8 @@ class Stream:
         if gist.has_content:
             self._has_content = True
             self._attempt.chunks += 1
-        self._finished = self._finished or gist.is_finished
+        if gist.finish_reason:
+            self._attempt.ended_by(gist)
         if gist.text and self._attempt.said is not None:
             self._attempt.said.add(gist.text)
         return b"data: " + orjson.dumps(chunk) + b"\n\n"

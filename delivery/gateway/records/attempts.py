@@ -17,14 +17,17 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
+from delivery.gateway.openai.answers import Gist
 from delivery.gateway.openai.chat import Call
 from delivery.gateway.openai.contract import Judges, Said
+from delivery.gateway.openai.forced import is_end_forced
 from delivery.gateway.table.served import Clock
 from delivery.traffic.assignment import is_captured
 from delivery.traffic.records import Assigned, Feedback, InFlight, Rating, Record, Role, names
 from evals.contract import Judgement
 
 EXHAUSTED = "exhausted"
+EMPTY = "empty"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -49,9 +52,24 @@ class Attempt(Record):
         """This replica is asked; what the one before had begun to say counts for nothing."""
         self.upstream = upstream
         self.status = self.chunks = 0
+        self.finish_reason, self.forced = "", self.call is not None and self.call.decides
         self.prompt_tokens = self.completion_tokens = None
         if self.said is not None:
             self.said = Said()
+
+    def ended_by(self, gist: Gist) -> None:
+        """A choice has ended, the first one or another."""
+        if self.finish_reason or self.call is None:
+            return
+        body, self.finish_reason = self.call.body, gist.finish_reason
+        has_content = gist.has_content or self.chunks > 0
+        if not self.forced and is_end_forced(body, gist.finish_reason, gist.stopped_by, has_content=has_content):
+            self.forced = True
+
+    @property
+    def says_nothing_by_force(self) -> bool:
+        """Whether an answer without content is what its client asked for."""
+        return self.forced and bool(self.finish_reason)
 
     def fail(self, kind: str) -> None:
         """The variant failed, or could not be asked."""
@@ -121,6 +139,8 @@ class Attempts:
             duration_s=0.0,
             status=0,
             ok=True,
+            vouched=call.vouched,
+            forced=call.decides,
             call=call,
             said=Said() if self._needs_text(call) else None,
             client=call.client,
@@ -138,24 +158,29 @@ class Attempts:
         """The first content byte is there."""
         attempt.ttft_s = self.monotonic() - attempt.began
 
+    def stop(self, attempt: Attempt) -> None:
+        """The attempt is over, and will be filed later."""
+        attempt.duration_s = self.monotonic() - attempt.began
+        self.in_flight.discard(attempt)
+
     def end(self, attempt: Attempt) -> None:
         """The attempt is over. It is judged and on record in the event loop's next turn: the user's bytes go first."""
         attempt.duration_s = self.monotonic() - attempt.began
         if attempt.said is not None and attempt.ok and not attempt.error:
             asyncio.get_running_loop().call_soon(self._judge, attempt)
         else:
-            self._file(attempt)
+            self.file(attempt)
 
     def _judge(self, attempt: Attempt) -> None:
         contract = attempt.call.route.contract if attempt.call is not None else None
         if contract is None or attempt.said is None:
-            self._file(attempt)
+            self.file(attempt)
         else:
             self.judges.judge(contract, attempt.said, attempt.request_id, partial(self._judged, attempt))
 
     def _judged(self, attempt: Attempt, found: Judgement) -> None:
         attempt.verdicts, attempt.unjudged = found
-        self._file(attempt)
+        self.file(attempt)
 
     async def settle(self, seconds: float) -> None:
         """Waits for answers that are being judged, not longer than this."""
@@ -164,7 +189,8 @@ class Attempts:
             await asyncio.sleep(0.01)
         self.judges.close()
 
-    def _file(self, attempt: Attempt) -> None:
+    def file(self, attempt: Attempt) -> None:
+        """One that is over goes on record."""
         self.in_flight.discard(attempt)
         attempt.seq = self._keep(attempt)
         if attempt.ok and attempt.role != "mirror":

@@ -100,8 +100,9 @@ class Upstreams:
         if attempt.said is not None:
             attempt.said.add(gist.text)
         shown = orjson.dumps(answer)
-        if not gist.has_content:
-            raise UpstreamError("empty", attempt.status, shown if gist.is_finished else b"")
+        attempt.ended_by(gist)
+        if not gist.has_content and not attempt.says_nothing_by_force:
+            raise UpstreamError("empty", attempt.status, shown if gist.finish_reason else b"")
         self.attempts.first_content(attempt)
         return shown
 

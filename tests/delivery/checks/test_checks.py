@@ -175,7 +175,7 @@ def test_far_fewer_candidate_requests_than_its_share_are_no_pass() -> None:
     assert judge(waiting.plan, CANARY, waiting.evidence).verdict == "inconclusive"  # they came, and are slow
 
 
-def test_a_candidate_that_its_gateway_gave_up_has_failed() -> None:
+def test_a_trip_of_the_gateway_proves_nothing_and_holds_until_the_checks_know() -> None:
     plan = plan_of(ERRORS)
     trip = Tripped(
         route="tutor",
@@ -188,7 +188,67 @@ def test_a_candidate_that_its_gateway_gave_up_has_failed() -> None:
         answered_elsewhere=3,
     )
     result = judge(plan, CANARY, Canary(plan).tick().evidence, trip)
-    assert (result.verdict, result.blame, result.first_bad_at) == ("fail", "rollback", 7.0)
+    assert (result.verdict, result.blame) == ("inconclusive", "")
+    assert "5 attempts in a row failed (users: 2, the last with status)" in result.reason
+    good = Canary(plan).tick([GOOD] * 40, [GOOD] * 40).evidence
+    assert (judge(plan, CANARY, good).verdict, judge(plan, CANARY, good, trip).verdict) == ("pass", "inconclusive")
+    failed = judge(plan, CANARY, Canary(plan).tick([BAD] * 8, [GOOD] * 40).evidence, trip)
+    assert (failed.verdict, failed.blame, failed.first_bad_at) == ("fail", "rollback", 7.0)
+
+
+def test_a_tripped_candidate_is_judged_by_the_copies_that_ask_it_not_by_the_requests_kept_from_it() -> None:
+    passed_over = {"ok": False, "error": "tripped"}
+    canary = Canary(plan_of(ERRORS)).tick([passed_over] * 200, [GOOD] * 200)
+    result = judge(canary.plan, CANARY, canary.evidence)
+    assert (result.verdict, result.facts.candidate_requests, result.facts.candidate_left_out) == (
+        "inconclusive",
+        0,
+        200,
+    )
+    assert "should have brought" not in result.reason
+    canary.tick([BAD | {"role": "mirror"}] * 8, [GOOD] * 10)
+    assert judge(canary.plan, CANARY, canary.evidence).blame == "rollback"
+
+
+# -- blame goes where the fault is ----------------------------------------------------------------------------------
+
+
+def test_a_failure_that_stable_repeats_at_the_same_request_is_not_held_against_the_candidate() -> None:
+    plan, ids = plan_of(ERRORS), [f"same{n}" for n in range(60)]
+    empty = {"ok": False, "error": "empty"}
+    canary = Canary(plan)
+    canary.tick(
+        [empty | {"request_id": one} for one in ids],
+        [*[GOOD] * 60, *(empty | {"request_id": one, "role": "failover"} for one in ids)],
+    )
+    result = judge(plan, CANARY, canary.evidence)
+    assert result.blame == ""
+    assert result.verdict == "inconclusive"  # nor does it speak for the candidate
+    other_way = Canary(plan).tick(
+        [empty | {"request_id": one} for one in ids],
+        [*[GOOD] * 60, *({"ok": False, "error": "status", "request_id": one, "role": "failover"} for one in ids)],
+    )
+    assert judge(plan, CANARY, other_way.evidence).blame == "rollback"  # it failed in another way
+
+
+def test_what_a_client_forces_counts_for_no_check_and_against_no_variant() -> None:
+    forced = {"forced": True, "verdicts": {"format": True}, "duration_s": 99.0}
+    checks = (ERRORS, Check(metric="contract:format", max=0.1), Check(metric="latency_p95_s", max=1.0))
+    plan = plan_of(*checks)
+    canary = Canary(plan).tick([forced | BAD] * 50 + [forced] * 50, [GOOD | {"verdicts": {"format": False}}] * 100)
+    result = judge(plan, CANARY, canary.evidence)
+    assert (result.blame, result.facts.candidate_requests, result.facts.candidate_left_out) == ("", 0, 100)
+    assert [one.e_worse for one in result.results] == [pytest.approx(1.0)] * 3
+
+
+def test_users_for_whom_nobody_vouches_are_one_user_whatever_they_call_themselves() -> None:
+    made_up, plan = {"vouched": False}, plan_of(ERRORS)
+    alone = Canary(plan).tick([made_up | BAD] * 500, [GOOD] * 100)
+    result = judge(plan, CANARY, alone.evidence)
+    assert (result.blame, of(result, ERRORS).candidate_requests) == ("", 1)
+    assert "500 requests came without an API key" in result.reason
+    among_others = Canary(plan).tick([*[made_up | BAD] * 500, *[GOOD] * 60], [GOOD] * 100)
+    assert of(judge(plan, CANARY, among_others.evidence), ERRORS).verdict == "pass"
 
 
 # -- together -------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def test_only_this_epochs_assigned_requests_are_compared() -> None:
         page(
             record(1, epoch="r/0-shadow"),
             record(2, epoch="another/1-canary"),
-            record(3, role="mirror"),
+            record(3, role="tester"),
             record(4, "old", role="failover"),
             record(5, "third"),
             record(6),

@@ -71,7 +71,7 @@ def test_a_candidate_that_fails_at_an_embedding_or_a_completion_is_replaced_by_s
     assert clients(running).embeddings.create(model="tutor", input="a", encoding_format="float").data[0].index == 0
     stub.behaviours["old-model"] = answers(text("four", "stop"))
     assert clients(running).completions.create(model="tutor", prompt="2 + 2").choices[0].text == "four"
-    assert [(r.variant, r.error) for r in running.records()] == [("new", "empty"), ("old", "")] * 2
+    assert [(r.variant, r.error) for r in running.records()] == [("old", ""), ("new", "empty")] * 2
 
 
 def test_a_tool_is_called_plain_and_streamed(world: World, clients: Any) -> None:

@@ -567,15 +567,36 @@ def tripped(world: World, **more: object) -> None:
 
 
 @pytest.mark.parametrize("stage", range(5))
-def test_a_candidate_that_its_gateway_gave_up_is_rolled_back_at_once_in_every_stage(stage: int) -> None:
+def test_a_trip_takes_nothing_back_by_itself_and_is_told_until_the_gateway_gives_the_users_back(stage: int) -> None:
     world = World()
     world.until_stage(stage)
     tripped(world)
-    assert world.state.phase == "rolling_back"
+    assert (world.state.phase, world.state.verdict) == ("stage", "inconclusive")
+    assert "5 attempts in a row failed (users: 2, the last with connect)" in world.state.reason
+    assert [alert for alert in world.alerts if "its users are with stable" in alert]
+    world.gateways["gw"].tripped = ()
+    world.tick()
+    assert world.alerts[-1] == "new answers again: the gateway has given it its users back"
+    world.tick()
+    assert sum("answers again" in alert for alert in world.alerts) == 1
+    world.until("live")
+
+
+def test_a_tripped_candidate_is_taken_back_by_its_checks_and_else_for_want_of_evidence() -> None:
+    world = World()
+    world.until_stage(1)
+    for _ in range(100):
+        world.serve("new", 1, ok=False)
+        tripped(world)
+        if world.state.phase != "stage":
+            break
     assert world.state.rollback is not None
-    assert "5 attempts in a row failed (users: 2, the last with connect)" in world.state.rollback.reason
-    assert (world.state.rollback.first_bad_at, world.state.rollback.quarantine) == (1003.5, True)
-    assert world.state.stages[-1].verdict == "fail"
+    assert (world.state.rollback.first_bad_at, world.state.rollback.quarantine) == (pytest.approx(1003.0), True)
+    silent = World()
+    silent.until_stage(1)
+    while silent.state.phase == "stage":
+        tripped(silent)
+    assert "without new evidence" in silent.state.reason
 
 
 @pytest.mark.parametrize(

@@ -95,11 +95,10 @@ def test_a_candidate_that_turns_bad_is_rolled_back_and_the_evidence_is_there() -
     assert last.candidate_requests == found.stages[-1].requests
 
 
-def test_a_candidate_that_fails_outright_is_given_up_as_its_gateway_would_have_done() -> None:
+def test_a_candidate_that_fails_outright_is_rolled_back_by_the_checks_in_seconds() -> None:
     plan = RolloutPlan.model_validate(PLAN.model_dump() | {"trip": {"failures": 5, "users": 2}})
     found = replayed(steady(60, bad_from=1), plan)
     assert found.outcome == "rolled_back"
-    assert "attempts in a row failed" in found.reason
     assert found.after_s <= 3
     assert replayed(steady(60, bad_from=1, user="ada"), plan).after_s > found.after_s  # one user's bad luck
 

@@ -7,6 +7,7 @@ from rollout_world import BASE, NEW, OLD, PLAN, VLLM, Gateway, Replica, World, o
 
 from delivery.release.decide import watching
 from delivery.release.state import Approval, Command, Decision, ReleaseState, RenewLease, SetTable, UnloadAdapter
+from delivery.traffic.records import Tripped
 
 SOME = st.frozensets(st.integers(0, 5))
 NONE: frozenset[int] = frozenset()
@@ -108,6 +109,22 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def good_traffic(self) -> None:
         self.world.both_serve(40)
+
+    @rule(which=st.sampled_from(["gw", "second"]), failures=st.integers(0, 9), elsewhere=st.integers(0, 3))
+    def a_gateway_takes_the_users_away_or_gives_them_back(self, which: str, failures: int, elsewhere: int) -> None:
+        if which not in self.world.gateways:
+            return
+        trip = Tripped(
+            route="tutor",
+            epoch=self.world.state.evidence.epoch,
+            variant="new",
+            since=self.world.now,
+            failures=failures,
+            users=2,
+            error="status",
+            answered_elsewhere=elsewhere,
+        )
+        self.world.gateways[which].tripped = (trip,) if failures >= 5 else ()
 
     @rule(jump_s=st.sampled_from([-1e5, -30.0, 100.0, 1e5]))
     def clock_jumps(self, jump_s: float) -> None:
