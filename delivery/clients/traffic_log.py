@@ -23,7 +23,7 @@ UNUSED = frozenset(("bundle", "prompt", "answer", "comment"))
 WANTED = tuple(column for column in COLUMNS if column.name not in UNUSED)
 NULLS = {"route": "", "epoch": "", "variant": "", "role": "served", "user": "", "request_id": "", **defaults(Record)}
 VALUES = {"event": ("attempt", "feedback"), "role": get_args(Role), "rating": (-1, 0, 1)}
-CURE = "see delivery/TRAFFIC_LOG.md for what each column holds"
+CURE = "see docs/traffic-log.md for what each column holds"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The columns of the traffic log, which the gateway writes and a replay reads. `TRAFFIC_LOG.md` is the same for people.
+"""The columns of the traffic log, which the gateway writes and a replay reads. docs/traffic-log.md tells people.
 
 One row is one attempt to answer a request, or (event `feedback`) what a user said about an answer afterwards. What a
 record holds is a column under the same name (delivery.traffic.records); here are those that only the log has.

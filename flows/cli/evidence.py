@@ -51,7 +51,7 @@ def replay(
 ) -> None:
     """Run a release plan over recorded traffic: what would it have decided, when, on which evidence?
 
-    Exit status 1 when the candidate would not be live at the log's end. See delivery/TRAFFIC_LOG.md.
+    Exit status 1 when the candidate would not be live at the log's end. See docs/traffic-log.md.
     """
     from flows.cli.replay import render
     from tasks.release.replay import replay_log

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 import benchmarks.gateway
-import delivery.gateway
 from benchmarks.gateway.__main__ import combined, judged, main
 from benchmarks.gateway.load import quantile
 from benchmarks.gateway.plot import PANELS, draw, measured
@@ -81,7 +81,7 @@ def test_nothing_is_drawn_of_a_run_that_measured_no_server(tmp_path: Path) -> No
 
 
 def test_the_gateways_readme_shows_the_published_figures() -> None:
-    readme = Path(delivery.gateway.__file__).with_name("README.md").read_text()
+    readme = (ROOT / "docs" / "gateway.md").read_text()
     shown = readme.partition(BEGIN)[2].partition(END)[0]
     assert shown == as_markdown(json.loads(PUBLISHED.read_text()))
 

@@ -14,9 +14,9 @@ import yaml
 from gateway_world import CHAT, Clock, Running, World, all_to_new, eventually, table_for
 from hypothesis import given
 from hypothesis import strategies as st
+from places import ROOT
 from stub_upstream import DONE, ROLE, Gate, Stub, chunk, frame, hangs, refuses, sends
 
-import delivery.gateway
 from configs.errors import ConfigError
 from delivery.gateway.__main__ import main
 from delivery.gateway.keys.access import BYTES_PER_TOKEN, read_keys, tokens_at_most
@@ -26,7 +26,7 @@ from delivery.gateway.openai.chat import Call
 
 ADA, BOB = "sk-ada-0123456789", "sk-bob-0123456789"
 STOP = chunk({}, "stop")
-README = Path(delivery.gateway.__file__).with_name("README.md").read_text()
+README = (ROOT / "docs" / "gateway.md").read_text()
 
 
 def entry(key: str, name: str = "ada", **limits: Any) -> dict[str, Any]:

@@ -16,10 +16,10 @@ import httpx
 import pytest
 import yaml
 from gateway_world import CHAT, TOKEN, World, all_to_new, eventually, table_for
+from places import ROOT
 from stub_upstream import DONE, ROLE, Gate, chunk, frame, says, sends
 from test_gateway_failover import free_port
 
-import delivery.gateway
 from configs.errors import ConfigError
 from configs.routing import RoutingTable
 from delivery.clients.gateway import GatewayClient
@@ -151,7 +151,7 @@ def test_a_file_is_served_alone_without_any_token_and_its_shares_need_no_lease(
     assert process.end() == 0
 
 
-README = Path(delivery.gateway.__file__).with_name("README.md").read_text()
+README = (ROOT / "docs" / "gateway.md").read_text()
 EXAMPLES = {
     "help page": EXAMPLE[EXAMPLE.index("  revision:") : EXAMPLE.index("under a controller")],
     "README": README.partition("```yaml\n")[2].partition("```")[0],

@@ -24,7 +24,7 @@ from delivery.gateway.records.log_files import LogFiles
 from delivery.gateway.records.traffic_log import WAITING_BYTES, TrafficWriter
 from delivery.traffic.columns import COLUMNS, CONTRACT
 
-PAGE = ROOT / "delivery" / "TRAFFIC_LOG.md"
+PAGE = ROOT / "docs" / "traffic-log.md"
 CHAT = [{"role": "user", "content": "I am ada@example.org, call +49 170 1234567. What is 2 + 2?"}]
 
 
