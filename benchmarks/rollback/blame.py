@@ -145,6 +145,7 @@ def _asked(route: Route, around: Surroundings, rng: random.Random, tick: int, se
                 answers.append((route.candidate.variant, "mirror"))  # the same request, which fails there as well
         elif chosen != route.stable and not ok:
             answers.append((route.stable, "failover"))
+        request = f"q{seq + 1}"
         for variant, role in answers:
             seq += 1
             ok = not is_bad
@@ -152,7 +153,7 @@ def _asked(route: Route, around: Surroundings, rng: random.Random, tick: int, se
                 ok = rng.random() >= around.stable_bad_rate
             yield Record(
                 seq=seq,
-                request_id=f"q{seq}",
+                request_id=request,
                 route="tutor",
                 epoch=route.epoch,
                 variant=variant,

@@ -63,7 +63,7 @@ class TargetWorld:
 
     def ask(self, http: httpx.Client, user: int) -> None:
         self.asked += 1
-        body = {"model": "tutor", "messages": [{"role": "user", "content": "1 + 1?"}]}
+        body = {"model": "tutor", "messages": [{"role": "user", "content": "1 + 1?"}], "max_tokens": 4}
         url = self.users_urls[self.asked % len(self.users_urls)]
         try:
             answer = http.post(f"{url}/v1/chat/completions", json=body, headers={"x-slipway-user": f"u{user}"})
@@ -125,7 +125,7 @@ def local_world(folder: Path) -> Iterator[TargetWorld]:
 class Others:
     """What somebody else runs: replicas and gateways. `mounted`: as the replicas name the adapters' folder."""
 
-    replicas: list[StubVllm]
+    replica_urls: list[str]
     admin_urls: list[str]
     users_urls: list[str]
     gateways: list["subprocess.Popen[bytes]"]
@@ -134,7 +134,7 @@ class Others:
     def environment(self, **more: Any) -> dict[str, Any]:
         target = {
             "kind": "external",
-            "replicas": [stub.url for stub in self.replicas],
+            "replicas": list(self.replica_urls),
             "gateways": list(self.admin_urls),
             "adapters_on_replicas": self.mounted,
         }
@@ -142,12 +142,11 @@ class Others:
 
 
 @contextmanager
-def others(folder: Path, replicas: int = 2, gateways: int = 2) -> Iterator[Others]:
-    """So many of each, started by hand."""
+def others(folder: Path, replica_urls: list[str], gateways: int = 2) -> Iterator[Others]:
+    """These replicas, and so many gateways, started by hand."""
     ports = free_ports(2 * gateways)
     with ExitStack() as stack:
-        stubs = [stack.enter_context(StubVllm()) for _ in range(replicas)]
-        found = Others(stubs, [], [], [])
+        found = Others(replica_urls, [], [], [])
         for number, (port, admin) in enumerate(zip(ports[::2], ports[1::2], strict=True)):
             config = {"port": port, "admin_port": admin, "table_state": str(folder / f"table-{number}.json")}
             (folder / f"gateway-{number}.yaml").write_text(json.dumps(config))
@@ -167,11 +166,11 @@ def others(folder: Path, replicas: int = 2, gateways: int = 2) -> Iterator[Other
 @contextmanager
 def external_world(folder: Path) -> Iterator[TargetWorld]:
     """Two replicas and two gateways that others run, and one controller."""
-    with others(folder) as there:
+    with StubVllm() as one, StubVllm() as other, others(folder, [one.url, other.url]) as there:
         project = stub_project(folder, rollout=PLAN_FILE, environment=there.environment())
 
         def lose_adapters() -> None:
-            there.replicas[1].cards = {"base": there.replicas[1].cards["base"]}
+            other.cards = {"base": other.cards["base"]}
 
         try:
             yield TargetWorld(project, folder / "home", tuple(there.users_urls), lose_adapters)
