@@ -21,7 +21,7 @@ class VllmConfig(Strict):
         "the environment or the checkout that slipway runs from",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    cpu_kv_cache_gib: int = Field(1, ge=1, description="CPU builds only")
+    cpu_kv_cache_gib: float = Field(1.0, gt=0, description="CPU builds only")
     gpu_memory_share: float = Field(
         0.5,
         gt=0,

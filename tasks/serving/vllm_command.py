@@ -55,7 +55,6 @@ def vllm_command(config: VllmConfig, model_name: str, model_folder: Path, max_co
         env=vllm_environment(config, on_cpu, os.environ),
         settings={
             **{name.removeprefix("--"): value for name, value in arguments.items()},
-            "cpu_kv_cache_gib": str(config.cpu_kv_cache_gib) if on_cpu else "none",
             "extra_args": " ".join(config.extra_args),
         },
         grace_s=20.0,
@@ -77,8 +76,13 @@ def vllm_arguments(
         "--max-cpu-loras": str(max(config.max_cpu_loras, config.max_loras)),
         "--max-lora-rank": str(config.max_lora_rank),
         "--max-num-seqs": str(config.max_concurrent_sequences),
-        **({} if on_cpu else {"--gpu-memory-utilization": str(config.gpu_memory_share)}),
+        **(_cpu_memory(config) if on_cpu else {"--gpu-memory-utilization": str(config.gpu_memory_share)}),
     }
+
+
+def _cpu_memory(config: VllmConfig) -> dict[str, str]:
+    """In bytes: the variable VLLM_CPU_KVCACHE_SPACE knows whole GiB only, and overrules this where it is set."""
+    return {"--kv-cache-memory-bytes": str(int(config.cpu_kv_cache_gib * 2**30))}
 
 
 def vllm_environment(config: VllmConfig, on_cpu: bool, inherited: Mapping[str, str]) -> dict[str, str | None]:
@@ -96,7 +100,6 @@ def vllm_environment(config: VllmConfig, on_cpu: bool, inherited: Mapping[str, s
     if on_cpu:
         env["VLLM_PLUGINS"] = "slipway_cpu_lora"
         tuning = {
-            "VLLM_CPU_KVCACHE_SPACE": str(config.cpu_kv_cache_gib),
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine runs the model itself
             "OMP_NUM_THREADS": str(usable_cores()),  # vLLM sets it for separate workers only
             "OMP_WAIT_POLICY": "passive",  # a thread that spins at a barrier takes the core from whom it waits for

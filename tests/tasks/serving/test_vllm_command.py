@@ -51,6 +51,12 @@ def test_the_configuration_becomes_vllms_arguments(model: Path, python: Path) ->
     assert "VLLM_API_KEY" not in command.settings
 
 
+def test_the_kv_cache_of_a_cpu_may_be_less_than_a_gib(model: Path) -> None:
+    config = VllmConfig(cpu_kv_cache_gib=0.5)
+    assert vllm_arguments(config, "base", model, 512, True)["--kv-cache-memory-bytes"] == "536870912"
+    assert "--kv-cache-memory-bytes" not in vllm_arguments(config, "base", model, 512, False)
+
+
 def test_vllm_never_listens_where_others_could_load_adapters(model: Path, python: Path) -> None:
     with pytest.raises(ConfigError, match=r"listen on 0\.0\.0\.0"):
         vllm_command(VllmConfig(python=python, host="0.0.0.0"), "base", model, 512)
@@ -68,7 +74,7 @@ def test_the_environment_reports_nothing_home_and_takes_no_key() -> None:
         env = vllm_environment(VllmConfig(), on_cpu, {"VLLM_API_KEY": "k"})
         assert (env["VLLM_NO_USAGE_STATS"], env["DO_NOT_TRACK"], env["HF_HUB_OFFLINE"]) == ("1", "1", "1")
         assert env["VLLM_API_KEY"] is None
-        assert ("VLLM_CPU_KVCACHE_SPACE" in env) == on_cpu
+        assert ("VLLM_ENABLE_V1_MULTIPROCESSING" in env) == on_cpu
 
 
 def test_what_tunes_the_cpu_build_can_be_overridden() -> None:
