@@ -121,7 +121,7 @@ def has_ended(api: str, run: str) -> bool:
 
 def test_every_flow_is_deployed_with_described_parameters_and_refresh_has_a_weekly_schedule(prefect_api: str) -> None:
     deployments = httpx.post(f"{prefect_api}/deployments/filter", json={}).raise_for_status().json()
-    flows = {d["entrypoint"].rsplit(".", 1)[-1]: d for d in deployments}
+    flows = {d["entrypoint"].rsplit(".", 1)[-1].replace("_", "-"): d for d in deployments}
     assert set(flows) == {"approve", "build", "lift-quarantine", "release", "refresh", "rollback", "watch"}
     for name, deployment in flows.items():
         for parameter, schema in deployment["parameter_openapi_schema"]["properties"].items():

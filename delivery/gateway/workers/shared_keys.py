@@ -99,17 +99,22 @@ class SharedKeys(Keys):
             purse.asking = None
 
     async def hold(self, client: Client, tokens: int, least: int) -> int:
-        """Sets aside what a request of the client's may take: how much that is. Raises ApiError (429)."""
+        """Sets aside what a request of the client's may take, as far as it is there. Raises ApiError (429).
+
+        `least` must be there where nothing else of the client's is under way in this worker, as in `Keys.hold`.
+        """
         tokens, purse = client.at_most(tokens), self._purses[client.name]
-        while purse.tokens < tokens:
-            _check_denial(client, purse, tokens)
+        needed = client.at_most(least) if client.under_way == 1 else tokens
+        while purse.tokens < needed:
+            _check_denial(client, purse, needed)
             purse.tokens_wanted += tokens
             try:
                 if purse.asking_tokens is None:
-                    purse.asking_tokens = asyncio.create_task(self._borrow_tokens(client, purse, tokens))
+                    purse.asking_tokens = asyncio.create_task(self._borrow_tokens(client, purse, needed))
                 await asyncio.shield(purse.asking_tokens)
             finally:
                 purse.tokens_wanted -= tokens
+        tokens = min(tokens, purse.tokens)
         purse.tokens_used += tokens
         self._spend(client, tokens)
         return tokens

@@ -292,8 +292,8 @@ def test_what_another_answer_leaves_just_now_is_enough_and_nobody_is_asked_or_re
         keys.replace(keyed(entry(ADA, tokens_per_minute=100))["let_in"])
         client = keys.client("ada")
         assert client is not None
-        first = await keys.hold(client, 80)
-        second = asyncio.create_task(keys.hold(client, 50))
+        first = await keys.hold(client, 80, 80)
+        second = asyncio.create_task(keys.hold(client, 50, 50))
         await asyncio.sleep(0)  # it is about to borrow
         keys._spend(client, -first)
         return [first, await second]
