@@ -27,7 +27,7 @@ def tiny_tokenizer(template: str = CHATML) -> Any:
     return fast
 
 
-def save_tiny_model(folder: Path) -> Path:
+def save_tiny_model(folder: Path, context_tokens: int = 512) -> Path:
     """A random Llama with that tokenizer, as safetensors."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -40,7 +40,7 @@ def save_tiny_model(folder: Path) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
-        max_position_embeddings=512,
+        max_position_embeddings=context_tokens,
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=1,

@@ -24,7 +24,7 @@ MARK = "SLIPWAY_TEST_MARK"
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
     """A project that trains a model of a few thousand weights, and whose vLLM never gets ready."""
-    model = save_tiny_model(tmp_path / "model")
+    model = save_tiny_model(tmp_path / "model", context_tokens=4096)  # what the stub project asks for
     rows = [{"messages": conversation(number)} for number in range(24)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     project = stub_project(
