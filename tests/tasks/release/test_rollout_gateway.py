@@ -334,7 +334,9 @@ def test_the_replay_of_a_releases_own_log_decides_what_the_controller_decided(
     settings.write_text(json.dumps({"folder": str(traffic)}))
     # The replay begins a stage a tick earlier or later: what decides must come well within the stage for both.
     canary = PLAN.stages[1].model_copy(update={"min_duration_s": 4.0})
-    used = PLAN.model_copy(update={"alpha": 1e-6, "stages": (PLAN.stages[0], canary, PLAN.stages[2])})
+    # A bad one is known before the gateway takes its users away: a replay has no copies of a candidate that tripped.
+    alpha = 0.01 if is_bad else 1e-6
+    used = PLAN.model_copy(update={"alpha": alpha, "stages": (PLAN.stages[0], canary, PLAN.stages[2])})
     plan.write_text(used.model_dump_json())
     with asked_place(tmp_path, settings) as place:
         bundle = place.built()
