@@ -63,7 +63,7 @@ class TargetWorld:
 
     def ask(self, http: httpx.Client, user: int) -> None:
         self.asked += 1
-        body = {"model": "tutor", "messages": [{"role": "user", "content": "1 + 1?"}], "max_tokens": 4}
+        body = {"model": "tutor", "messages": [{"role": "user", "content": "1 + 1?"}]}
         url = self.users_urls[self.asked % len(self.users_urls)]
         try:
             answer = http.post(f"{url}/v1/chat/completions", json=body, headers={"x-slipway-user": f"u{user}"})
@@ -73,18 +73,18 @@ class TargetWorld:
             self.failed.append(repr(error))
 
     @contextmanager
-    def users(self) -> Iterator[None]:
-        """Two ask all the while, as a hundred users, each gateway in turn."""
+    def users(self, at_once: int = 2) -> Iterator[None]:
+        """So many ask all the while, as a hundred users, each gateway in turn."""
         stop = threading.Event()
 
         def go_on() -> None:
-            with httpx.Client(timeout=20, trust_env=False) as http:
+            with httpx.Client(timeout=60, trust_env=False) as http:
                 for number in count():
                     self.ask(http, number % 100)
                     if stop.wait(0.02):
                         return
 
-        threads = [threading.Thread(target=go_on) for _ in range(2)]
+        threads = [threading.Thread(target=go_on) for _ in range(at_once)]
         for thread in threads:
             thread.start()
         try:
@@ -92,7 +92,7 @@ class TargetWorld:
         finally:
             stop.set()
             for thread in threads:
-                thread.join(25)
+                thread.join(65)
 
     def built(self, seed: int = 1) -> Bundle:
         bundle = lora_bundle(self.home, seed)
