@@ -332,12 +332,13 @@ def test_the_replay_of_a_releases_own_log_decides_what_the_controller_decided(
 ) -> None:
     settings, plan, traffic = tmp_path / "log.yaml", tmp_path / "rollout.yaml", tmp_path / "traffic"
     settings.write_text(json.dumps({"folder": str(traffic)}))
-    # The replay begins a stage a tick earlier or later: what decides must come well within the stage for both.
-    canary = PLAN.stages[1].model_copy(update={"min_duration_s": 4.0})
-    # A bad one is known before the gateway takes its users away: a replay has no copies of a candidate that tripped.
-    alpha = 0.01 if is_bad else 1e-6
+    # A replay's ticks fall elsewhere, and with them its blocks of users: its evidence differs by a factor of up to some
+    # hundreds. So a stage is long enough to decide for both; and as the log of a bad candidate ends with the proof,
+    # its replay may not need as much.
+    canary = PLAN.stages[1].model_copy(update={"min_duration_s": 60.0 if is_bad else 4.0})
+    alpha, again_alpha = (1e-4, 0.05) if is_bad else (1e-6, 1e-6)
     used = PLAN.model_copy(update={"alpha": alpha, "stages": (PLAN.stages[0], canary, PLAN.stages[2])})
-    plan.write_text(used.model_dump_json())
+    plan.write_text(used.model_copy(update={"alpha": again_alpha}).model_dump_json())
     with asked_place(tmp_path, settings) as place:
         bundle = place.built()
         breaks = threading.Timer(1.5, place.vllm.broken.add, [bundle.served_name])
