@@ -27,6 +27,7 @@ ANSWERS = (
 CHOICES = ("choices", "options", "endings", "candidates", "answers")
 MOST_LABELS = 50  # more different answers are no classes
 MOST_ENUM = 20  # a JSON field with at most so many different texts is listed in its schema
+REASONED = "</think>"
 ROWS_A_LABEL = 3  # on the average, for answers to be called labels
 
 
@@ -43,6 +44,7 @@ class Guess:
     longest_chars: int  # of a row's messages together
     own_system_prompts: int  # rows that bring one
     rows: int  # that were looked at and could be read
+    has_reasoning: bool  # whether an answer reasons before it answers
 
 
 def guess(
@@ -66,6 +68,7 @@ def guess(
         longest_chars=max(sum(len(str(m["content"])) for m in reading.messages) for reading in readings),
         own_system_prompts=sum(any(m["role"] == "system" for m in reading.messages) for reading in readings),
         rows=len(readings),
+        has_reasoning=any(REASONED in text for text in answers),
     )
 
 
