@@ -110,7 +110,10 @@ def _break_in_canary(project: Project, token: str, url: str, model: str, stop: t
 
 
 def rollback_by_command(project: Project, home: Path, token: str, release: str = "") -> float:
-    """Runs `slipway rollback`, of this release or of the newest; the seconds from its start until the gateway gave stable all traffic."""
+    """Runs `slipway rollback`, of this release or of the newest.
+
+    The seconds from its start until the gateway gave stable all traffic.
+    """
     before = current_table(project, token)
     words = ["rollback", *([release] if release else []), "--project", str(project.folder), "--home", str(home)]
     argv = [sys.executable, "-m", "flows.cli.main", *words, "--by", "demo", "--reason", "the story ends where it began"]
