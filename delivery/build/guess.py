@@ -41,7 +41,8 @@ class Guess:
     labels: tuple[str, ...]  # of `classify`, the most frequent first
     schema: dict[str, Any]  # of `json`: a JSON Schema that all answers seen follow
     example: str  # one answer
-    longest_chars: int  # of a row's messages together
+    longest_answer: str
+    longest_bytes: int  # of a row's messages together
     own_system_prompts: int  # rows that bring one
     rows: int  # that were looked at and could be read
     has_reasoning: bool  # whether an answer reasons before it answers
@@ -65,7 +66,8 @@ def guess(
         labels=_labels(answers) if kind == "classify" else (),
         schema=_schema(answers) if kind == "json" else {},
         example=answers[0],
-        longest_chars=max(sum(len(str(m["content"])) for m in reading.messages) for reading in readings),
+        longest_answer=max(answers, key=len),
+        longest_bytes=max(sum(len(str(m["content"]).encode()) for m in reading.messages) for reading in readings),
         own_system_prompts=sum(any(m["role"] == "system" for m in reading.messages) for reading in readings),
         rows=len(readings),
         has_reasoning=any(REASONED in text for text in answers),

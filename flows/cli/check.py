@@ -47,8 +47,8 @@ def _sizes(found: Expected) -> list[str]:
     lines = [
         f"tokens a row: {at}, the longest {tokens[-1]}; {sum(tokens):,} in all",
         f"training: about {_duration(time.seconds)}, {found.memory.render()}",
-        f"  that is {time.tokens:,} tokens ({time.passes:g} x {time.rows} rows) at {time.tokens_per_s:,.0f} tokens/s, on "
-        "this machine's CPU as busy as it is now; a GPU is far quicker",
+        f"  that is {time.tokens:,} tokens ({time.passes:g} x {time.rows} rows) at {time.tokens_per_s:,.0f} tokens/s, "
+        "on this machine's CPU if nothing else uses it; a GPU is far quicker",
     ]
     lines += [f"suite {name}: {count} samples" for name, count in found.samples.items()]
     return lines

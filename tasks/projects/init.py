@@ -21,7 +21,7 @@ TEMPLATES = Path(__file__).parents[2] / "configs" / "templates"
 EXAMPLE = TEMPLATES / "example.jsonl"  # for a project that has no rows yet
 LOOKED_AT = 2000  # rows
 ROUTE = re.compile(r"[a-z0-9][a-z0-9._-]*")
-CHARS_A_TOKEN = 2.5  # fewer than any usual text has: too long a limit costs nothing, too short a one rows
+BYTES_A_TOKEN = 2.5  # fewer than any usual text has: too long a limit costs nothing, too short a one rows
 SAMPLES = 60  # held-out rows that a gate of max_drop 0.1 wants
 LEAST_HELD_OUT, MOST_HELD_OUT = 0.05, 0.3
 PROMPT_TOKENS = 96  # what system prompt and chat template add to a row
@@ -111,7 +111,7 @@ def _holdout_share(found: Guess | None) -> float:
 
 def _sequence_tokens(found: Guess | None, context: int) -> int:
     """A power of two with room for the longest row seen; `slipway check` says how long rows really are."""
-    needed = (found.longest_chars / CHARS_A_TOKEN if found else 256) + PROMPT_TOKENS
+    needed = (found.longest_bytes / BYTES_A_TOKEN if found else 256) + PROMPT_TOKENS
     size = 128
     while size < min(needed, context):
         size *= 2

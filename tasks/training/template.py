@@ -163,9 +163,7 @@ def _depends(
     return days[0] != days[1]
 
 
-def _pinning(
-    template: ChatTemplate, messages: Sequence[Mapping[str, Any]], kwargs: Mapping[str, Any]
-) -> str | None:
+def _pinning(template: ChatTemplate, messages: Sequence[Mapping[str, Any]], kwargs: Mapping[str, Any]) -> str | None:
     """The setting that keeps the date as it is given; None where the template has none."""
     unset = [name for name in DATED if name not in kwargs]
     return next((name for name in unset if not _depends(template, messages, kwargs, **{name: PINNED})), None)

@@ -1,7 +1,7 @@
 """Tiny random models of real architectures, with the tokenizers of their families where these are at hand.
 
 SLIPWAY_TOKENIZERS names a folder with one folder a tokenizer, each with tokenizer.json and tokenizer_config.json.
-CONTRIBUTING.md says where some can be had. vLLM's environment brings Mistral's.
+CONTRIBUTING.md says where some can be had. Families without one there get letters and the template's control tokens.
 """
 
 import os
@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from chat_templates import templates, tokenizer_for
 
 FOLDER = "SLIPWAY_TOKENIZERS"
 CONTEXT_TOKENS = 2048
@@ -42,7 +44,10 @@ EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 
 @dataclass(frozen=True)
 class Family:
-    """`config` is a class of transformers, `tokenizer` a folder; `template` is one of TRL's, for those without one."""
+    """`config` is a class of transformers; `tokenizer` is a folder, or "" for letters.
+
+    `template` is one that packages ship, for tokenizers that bring none.
+    """
 
     config: str
     tokenizer: str
@@ -63,28 +68,41 @@ FAMILIES = {
     "gemma3": Family("Gemma3TextConfig", "gemma3", "<end_of_turn>", settings={"query_pre_attn_scalar": 32}),
     "deepseek_r1_distill": Family("Qwen2Config", "deepseek_v3", "<｜end▁of▁sentence｜>", "deepseek_r1_distill"),
     "deepseek_v3": Family("DeepseekV3Config", "deepseek_v3", "<｜end▁of▁sentence｜>", "deepseekv3", LATENT),
+    "mistral_v0_3": Family("MistralConfig", "mistral_v3", "</s>", "mistral_v0_3"),
+    "mixtral": Family("MixtralConfig", "mistral_v3", "</s>", "mistral_v0_3", EXPERTS),
+    "phi3": Family("Phi3Config", "", "<|end|>", "phi3"),
+    "phi4": Family("Phi3Config", "", "<|im_end|>", "phi4"),
+    "glm4moe": Family("Glm4MoeConfig", "", "<|user|>", "glm4moe", LATENT),
+    "cohere": Family("CohereConfig", "", "<|END_OF_TURN_TOKEN|>", "cohere"),
+    "cohere2": Family("Cohere2Config", "", "<|END_OF_TURN_TOKEN|>", "cohere2"),
+    "granite3": Family("GraniteConfig", "", "<|end_of_text|>", "granite3"),
+    "lfm2": Family("Lfm2Config", "", "<|im_end|>", "lfm2"),
+    "qwen3_5": Family("Qwen3_5TextConfig", "", "<|im_end|>", "qwen3_5_nothink"),
     "gptoss": Family("GptOssConfig", "gptoss", "<|return|>", settings=EXPERTS),
 }
 
 
 def tokenizer_folder(family: Family) -> Path | None:
-    """Where its tokenizer lies; None where it is not at hand."""
+    """Where its own tokenizer lies; None where it is not at hand."""
     named = os.environ.get(FOLDER, "")
     folder = Path(named).absolute() / family.tokenizer
     return folder if named and (folder / "tokenizer.json").is_file() else None
 
 
-def save_real_model(folder: Path, family: Family, tokenizer: Path) -> Path:
+def save_real_model(folder: Path, family: Family, tokenizer: Path | None) -> Path:
     """A random model with as many embeddings as the tokenizer has tokens; in bf16, for most of it is embeddings."""
     import torch
     import transformers
 
     folder.mkdir(parents=True)
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
-        if (tokenizer / name).is_file():
-            shutil.copyfile(tokenizer / name, folder / name)
+    if tokenizer is None:
+        tokenizer_for(templates()[family.template], family.stop).save_pretrained(folder)
+    else:
+        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
+            if (tokenizer / name).is_file():
+                shutil.copyfile(tokenizer / name, folder / name)
     if family.template:
-        _write_template(folder, family.template)
+        (folder / "chat_template.jinja").write_text(templates()[family.template], encoding="utf-8")
     found = transformers.AutoTokenizer.from_pretrained(folder)
     stop = found.convert_tokens_to_ids(family.stop)
     assert isinstance(stop, int), f"{family.tokenizer} has no token {family.stop}"
@@ -94,10 +112,3 @@ def save_real_model(folder: Path, family: Family, tokenizer: Path) -> Path:
     torch.manual_seed(3)
     transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
     return folder
-
-
-def _write_template(folder: Path, name: str) -> None:
-    import trl
-
-    text = (Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")
-    (folder / "chat_template.jinja").write_text(text, encoding="utf-8")

@@ -76,12 +76,26 @@ def test_a_base_model_may_be_a_folder(tmp_path: Path) -> None:
     assert load_project(folder).model.path == model
 
 
+def test_the_longest_answer_fits_into_what_a_request_may_bring(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "answer": json.dumps({"name": "x" * 20 * n})} for n in range(10)]
+    project = load_project(init(tmp_path / "bot", jsonl(tmp_path / "rows.jsonl", rows), kind="json")[0])
+    assert project.prompts.sampling.max_tokens >= len('{"name": "') + 180 / 2
+
+
+def test_rows_of_wide_letters_get_room_for_more_tokens(tmp_path: Path) -> None:
+    rows = [{"question": "退款需要多少天" * 20, "answer": "十四天"}] * 3
+    project = load_project(init(tmp_path / "bot", jsonl(tmp_path / "rows.jsonl", rows), kind="chat")[0])
+    assert project.training.max_sequence_tokens >= 140 * 1.2
+
+
 @pytest.mark.parametrize(("answer", "thinks"), [("Yes.", False), ("<think>Hm.</think>Yes.", True)])
 def test_a_template_that_thinks_or_writes_the_date_gets_settings_by_the_rows(
     tmp_path: Path, answer: str, thinks: bool
 ) -> None:
     model = save_tiny_model(tmp_path / "model")
-    dated = "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b') %}{% endif %}{{ date_string }}"
+    dated = (
+        "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b') %}{% endif %}{{ date_string }}"
+    )
     block = "{% if enable_thinking is false %}{{ '<think></think>' }}{% endif %}"
     (model / "chat_template.jinja").write_text(dated + CHATML + block)
     data = jsonl(tmp_path / "rows.jsonl", [{"question": f"{n}?", "answer": answer} for n in range(3)])
