@@ -60,18 +60,19 @@ def test_a_family_goes_through_init_and_check(name: str, tmp_path: Path) -> None
     )
     assert status == 0, said
     if not family.tokenizer:  # a token a letter
-        for file in ("dataset.yaml", "training.yaml"):
+        for file in ("dataset.yaml", "training.yaml", "model.yaml"):
             path = tmp_path / "quiz" / file
-            path.write_text(path.read_text().replace("_tokens: 128", "_tokens: 512"))
+            path.write_text(path.read_text().replace("_tokens: 128", "_tokens: 2048").replace(": 1024", ": 2048"))
     status, said = slipway("check", "--project", project, "--home", str(tmp_path / "home"))
     if name in REFUSED:
         assert (status, REFUSED[name] in said) == (2, True), said
         return
     assert status == 0, said
-    learned = [part.partition("<<")[0] for part in said.split(">>")[2:]]  # the first is in the heading
-    closing = tuple(f"\n{end}\n\n" for _, end in REASONING)
-    bare = [text.removeprefix(next((end for end in closing if text.startswith(end)), "")) for text in learned]
-    assert bare == [f'{{"choice": "{letter}"}}{family.stop}' for letter in "BAB"], learned
+    learned = re.findall(r">>(?!>)(.*?)<<", said, re.DOTALL)[1:]  # the first is in the heading
+    bare = ["".join(text.split()) for text in learned]
+    for _, end in REASONING:  # where the prompt opens a block of reasoning
+        bare = [text.removeprefix(end) for text in bare]
+    assert bare == [f'{{"choice":"{letter}"}}{family.before_stop}{family.stop}' for letter in "BAB"], learned
 
 
 @pytest.mark.timeout(900)

@@ -53,6 +53,7 @@ class Family:
     tokenizer: str
     stop: str
     template: str = ""
+    before_stop: str = ""  # what the model says between its answer and the stop token
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -60,25 +61,25 @@ FAMILIES = {
     "qwen3": Family("Qwen3Config", "qwen3", "<|im_end|>"),
     "qwen3_instruct_2507": Family("Qwen3Config", "qwen3", "<|im_end|>", "qwen3_instruct_2507"),
     "qwen2_5": Family("Qwen2Config", "qwen3", "<|im_end|>", "qwen2_5"),  # a subset of Qwen3's vocabulary
-    "llama2": Family("LlamaConfig", "llama2", "</s>"),
+    "llama2": Family("LlamaConfig", "llama2", "</s>", "llama2"),
     "llama3": Family("LlamaConfig", "llama3", "<|eot_id|>"),
     "llama3_1": Family("LlamaConfig", "llama3_1", "<|eot_id|>"),
     "llama3_2": Family("LlamaConfig", "llama3_1", "<|eot_id|>", "llama3_2"),  # the same tokenizer
-    "gemma2": Family("Gemma2Config", "gemma3", "<end_of_turn>", "gemma", {"query_pre_attn_scalar": 32}),
+    "gemma2": Family("Gemma2Config", "gemma3", "<end_of_turn>", "gemma", settings={"query_pre_attn_scalar": 32}),
     "gemma3": Family("Gemma3TextConfig", "gemma3", "<end_of_turn>", settings={"query_pre_attn_scalar": 32}),
     "deepseek_r1_distill": Family("Qwen2Config", "deepseek_v3", "<｜end▁of▁sentence｜>", "deepseek_r1_distill"),
-    "deepseek_v3": Family("DeepseekV3Config", "deepseek_v3", "<｜end▁of▁sentence｜>", "deepseekv3", LATENT),
+    "deepseek_v3": Family("DeepseekV3Config", "deepseek_v3", "<｜end▁of▁sentence｜>", "deepseekv3", settings=LATENT),
     "mistral_v0_3": Family("MistralConfig", "mistral_v3", "</s>", "mistral_v0_3"),
-    "mixtral": Family("MixtralConfig", "mistral_v3", "</s>", "mistral_v0_3", EXPERTS),
+    "mixtral": Family("MixtralConfig", "mistral_v3", "</s>", "mistral_v0_3", settings=EXPERTS),
     "phi3": Family("Phi3Config", "", "<|end|>", "phi3"),
     "phi4": Family("Phi3Config", "", "<|im_end|>", "phi4"),
-    "glm4moe": Family("Glm4MoeConfig", "", "<|user|>", "glm4moe", LATENT),
+    "glm4moe": Family("Glm4MoeConfig", "", "<|user|>", "glm4moe", settings=LATENT),
     "cohere": Family("CohereConfig", "", "<|END_OF_TURN_TOKEN|>", "cohere"),
-    "cohere2": Family("Cohere2Config", "", "<|END_OF_TURN_TOKEN|>", "cohere2"),
+    "cohere2": Family("Cohere2Config", "", "<|END_OF_TURN_TOKEN|>", "cohere2", "<|END_RESPONSE|>"),
     "granite3": Family("GraniteConfig", "", "<|end_of_text|>", "granite3"),
     "lfm2": Family("Lfm2Config", "", "<|im_end|>", "lfm2"),
     "qwen3_5": Family("Qwen3_5TextConfig", "", "<|im_end|>", "qwen3_5_nothink"),
-    "gptoss": Family("GptOssConfig", "gptoss", "<|return|>", settings=EXPERTS),
+    "gptoss": Family("GptOssConfig", "gptoss", "<|return|>", "gptoss", settings=EXPERTS),
 }
 
 
