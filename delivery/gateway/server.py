@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("slipway.gateway")
 MODEL_PATH = "/v1/models/"
+STORED_PATH = "/v1/responses/"
 LAST_REQUESTS_S = 0.3  # for what a kept connection may be sending when the gateway stops
 FEEDBACK_S = 10.0  # for the body of an opinion
 LAST_VERDICTS_S = 1.0  # for answers that are being judged when the gateway stops
@@ -173,7 +174,8 @@ class Gateway:
         if handler is None and path.startswith(MODEL_PATH):
             method, handler = "GET", self._model
         if handler is None:
-            return _at_once(self._refused(ApiError(404, "There is no such path here.", code="no_such_path")))
+            what = "No answers are stored here." if path.startswith(STORED_PATH) else "There is no such path here."
+            return _at_once(self._refused(ApiError(404, what, code="no_such_path")))
         if http.method != method and (http.method, method) != ("HEAD", "GET"):
             refusal = self._refused(ApiError(405, f"This path takes {method} only.", code="method_not_allowed"))
             return _at_once(replace(refusal, headers={**refusal.headers, "Allow": method}))
