@@ -31,7 +31,7 @@ from delivery.release.state import (
     StageRecord,
     UnloadAdapter,
 )
-from delivery.release.steps import Step, finished_steps, step_of
+from delivery.release.steps import Step, finished_steps, place_of, step_of
 from delivery.traffic.records import RecordPage
 from tasks.release.gateways import LATE_S, Gateways, failures, put
 from tasks.release.judge import JudgeBatches
@@ -210,8 +210,8 @@ class Controller:
     def _judge_seen(self, state: ReleaseState) -> JudgeSeen:
         if self._judging is None:
             return JudgeSeen()
-        in_shadow = state.phase == "stage" and self.plan.stages[state.stage_index].kind == "shadow"
-        return self._judging.see(state, is_shadow=in_shadow and not state.suspended)
+        has_pairs = state.phase == "stage" and self.plan.stages[state.stage_index].rules.has_pairs
+        return self._judging.see(state, has_pairs=has_pairs and not state.suspended)
 
     def _read_ledger(self, state: ReleaseState) -> None:
         ledger = self.site.ledger
@@ -346,14 +346,7 @@ class Controller:
             self.on_progress(state.stage_index, len(self.plan.stages), text)
 
     def _say_where(self, decision: Decision) -> None:
-        state = decision.state
-        place = state.phase.replace("_", " ")
-        if state.phase == "stage":
-            stage = self.plan.stages[state.stage_index]
-            share_bp = state.holdback_bp if stage.kind == "watch" else stage.share_bp or stage.mirror_bp
-            of_what = {"shadow": "mirrored", "watch": "held back"}.get(stage.kind, "of users")
-            place = f"{state.stage_index}-{stage.kind} ({share_bp / 100:g} % {of_what})"
-        self._say(state, f"{place}: {decision.reason}")
+        self._say(decision.state, f"{place_of(self.plan, decision.state)}: {decision.reason}")
 
 
 def _what_it_is_about(decision: Decision) -> str:
