@@ -19,7 +19,8 @@ from delivery.traffic.assignment import shares
 from tasks.preflight import before_up
 from tasks.release.bundle import base_bundle
 from tasks.release.left_behind import left_behind
-from tasks.release.run import PATIENCE_S, bootstrap
+from tasks.release.run import PATIENCE_S
+from tasks.release.start import bootstrap
 from tasks.release.site import Site, open_site_of
 from tasks.serving import local as serving
 from tasks.serving.target import PartState, Target

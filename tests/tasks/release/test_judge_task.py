@@ -26,7 +26,9 @@ from flows.cli.explain import render
 from tasks.release.controller import Controller
 from tasks.release.explain import explain_decision
 from tasks.release.judge import RETRY_S, in_thread, open_judge
-from tasks.release.run import ReleaseOutcome, bootstrap, run_release
+from tasks.release.outcome import ReleaseOutcome
+from tasks.release.run import run_release
+from tasks.release.start import bootstrap
 from tasks.release.site import Site
 
 pytestmark = pytest.mark.live

@@ -31,7 +31,9 @@ from delivery.clients.gateway import GatewayClient
 from delivery.clients.processes.ports import free_ports
 from tasks.release.replay import replay_log
 from tasks.release.rollback import rollback
-from tasks.release.run import ReleaseOutcome, bootstrap, run_release
+from tasks.release.outcome import ReleaseOutcome
+from tasks.release.run import run_release
+from tasks.release.start import bootstrap
 from tasks.release.site import Site
 
 pytestmark = pytest.mark.live
