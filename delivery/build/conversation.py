@@ -4,10 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from configs.dataset import Filters
-from delivery.build.layouts.row import Message, Unusable
+from delivery.build.layouts.row import Message, Tools, Unusable
 from delivery.build.text import ControlTokens
-
-Tools = Sequence[Mapping[str, Any]]
 
 
 def check_roles(messages: Sequence[Message], is_prompt: bool = False) -> None:

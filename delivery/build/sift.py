@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from configs.dataset import Filters
-from delivery.build.conversation import Tools, check_contents, check_roles, check_tools
+from delivery.build.conversation import check_contents, check_roles, check_tools
 from delivery.build.layouts import columns
 from delivery.build.layouts.known import LAYOUTS
-from delivery.build.layouts.row import Message, Reading, Unusable
+from delivery.build.layouts.row import Message, Reading, Tools, Unusable
 from delivery.build.rows import Change, Example, RawRow, Rejected
 from delivery.build.text import ControlTokens, repaired
 
