@@ -1,5 +1,5 @@
 """What OpenAI's API says, as far as a gateway must understand it: requests, answers, streams, errors.
 
 Doors: `chat` (a request), `answers` and `streams` (what comes back), `endpoints` (the paths), `errors`, `contract`,
-`openapi`.
+`policies` and `forced` (what a route sets for its users), `bodies`, `openapi`.
 """
