@@ -15,7 +15,7 @@ class StageKind:
     """`serves`: whose requests the candidate answers, from which all else about a stage follows.
 
     nobody: it gets copies of `mirror_bp` of stable's requests, and no user sees its answers. a share: `share_bp` of the
-    users are its own, the others stable's. everybody: it is live, and only those who are held back have its predecessor.
+    users are its own, the others stable's. everybody: it is live, and who is held back alone has its predecessor.
     """
 
     name: KindName

@@ -1,4 +1,4 @@
-"""The evals of a build as its steps: the base model, what is live, the candidate, and what training adds to the prompt."""
+"""The evals of a build as its steps: of the base model, of what is live, of the candidate, and of its prompt alone."""
 
 import os
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""What becomes of a row: raw as its file has it, an example as a dataset version has it, or a rejection that says why."""
+"""What becomes of a row: raw as in its file, an example as in a dataset version, or a rejection that says why."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -37,7 +37,7 @@ class Tick:
 
 
 def enter(plan: RolloutPlan, state: ReleaseState, observation: Observation, index: int) -> Decision:
-    """The next stage, with its table and no evidence yet; entering one that commits, or none any more, is the commit."""
+    """The next stage, with its table and no evidence yet; a kind that commits, or the end, is the commit."""
     actions: list[Action] = []
     fresh: dict[str, Any] = {"phase": "stage", "stage_index": index, "attempt": 0, "awaiting_approval": False}
     if index == len(plan.stages):

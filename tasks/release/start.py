@@ -1,4 +1,4 @@
-"""A route brought up: the gateways serve what the ledger says is live, from replicas that have been seen to serve it."""
+"""A route brought up: the gateways serve what the ledger says is live, from replicas that were seen to serve it."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -20,8 +20,8 @@ from tasks.preflight import before_up
 from tasks.release.bundle import base_bundle
 from tasks.release.left_behind import left_behind
 from tasks.release.run import PATIENCE_S
-from tasks.release.start import bootstrap
 from tasks.release.site import Site, open_site_of
+from tasks.release.start import bootstrap
 from tasks.serving import local as serving
 from tasks.serving.target import ModelToServe, PartState, Target
 from tasks.serving.targets import target_of

@@ -64,7 +64,9 @@ class Target(Protocol):
     def before_up(self) -> Iterator[Callable[[], object]]:
         """What `up` needs and can be known before."""
 
-    def up(self, model: ModelToServe, on_progress: Progress = silent, *, attached: bool = False) -> AbstractContextManager[None]:
+    def up(
+        self, model: ModelToServe, on_progress: Progress = silent, *, attached: bool = False
+    ) -> AbstractContextManager[None]:
         """Until the block ends there is a vLLM that serves the model, and a gateway; both stay when it ends well."""
 
     def down(self) -> tuple[str, ...]:

@@ -69,15 +69,24 @@ def test_every_door_is_there() -> None:
 
 def test_an_import_past_a_door_is_named_by_its_line(tmp_path: Path) -> None:
     room, above = tmp_path / "delivery" / "ledger", tmp_path / "flows"
-    for folder, text in ((room.parent, "Every module is a door."), (room, "Kept.\n\nDoors: `reads`."), (above, "When.")):
+    for folder, text in (
+        (room.parent, "Every module is a door."),
+        (room, "Kept.\n\nDoors: `reads`."),
+        (above, "When."),
+    ):
         folder.mkdir(parents=True)
         (folder / "__init__.py").write_text(f'"""{text}"""\n')
     for name in ("reads", "schema"):
         (room / f"{name}.py").write_text("from delivery.ledger import schema\n")
-    (above / "build.py").write_text("import delivery.ledger.reads\n\n\ndef later():\n    from delivery.ledger import schema\n")
-    (room.parent / "progress.py").write_text("from flows.build import later\nfrom delivery.ledger.schema import TABLE\n")
+    (above / "build.py").write_text(
+        "import delivery.ledger.reads\n\n\ndef later():\n    from delivery.ledger import schema\n"
+    )
+    (room.parent / "progress.py").write_text(
+        "from flows.build import later\nfrom delivery.ledger.schema import TABLE\n"
+    )
+    past = "schema is no door of delivery.ledger -> import reads, or name `schema` in its __init__"
     assert trespasses(tmp_path) == [
         "delivery/progress.py:1: build is no door of flows -> import nothing, or name `build` in its __init__",
-        "delivery/progress.py:2: schema is no door of delivery.ledger -> import reads, or name `schema` in its __init__",
-        "flows/build.py:5: schema is no door of delivery.ledger -> import reads, or name `schema` in its __init__",
+        f"delivery/progress.py:2: {past}",
+        f"flows/build.py:5: {past}",
     ]

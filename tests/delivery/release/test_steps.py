@@ -1,4 +1,4 @@
-"""What people read of a release's steps: where it is, with the share that counts there, and what each step is called."""
+"""What people read of a release's steps: where it is, with the share that counts there, and each step's title."""
 
 from rollout_world import World
 

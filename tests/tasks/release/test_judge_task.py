@@ -28,8 +28,8 @@ from tasks.release.explain import explain_decision
 from tasks.release.judge import RETRY_S, in_thread, open_judge
 from tasks.release.outcome import ReleaseOutcome
 from tasks.release.run import run_release
-from tasks.release.start import bootstrap
 from tasks.release.site import Site
+from tasks.release.start import bootstrap
 
 pytestmark = pytest.mark.live
 
