@@ -151,10 +151,10 @@ def _fill_in(sent: dict[str, Any], variant: Variant, policy: Policy, context: in
             sent[name] = value
     if variant.temperature is not None and sent.get("temperature") is None:
         sent["temperature"] = variant.temperature
-    limits = [limit for limit in (variant.max_tokens, policy.max_tokens, context) if limit is not None]
     if (
         (variant.max_tokens or policy.max_tokens)
         and sent.get("max_tokens") is None
         and sent.get("max_completion_tokens") is None
     ):
-        sent["max_tokens"] = min(limits)
+        limits = (variant.max_tokens, policy.max_tokens, context)
+        sent["max_tokens"] = min([most for most in limits if most is not None])

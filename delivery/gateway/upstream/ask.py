@@ -135,7 +135,7 @@ class Upstreams:
         failure: UpstreamError | None = None
         try:
             with Deadline(timeout_s):
-                for upstream in self._order(call, variant)[:TRIES]:
+                for upstream in (self._order(call, variant) if call.seen else self.replicas.order(variant))[:TRIES]:
                     if failure is not None and not call.may_reach(upstream, attempt.variant):
                         continue
                     self.replicas.begin(attempt, upstream)
