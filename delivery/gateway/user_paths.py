@@ -19,6 +19,7 @@ from delivery.gateway.table.served import Tables
 from delivery.gateway.upstream.replicas import Replicas
 
 MODEL_PATH = "/v1/models/"
+STORED_PATH = "/v1/responses/"
 OPENAPI = orjson.dumps(openapi.page())
 
 
@@ -57,7 +58,8 @@ class UserPaths:
         if handler is None and path.startswith(MODEL_PATH):
             method, handler = "GET", self._model
         if handler is None:
-            return _at_once(self._refused(ApiError(404, "There is no such path here.", code="no_such_path")))
+            what = "No answers are stored here." if path.startswith(STORED_PATH) else "There is no such path here."
+            return _at_once(self._refused(ApiError(404, what, code="no_such_path")))
         if http.method != method and (http.method, method) != ("HEAD", "GET"):
             refusal = self._refused(ApiError(405, f"This path takes {method} only.", code="method_not_allowed"))
             return _at_once(replace(refusal, headers={**refusal.headers, "Allow": method}))

@@ -188,9 +188,8 @@ def tokens_at_most(call: Call, context: int | None = None) -> int:
     body, policy, most = call.body, call.route.policy, sys.maxsize
     if AMOUNTS.isdisjoint(body):
         return prompt + min(stable.max_tokens or most, policy.max_tokens or most, context or most)
-    asked = body.get("max_tokens"), body.get("max_completion_tokens")
-    if asked != (None, None):
-        answer = max(_count(limit or 0) for limit in asked)
+    if asked := [body[name] for name in call.endpoint.limits if body.get(name) is not None]:
+        answer = max(_count(limit) for limit in asked)
     else:
         answer = min(stable.max_tokens or most, policy.max_tokens or most, context or most)
     choices = max(_count(body.get("n") or 1), _count(body.get("best_of") or 1), 1)
@@ -200,9 +199,10 @@ def tokens_at_most(call: Call, context: int | None = None) -> int:
 def is_limited(call: Call) -> bool:
     """Whether the client, or the variant, says how long the answer may be."""
     stable = call.route.variants[call.route.stable]
-    if stable.max_tokens is not None or call.endpoint.name == "embeddings":
+    limits = call.endpoint.limits
+    if stable.max_tokens is not None or not limits:
         return True
-    return call.body.get("max_tokens") is not None or call.body.get("max_completion_tokens") is not None
+    return any(call.body.get(name) is not None for name in limits)
 
 
 def _count(value: object) -> int:

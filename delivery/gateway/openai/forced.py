@@ -28,7 +28,7 @@ def is_end_forced(body: Mapping[str, Any], finish_reason: str, stopped_by: Any, 
     `stopped_by` is vLLM's `stop_reason`: the text or the token at which it stopped, None for the model's own end.
     """
     if finish_reason == "length":
-        limit = body.get("max_completion_tokens") or body.get("max_tokens")
+        limit = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
         return isinstance(limit, int) and limit < FEW_TOKENS
     if finish_reason != "stop":
         return False

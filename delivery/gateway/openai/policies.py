@@ -11,8 +11,8 @@ SCHEMA_PATTERNS = ("pattern", "patternProperties")
 TEXT_KEYS = frozenset(("type", "text", "refusal"))
 MEDIA_KEYS = frozenset(("image_url", "video_url", "audio_url", "input_audio"))
 JSON_FORMATS = frozenset(("text", "json_object", "json_schema"))
-AMOUNTS = frozenset(("max_tokens", "max_completion_tokens", "n", "best_of", "prompt"))
-GUIDES = frozenset(("response_format", "structured_outputs", "tools", "functions"))
+AMOUNTS = frozenset(("max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of", "prompt"))
+GUIDES = frozenset(("response_format", "structured_outputs", "tools", "functions", "text"))
 
 
 def check_policy(policy: Policy, endpoint: Endpoint, body: Mapping[str, Any]) -> None:
@@ -45,6 +45,7 @@ def _check_amounts(policy: Policy, body: Mapping[str, Any]) -> None:
     for name, most in (
         ("max_tokens", policy.max_tokens),
         ("max_completion_tokens", policy.max_tokens),
+        ("max_output_tokens", policy.max_tokens),
         ("n", policy.max_choices),
         ("best_of", policy.max_choices),
     ):
@@ -73,7 +74,7 @@ def _check_guides(policy: Policy, body: Mapping[str, Any]) -> None:
         raise _not_allowed("response_format", f"`response_format` must be one of: {', '.join(sorted(taken))}.")
     if body.get("structured_outputs") is not None:
         raise _not_allowed("structured_outputs", "`structured_outputs` cannot be set for this model.")
-    for name in ("response_format", "tools", "functions"):
+    for name in ("response_format", "tools", "functions", "text"):
         if body.get(name) is not None and any(key in part for part in _objects(body[name]) for key in SCHEMA_PATTERNS):
             raise _not_allowed(name, f"`{name}` may hold no patterns for this model.")
 
