@@ -146,12 +146,13 @@ def _result(
         f" {worse:.3g} of {needs:g} that it is worse",
         "error": f"cannot be measured: {finding.problem}",
     }[verdict]
+    nothing = verdict == "inconclusive" and finding.worse.blocks == finding.better.blocks == 0
     note = "; stable breaches it too: a shared incident" if stable_breaches and verdict == "fail" else ""
     return CheckResult.model_validate(
         {
             **dict(finding),
             "verdict": verdict,
-            "sentence": f"{verdict}: {finding.comparison} ({said}){note}",
+            "sentence": f"{verdict}: {finding.comparison}{'' if nothing else f' ({said})'}{note}",
             "e_worse": worse,
             "e_better": better,
             "shared_incident": stable_breaches and verdict == "fail",
@@ -163,12 +164,12 @@ def _result(
 
 
 def _expected(stage: Stage, evidence: Evidence) -> float | None:
-    """Candidate requests that the share should have brought; None in watch, where the candidate has nearly all."""
+    """Candidate requests that the share should have brought; None where the candidate is live and has nearly all."""
     stable, candidate = (arm.requests + arm.left_out for arm in (evidence.stable, evidence.candidate))
     candidate += evidence.candidate.in_flight
-    if stage.kind == "watch":
+    if stage.rules.commits:
         return None
-    if stage.kind == "shadow":
+    if stage.rules.has_pairs:
         return stable * stage.mirror_bp / FULL_BP
     return (stable + candidate) * stage.share_bp / FULL_BP
 

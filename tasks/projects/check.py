@@ -12,7 +12,7 @@ from typing import Any
 from configs.errors import SlipwayError
 from configs.project import Project
 from delivery.build.memory import MemoryEstimate
-from delivery.build.sift import Example
+from delivery.build.rows import Example
 from delivery.checks.forecast import Outlook, look_ahead
 from delivery.progress import Progress, silent
 from evals.power import told

@@ -17,6 +17,7 @@ from delivery.progress import silent
 from tasks.release.left_behind import finish, left_behind
 from tasks.release.site import open_site_of
 from tasks.serving.environment import serve_live
+from tasks.serving.target import ModelToServe
 from tasks.serving.targets import target_of
 from tasks.training.model import prepare_model
 
@@ -28,7 +29,7 @@ def supervise(project: Project, home: Path) -> None:
     """Looks after the environment for ever; what it does and sees goes to standard output."""
     base = prepare_model(project.model, home, silent)
     target = target_of(project.environment, home)
-    watcher = target.watch(project.model.name, base, max_context_tokens=project.model.max_context_tokens)
+    watcher = target.watch(ModelToServe(project.model.name, base, project.model.max_context_tokens))
     finisher = Finisher(project, home)
     to_heal, healed_at, said = True, float("-inf"), ""  # true: nobody saw what was lost before this process looked
     while True:
