@@ -58,7 +58,8 @@ class UserPaths:
         if handler is None and path.startswith(MODEL_PATH):
             method, handler = "GET", self._models
         if handler is None:
-            what = "No answers are stored here." if path.startswith(STORED_PATH) else "There is no such path here."
+            why = ": no answers are stored." if path.startswith(STORED_PATH) else "."
+            what = f"There is no such path here{why}"
             return _at_once(self._refused(ApiError(404, what, code="no_such_path")))
         if http.method != method and (http.method, method) != ("HEAD", "GET"):
             refusal = self._refused(ApiError(405, f"This path takes {method} only.", code="method_not_allowed"))
