@@ -15,6 +15,7 @@ from delivery.build.dataset import DatasetVersion, refuse_other_method
 from delivery.build.gate import GateDecision, judge
 from delivery.build.overlap import refuse_overlap
 from delivery.clients.bundles import images as oci
+from delivery.release.messages import letters, of_gate
 from evals.report import EvalReport
 from evals.suites import FOLDER as SHIPPED_SUITES
 from evals.tables import compare, failures
@@ -26,6 +27,7 @@ from tasks.evals import evaluate as evals
 from tasks.evals.engine import engine_of
 from tasks.evals.model_server import loaded_adapter, model_server
 from tasks.evals.prompt_room import require_room
+from tasks.notify.courier import delivering
 from tasks.preflight import before_build, load_for
 from tasks.release import bundle as bundles
 from tasks.release.site import open_ledger
@@ -204,8 +206,11 @@ def package(
     """The bundle as an image, and the gate's word on it in the ledger."""
     place = system_place(base, project.prompts.chat_template_kwargs)
     bundle = bundles.assemble_bundle(project, model.model_revision(base), version, trained, report, home, place)
-    with closing(open_ledger(project.environment, home)) as ledger:
-        ledger.add_build(bundle, decision, time.time())
+    now, environment = time.time(), project.environment
+    against = of_gate(environment.name, project.route, bundle.digest, refusal(decision), now)
+    news = () if decision.passed else letters(environment.notifications, [against])
+    with closing(open_ledger(environment, home)) as ledger, delivering(environment, ledger):
+        ledger.add_build(bundle, decision, now, news)
     return bundle
 
 

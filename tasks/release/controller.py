@@ -14,6 +14,7 @@ from delivery.clients.gateway import GatewayClient, GatewayError
 from delivery.clients.ledger.ledger import LeaseHeldError, LedgerError, RevisionTakenError
 from delivery.progress import Progress, silent
 from delivery.release.decide import decide
+from delivery.release.messages import Message, of_decision, of_ledger_away
 from delivery.release.state import (
     Action,
     Alert,
@@ -33,6 +34,7 @@ from delivery.release.state import (
 )
 from delivery.release.steps import Step, finished_steps, step_of
 from delivery.traffic.records import RecordPage
+from tasks.notify.direct import Direct
 from tasks.release.gateways import LATE_S, Gateways, failures, put
 from tasks.release.judge import JudgeBatches
 from tasks.release.replicas import Replicas
@@ -44,6 +46,7 @@ PAGES_A_TICK = 20
 PAGE_RECORDS = 5000
 LISTEN_S = 0.2  # how often a sleeping controller looks for a command
 LAST_JOBS_S = 10.0
+UNWRITTEN_TICKS = 2  # after which people are told that the ledger is away: one may have met a lock
 LAST_TRIES = 10  # to bring the table of a finished release to a gateway that does not answer
 
 OnDecision = Callable[[Decision], None]
@@ -100,6 +103,9 @@ class Controller:
         self._command: Command | None = None
         self._approval: Approval | None = None
         self._way_back: Decision | None = None  # taken while the ledger was away
+        self._news: tuple[Message, ...] = ()  # of the last decision
+        self._direct = Direct(self.site.environment.notifications)  # while the ledger is away
+        self._unwritten = 0  # ticks in a row whose decision the ledger did not take
         self._text = ""
         self._rerouted = False
         self._settled = False  # the release has ended, and the gateways show it
@@ -147,21 +153,34 @@ class Controller:
         observation = self.observe(state)
         now = self.site.clock()
         decision = decide(self.plan, state, observation, now)
+        self._news = of_decision(state, decision)
         try:
             number = self._record(decision, now)
         except LeaseHeldError:
             raise
         except LedgerError as error:
             self._say(state, f"not renewing, not advancing; stable has all traffic when the lease ends. {error}")
+            self._tell_without_ledger(decision, error)
             if decision.state.phase == "rolling_back":
                 self._way_back = decision
                 self._apply_tables(decision, observation)
             return None
+        self._unwritten = 0
         self._apply(decision, observation, number)
         if number is not None:
             self.on_decision(decision)
         self._say_where(decision)
         return decision
+
+    def _tell_without_ledger(self, decision: Decision, error: LedgerError) -> None:
+        """Once that the ledger is away, and that the release is taken back; all else waits for the record."""
+        if isinstance(error, RevisionTakenError):
+            return
+        self._unwritten += 1
+        if self._unwritten == UNWRITTEN_TICKS:
+            self._direct.tell([of_ledger_away(decision.state, error.what)])
+        if decision.state.phase == "rolling_back":
+            self._direct.tell(message for message in self._news if message.kind == "rollback")
 
     def _put_on_record(self, way_back: Decision) -> Decision | None:
         """A way back that was taken without the ledger: nothing else is decided before it is on record."""
@@ -257,9 +276,9 @@ class Controller:
         """
         site, state = self.site, decision.state
         judged = state.evidence.judging.cursors
-        about = _what_it_is_about(decision)
-        if about != self._recorded:
-            number = site.ledger.record(decision, site.owner, LEASE_TTL_S, now)
+        about, news = _what_it_is_about(decision), self._direct.letters(self._news)
+        if about != self._recorded or news:
+            number = site.ledger.record(decision, site.owner, LEASE_TTL_S, now, letters=news)
         elif judged != self._judged or not 0 <= now - self._recorded_at < HEARTBEAT_S:
             number = site.ledger.record(decision, site.owner, LEASE_TTL_S, now, heartbeat=True)
         else:

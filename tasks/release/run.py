@@ -18,8 +18,11 @@ from delivery.clients.vllm import VllmClient, VllmError
 from delivery.progress import Progress, silent
 from delivery.release.decide import new_state, watching
 from delivery.release.hours import seconds_until_open
+from delivery.release.messages import of_refusal
 from delivery.release.routes import alone, table_with
 from delivery.release.state import Observation, ReleaseState, Served, StageRecord
+from tasks.notify.courier import delivering
+from tasks.notify.told import put_in_outbox
 from tasks.release.broken_stable import give_up_stable, over_broken_stable
 from tasks.release.controller import STRAIGHT_ON, Controller, OnDecision, Steps, ignore
 from tasks.release.cursors import cursors, reading_from_now
@@ -129,8 +132,39 @@ def run_release(
     `candidate_upstreams`: vLLM replicas for the candidate other than the environment's (blue and green).
     Waits for the plan's release hours first, unless it goes on with a release or comes `at_any_hour`.
     `broken_stable`: why what is live is given up first: the base serves instead, and only absolute limits count.
-    LeaseHeldError: somebody else controls the environment.
+    Who is to be told of it is told beside it. LeaseHeldError: somebody else controls the environment.
     """
+    with delivering(site.environment, site.ledger, on_progress, site.clock):
+        outcome = _run_release(
+            project,
+            bundle,
+            site,
+            by,
+            on_progress,
+            on_decision,
+            steps,
+            candidate_upstreams,
+            broken_stable,
+            at_any_hour,
+        )
+        if outcome.outcome == "refused" and not outcome.release_id:
+            refused = of_refusal(site.name, project.route, bundle.digest, outcome.reason, site.clock())
+            put_in_outbox(site.environment, site.ledger, refused, on_progress)
+        return outcome
+
+
+def _run_release(
+    project: Project,
+    bundle: Bundle,
+    site: Site,
+    by: str,
+    on_progress: Progress,
+    on_decision: OnDecision,
+    steps: Steps,
+    candidate_upstreams: tuple[str, ...] | None,
+    broken_stable: str,
+    at_any_hour: bool,
+) -> ReleaseOutcome:
     wrong = _wrong_place(project, bundle) or _closed(site, project, at_any_hour, on_progress)
     if wrong:
         return _no_release(project, bundle, "refused", wrong)
@@ -216,7 +250,8 @@ def watch_live(
                 return None
             state = watching(reading_from_now(site, live), duration_s, holdback_bp, site.clock())
             site.ledger.begin_watch(state, site.owner, LEASE_TTL_S, site.clock())
-        return _drive(site, state, on_progress, on_decision, steps)
+        with delivering(site.environment, site.ledger, on_progress, site.clock):
+            return _drive(site, state, on_progress, on_decision, steps)
     finally:
         site.drop_lease()
 
