@@ -20,7 +20,7 @@ from evals.report import EvalReport
 from evals.suites import FOLDER as SHIPPED_SUITES
 from evals.tables import compare, failures
 from flows.names import named
-from flows.reporting import follow, log, picture, result_of, show_markdown, show_table
+from flows.reporting import Outcome, follow, log, picture, result_of, show_markdown, show_table
 from tasks.data import dataset as datasets
 from tasks.data.overlap import eval_overlap
 from tasks.evals import evaluate as evals
@@ -60,6 +60,9 @@ class BuildOutcome(Strict):
         return f"{self.dataset.render()}\n\n{compare(self.reports)}\n{findings}\nbundle {self.bundle}: {verdict}"
 
 
+ended: Outcome[BuildOutcome] = Outcome()  # of the build that this process runs
+
+
 @flow(name="build", flow_run_name=named("build"))
 def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> BuildOutcome:
     """Turn a dataset and a base model into an evaluated bundle.
@@ -94,7 +97,7 @@ def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> Buil
         reports=reports,
         curve=trained.curve,
     )
-    _show(settings, outcome)
+    _show(settings, ended.keep(outcome))
     if outcome.passed:
         return outcome
     return Failed(name="Refused", message=refusal(decision), data=outcome)  # type: ignore[return-value] # a state, with it

@@ -7,7 +7,7 @@ from prefect import flow
 from configs.project import load_project
 from flows.names import named
 from flows.parameters import HoldbackBp, WatchSeconds
-from flows.release import judged, log_decisions, show_release
+from flows.release import ended, judged, log_decisions, show_release
 from flows.reporting import log
 from flows.steps import ShownSteps
 from tasks.release.run import ReleaseOutcome, watch_live
@@ -45,5 +45,5 @@ def watch(
     if outcome is None:
         log("nothing was released yet: the base model has no predecessor to go back to")
         return None
-    show_release(outcome)
+    show_release(ended.keep(outcome))
     return judged(outcome)

@@ -1,7 +1,5 @@
 """Receivers of our own that messages are really sent to: a web server and a mail server, which can also be of no use."""
 
-import datetime
-import ipaddress
 import json
 import ssl
 import threading
@@ -14,6 +12,7 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
+from own_certificate import own_certificate
 
 from delivery.clients.processes.ports import free_ports
 
@@ -114,22 +113,7 @@ def mails(folder: Path, *, security: str = "starttls", login: bool = True) -> It
 
 
 def _tls(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    made = made.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
-    made = made.add_extension(names, critical=False).add_extension(x509.BasicConstraints(True, None), critical=True)
-    certificate, private = folder / "mail.pem", folder / "mail.key"
-    certificate.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    form = serialization.PrivateFormat.PKCS8
-    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+    certificate, private = own_certificate(folder)
     serves = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serves.load_cert_chain(certificate, private)
     return serves, ssl.create_default_context(cafile=str(certificate))
