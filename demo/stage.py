@@ -109,10 +109,13 @@ def _break_in_canary(project: Project, token: str, url: str, model: str, stop: t
             return
 
 
-def rollback_by_command(project: Project, home: Path, token: str) -> float:
-    """Runs `slipway rollback`; the seconds from its start until the gateway gave stable all traffic."""
+def rollback_by_command(project: Project, home: Path, token: str, release: str = "") -> float:
+    """Runs `slipway rollback`, of this release or of the newest.
+
+    The seconds from its start until the gateway gave stable all traffic.
+    """
     before = current_table(project, token)
-    words = ["rollback", "--project", str(project.folder), "--home", str(home)]
+    words = ["rollback", *([release] if release else []), "--project", str(project.folder), "--home", str(home)]
     argv = [sys.executable, "-m", "flows.cli.main", *words, "--by", "demo", "--reason", "the story ends where it began"]
     started_at = time.monotonic()
     with subprocess.Popen(argv) as running:

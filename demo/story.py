@@ -40,6 +40,7 @@ class Story:
     started_at: float = field(default_factory=time.monotonic)
     builds: dict[str, "BuildOutcome"] = field(default_factory=dict)
     releases: list[demo_summary.ReleaseSummary] = field(default_factory=list)
+    live_release: str = ""  # its id
     rollback: demo_summary.RollbackSummary | None = None
     prompt_tokens: dict[str, float | None] | None = None
     title: str = ""  # of the chapter under way
@@ -133,6 +134,7 @@ def _good_release(story: Story) -> None:
     story.chapter("release: shadow, canary, full, watch, under the traffic of many users")
     outcome = _release(story, "good", built, TUTOR)
     _require(outcome.outcome == "live", f"the good release did not go live: {outcome.reason}")
+    story.live_release = outcome.release_id
 
 
 def _bad_build(story: Story) -> None:
@@ -155,7 +157,7 @@ def _failing_release(story: Story) -> None:
 def _manual_rollback(story: Story) -> None:
     story.chapter("slipway rollback: the good release back to the prompt-engineered base")
     with demo_stage.traffic(story.project, story.folder, "rollback", rate=RATE, seed=3) as seen:
-        took_s = demo_stage.rollback_by_command(story.project, story.home, story.token)
+        took_s = demo_stage.rollback_by_command(story.project, story.home, story.token, story.live_release)
     story.rollback = demo_summary.taken_back(took_s, seen)
     _require_no_failed_user(story, seen)
 
