@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-SECRET = "may_be_secret"  # pydantic's type of errors whose input is never repeated
+UNSAID = "unsaid_input"  # pydantic's type of errors whose input is never repeated
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from configs.errors import SECRET
+from configs.errors import UNSAID
 from configs.strict import Strict
 
 MessageKind = Literal["alert", "approval", "rollback", "refusal", "live"]
@@ -43,7 +43,7 @@ class Secret(Strict):
 
 def _unsaid(text: str) -> PydanticCustomError:
     """An error that does not repeat its input."""
-    return PydanticCustomError(SECRET, "{text}", {"text": text})
+    return PydanticCustomError(UNSAID, "{text}", {"text": text})
 
 
 def _names_only(given: Any) -> Any:

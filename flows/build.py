@@ -97,7 +97,8 @@ def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> Buil
         reports=reports,
         curve=trained.curve,
     )
-    _show(settings, ended.keep(outcome))
+    ended.keep(outcome)
+    _show(settings, outcome)
     if outcome.passed:
         return outcome
     return Failed(name="Refused", message=refusal(decision), data=outcome)  # type: ignore[return-value] # a state, with it

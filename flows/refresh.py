@@ -46,7 +46,8 @@ def refresh(
     if not built.passed:
         text = f"the eval gate refused bundle {brief(built.bundle)}: {refusal(built.gate)}"
         refused = ReleaseOutcome(release_id="", route="", bundle=built.bundle, outcome="refused", reason=text)
-        return judged(ended.keep(refused))
+        ended.keep(refused)
+        return judged(refused)
     state = release(
         bundle=built.bundle,
         project=project,

@@ -22,7 +22,6 @@ from tasks.release.controller import OnDecision
 from tasks.release.run import ReleaseOutcome, run_release
 from tasks.release.site import open_site_of
 
-
 ended: Outcome[ReleaseOutcome] = Outcome()  # of the flow that this process runs: release, refresh or watch
 
 
@@ -60,7 +59,8 @@ def release(
     require_all("the release cannot start", checks)
     for text in warnings_before_release(settings.environment, settings.rollout):
         log(f"warning: {text}")
-    outcome = ended.keep(roll_out(settings, bundle, home, candidate_upstreams, by, broken_stable or "", at_any_hour))
+    outcome = roll_out(settings, bundle, home, candidate_upstreams, by, broken_stable or "", at_any_hour)
+    ended.keep(outcome)
     show_release(outcome)
     return judged(outcome)
 

@@ -5,7 +5,6 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -25,6 +24,7 @@ from flows.background import WRONG, Background, not_shown
 from tasks.prefect_server import lost_prefect
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 LOG_EVERY_S = 10.0
 ARTIFACT_EVERY_S = 2.0
@@ -67,12 +67,12 @@ def follow(key: str) -> Progress:
 def show_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
     """A table in the UI: one dict per row."""
     table = [{name: "" if value is None else value for name, value in row.items()} for row in rows]
-    _show(partial(create_table_artifact, table, key=slug(key), description=description, _sync=True))
+    _show(lambda: create_table_artifact(table, key=slug(key), description=description, _sync=True))  # type: ignore[call-arg]
 
 
 def show_markdown(key: str, text: str, description: str = "") -> None:
     """A page in the UI."""
-    _show(partial(create_markdown_artifact, text, key=slug(key), description=description, _sync=True))
+    _show(lambda: create_markdown_artifact(text, key=slug(key), description=description, _sync=True))  # type: ignore[call-arg]
 
 
 def _show(create: Callable[[], object]) -> None:
@@ -112,17 +112,16 @@ def log(text: str) -> None:
 
 
 class Outcome(Generic[R]):
-    """What a flow of this process came to, kept beside Prefect: the command's status is Slipway's word, not Prefect's."""
+    """What a flow of this process came to, kept beside Prefect: a command's status is Slipway's word, not Prefect's."""
 
     def __init__(self) -> None:
         self._kept: R | None = None
 
-    def keep(self, outcome: R) -> R:
+    def keep(self, outcome: R) -> None:
         """The flow has done its work; what follows only shows it."""
         self._kept = outcome
-        return outcome
 
-    def of(self, run: Callable[[], State[R]], say: Callable[[str], None]) -> R:
+    def of(self, run: Callable[[], State[T]], say: Callable[[str], None]) -> T | R:
         """What `run` came to, also where Prefect went away before it was told; else raises what ended it."""
         self._kept = None
         try:

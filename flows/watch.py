@@ -45,5 +45,6 @@ def watch(
     if outcome is None:
         log("nothing was released yet: the base model has no predecessor to go back to")
         return None
-    show_release(ended.keep(outcome))
+    ended.keep(outcome)
+    show_release(outcome)
     return judged(outcome)

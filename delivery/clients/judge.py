@@ -58,7 +58,9 @@ class JudgeClient:
         if status in (401, 403):
             key = self._settings.api_key_env
             cure = f"see the key in {key}" if key else "name the variable that holds its key: judge.api_key_env"
-            raise SlipwayError(f"the judge refuses this key: HTTP {status}: {self._words(answer)}", where=url, cure=cure)
+            raise SlipwayError(
+                f"the judge refuses this key: HTTP {status}: {self._words(answer)}", where=url, cure=cure
+            )
         if status >= 500 and status != httpx.codes.NOT_IMPLEMENTED:  # one without a list of models may still judge
             raise SlipwayError(f"the judge fails: HTTP {status}: {self._words(answer)}", where=url, cure=cure)
 

@@ -12,7 +12,6 @@ import httpx
 
 from configs.errors import SlipwayError
 
-
 LOG_IN = "set SLIPWAY_VLLM_API_KEY to the key that this vLLM was started with (--api-key)"
 
 

@@ -30,7 +30,6 @@ def plan(
     """
     from delivery.checks.forecast import look_ahead
     from flows.cli.plan import render
-
     from tasks.preflight import warnings_before_release
 
     settings = project_of(project)

@@ -37,7 +37,9 @@ def notify(
     for answer in answers:
         said = answer.said if answer.said is not None else "no answer yet"
         what = said if isinstance(said, str) else " ".join(said.what.split())
-        typer.echo(f"{answer.receiver:12} {'ok  ' if answer.ok else 'FAIL'} {what}" + ("" if test else f" ({answer.title})"))
+        typer.echo(
+            f"{answer.receiver:12} {'ok  ' if answer.ok else 'FAIL'} {what}" + ("" if test else f" ({answer.title})")
+        )
         if not isinstance(said, str) and said.cure:
             typer.echo(f"{'':12}      -> {said.cure}")
     if not answers:

@@ -72,7 +72,9 @@ def untold(waiting: Sequence[Waiting], now: float) -> list[str]:
             due_s = min(one.next_try_at for one in young) - now
             again = f"next try in {due_s:.0f} s" if due_s > 0 else "due: whatever runs next tries it, or slipway notify"
             minutes = (now - oldest.message.at) / 60
-            lines.append(f"untold     {name}: {len(young)} message(s), the oldest {minutes:.0f} min old: {why}; {again}")
+            lines.append(
+                f"untold     {name}: {len(young)} message(s), the oldest {minutes:.0f} min old: {why}; {again}"
+            )
         if lost:
             lines.append(f"untold     {name}: {len(lost)} message(s) given up after three days: {lost[-1].error}")
     return lines

@@ -46,7 +46,7 @@ def _require_behaviour(
 def require_judges_answer(
     config: EvalsConfig, suite_folders: Sequence[Path], contract: Contract | None, environment: Mapping[str, str]
 ) -> None:
-    """Raises SlipwayError where a suite's judge cannot be reached or refuses its key. What else is wrong is not said."""
+    """Raises SlipwayError where a suite's judge cannot be reached, or refuses its key."""
     try:
         suites = require_suites(config.behaviour, (*suite_folders, FOLDER), contract)
     except ConfigError:  # require_evals tells

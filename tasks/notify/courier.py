@@ -48,7 +48,7 @@ class Courier:
             thread.start()
 
     def stop(self, flush_s: float = FLUSH_S) -> None:
-        """Returns when nothing is due any more, after `flush_s` at the latest; a try under way ends with the process."""
+        """Returns when nothing is due any more, or after `flush_s`; a try under way ends with the process."""
         self._closing.set()
         until = time.monotonic() + flush_s
         for thread in self._threads:

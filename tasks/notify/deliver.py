@@ -67,7 +67,9 @@ def deliver_waiting(environment: Environment, ledger: Ledger, wanted: Iterable[s
     now = time.time()
     courier = Courier(environment.name, ledger, senders(chosen))
     waiting = [one for one in ledger.outbox.waiting(environment.name) if not one.is_being_tried(now)]
-    calls = {name: lambda name=name: _deliver(courier, [one for one in waiting if one.receiver == name]) for name in chosen}
+    calls = {
+        name: lambda name=name: _deliver(courier, [one for one in waiting if one.receiver == name]) for name in chosen
+    }
     found: list[Answer] = []
     for name, answers in at_once(calls).items():
         found += answers if isinstance(answers, list) else [Answer(name, "", answers)]

@@ -1,4 +1,4 @@
-"""Receivers of our own that messages are really sent to: a web server and a mail server, which can also be of no use."""
+"""Receivers of our own that messages are really sent to: a web server and a mail server, both also of no use."""
 
 import json
 import ssl
@@ -18,7 +18,7 @@ from delivery.clients.processes.ports import free_ports
 
 
 class Hooks:
-    """A web server that keeps what it is sent. `status` and `says` are its answer; while `hangs` is set there is none."""
+    """A web server that keeps what it is sent. `status` and `says` are its answer; while it `hangs` there is none."""
 
     def __init__(self) -> None:
         self.got: list[tuple[str, dict[str, str], dict[str, Any]]] = []  # path, headers in lower case, body
@@ -89,7 +89,7 @@ class Mails:
     def log_in(self, server: Any, session: Any, envelope: Any, mechanism: str, given: Any) -> AuthResult:
         ok = isinstance(given, LoginPassword) and (given.login, given.password) == (b"slipway", b"a-password")
         self.users += [given.login] if ok else []
-        return AuthResult(success=ok)
+        return AuthResult(success=ok, handled=False)
 
 
 @contextmanager

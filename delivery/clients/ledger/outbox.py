@@ -1,8 +1,8 @@
 """The outbox: messages that are on record with what they tell of, and how far their delivery has come.
 
 Several processes deliver from one outbox - a controller, the supervisor, a command. Whoever claims a message by
-compare-and-swap tries it; a claim of a process that was killed ends by itself. A process that is killed between a
-receiver's answer and the mark lets the message be told again under the same key: that is once at least, not once at most.
+compare-and-swap tries it; a claim of a process that was killed ends by itself. Where a process is killed between a
+receiver's answer and the mark, the message is told again under the same key: once at least, not once at most.
 """
 
 from collections.abc import Callable, Sequence

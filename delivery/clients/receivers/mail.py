@@ -20,7 +20,7 @@ def send_mail(
     tls: ssl.SSLContext | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> str:
-    """What the server answered. ReceiverError says which step failed; `tls` is for a certificate authority of one's own."""
+    """What the server answered. ReceiverError says which step failed. `tls`: by default the usual authorities count."""
     step = "it cannot be reached"
     try:
         server = _connected(settings, tls or ssl.create_default_context(), timeout_s)

@@ -31,11 +31,12 @@ def teams(message: Message) -> dict[str, Any]:
     title = {"type": "TextBlock", "text": _plain(f"{MARKS[message.kind]} {message.title}"), "weight": "Bolder"}
     lines = [{"type": "TextBlock", "text": _plain(line)} for line in _cut(message.text).splitlines() if line.strip()]
     place = {"type": "TextBlock", "text": _plain(message.environment), "isSubtle": True}
+    blocks: list[dict[str, Any]] = [title, *lines, place]
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.4",
-        "body": [{**block, "wrap": True} for block in (title, *lines, place)],
+        "body": [{**block, "wrap": True} for block in blocks],
     }
     kind = "application/vnd.microsoft.card.adaptive"
     return {"type": "message", "attachments": [{"contentType": kind, "contentUrl": None, "content": card}]}

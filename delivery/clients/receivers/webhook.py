@@ -15,17 +15,26 @@ _posting: ContextVar[bool] = ContextVar("posting", default=False)
 
 
 def post(
-    url: str, body: Mapping[str, Any], headers: Mapping[str, str], secrets: tuple[str, ...], timeout_s: float = TIMEOUT_S
+    url: str,
+    body: Mapping[str, Any],
+    headers: Mapping[str, str],
+    secrets: tuple[str, ...],
+    timeout_s: float = TIMEOUT_S,
 ) -> str:
     """What the webhook answered. ReceiverError when that is no success, or nothing; redirections are not followed."""
     token = _posting.set(True)
     try:
-        with httpx.Client(timeout=timeout_s, headers=dict(headers)) as http, http.stream("POST", url, json=body) as answer:
+        with (
+            httpx.Client(timeout=timeout_s, headers=dict(headers)) as http,
+            http.stream("POST", url, json=body) as answer,
+        ):
             words = _beginning(answer)
             status, retry = answer.status_code, answer.headers.get("retry-after", "")
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, ValueError) as error:
         said = without(str(error) or type(error).__name__, secrets)
-        raise ReceiverError(f"it cannot be reached: {said}", cure="see that its address is right and that it runs") from None
+        raise ReceiverError(
+            f"it cannot be reached: {said}", cure="see that its address is right and that it runs"
+        ) from None
     finally:
         _posting.reset(token)
     said = without(f"status {status}{': ' if words else ''}{words}", secrets)

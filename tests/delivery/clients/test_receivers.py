@@ -73,7 +73,8 @@ def test_a_webhook_gets_the_whole_message_and_its_answer_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "cure"), [(403, "login"), (404, "make it anew"), (429, "takes no more"), (500, "its own log"), (302, "see")]
+    ("status", "cure"),
+    [(403, "login"), (404, "make it anew"), (429, "takes no more"), (500, "its own log"), (302, "see")],
 )
 def test_what_a_webhook_refuses_is_told_with_its_words_and_a_cure(status: int, cure: str) -> None:
     with Hooks() as hooks:

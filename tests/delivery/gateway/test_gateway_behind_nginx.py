@@ -112,7 +112,15 @@ def test_a_stream_arrives_part_by_part(world: World, tmp_path: Path) -> None:
 
 
 def test_no_way_leads_to_the_admin_api_or_to_anything_but_v1(front: Front) -> None:
-    for path in ("/admin/table", "/metrics", "/healthz", "/", "/v1/../admin/table", "/v1/%2e%2e/admin/table", "//admin"):
+    for path in (
+        "/admin/table",
+        "/metrics",
+        "/healthz",
+        "/",
+        "/v1/../admin/table",
+        "/v1/%2e%2e/admin/table",
+        "//admin",
+    ):
         assert front.http.get(path).status_code == 404, path
     assert front.http.put("/v1/admin/table", json={}).status_code in (404, 405)
 

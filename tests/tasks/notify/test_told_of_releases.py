@@ -174,7 +174,7 @@ def test_whoever_is_killed_between_record_and_delivery_one_rollback_is_told_once
             else:
                 rollback(scene.site, "tutor", by="ann", reason="c")
             later = scene.world.clock() + 1000  # than what a killed courier had claimed
-            with delivering(scene.site.environment, scene.ledger, clock=lambda: later):
+            with delivering(scene.site.environment, scene.ledger, clock=lambda later=later: later):
                 pass
             told = [body["text"] for _, _, body in hooks.got if "is taken back by" in body["text"]]
             assert len(told) == 1, f"effect {effect}: {told}"
