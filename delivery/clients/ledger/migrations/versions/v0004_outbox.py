@@ -25,7 +25,7 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "sqlite":
         op.execute(
             "CREATE TRIGGER outbox_no_delete BEFORE DELETE ON outbox "
-            "BEGIN SELECT RAISE(ABORT, 'outbox keeps what was told'); END"
+            "BEGIN SELECT RAISE(ABORT, 'outbox is append-only'); END"
         )
         return
     for what, each in (("DELETE", "ROW"), ("TRUNCATE", "STATEMENT")):
