@@ -5,9 +5,9 @@ from typing import Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from configs.metrics import CONTRACT, Kind, Reading, metric_named
+from configs.stage_kinds import BY_NAME, STAGE_KINDS, KindName
 from configs.strict import Strict
 
-StageKind = Literal["shadow", "canary", "full", "watch"]
 OnFail = Literal["rollback", "pause", "warn"]
 EQUAL = 0.5  # of a preference: as many pairs lost as won
 
@@ -27,7 +27,7 @@ class Check(Strict):
     max_ratio: float | None = Field(None, gt=0, description="limit = stable * max_ratio (+ max_increase)")
     max_increase: float | None = Field(None, ge=0, description="limit = stable (* max_ratio) + max_increase")
     on_fail: OnFail = "rollback"
-    stages: tuple[StageKind, ...] = Field(get_args(StageKind), min_length=1)
+    stages: tuple[KindName, ...] = Field(get_args(KindName), min_length=1)
 
     @field_validator("metric")
     @classmethod
@@ -70,8 +70,9 @@ class Check(Strict):
 
     def _preference_problems(self) -> list[str]:
         problems = []
-        if self.stages != ("shadow",):
-            problems.append("only shadow has two answers to one request -> stages: [shadow]")
+        if not all(BY_NAME[name].has_pairs for name in self.stages):
+            paired = ", ".join(kind.name for kind in STAGE_KINDS if kind.has_pairs)
+            problems.append(f"only {paired} has two answers to one request -> stages: [{paired}]")
         if self.max is None or self.max_ratio is not None or self.max_increase is not None or self.max >= 1:
             problems.append("a share of pairs is its limit -> give a max below 1, e.g. 0.6, and nothing else")
         elif self.max < EQUAL or (self.gates and self.max == EQUAL):

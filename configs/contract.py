@@ -5,14 +5,16 @@ The gateway judges complete answers by it, for stable and candidate alike; a rel
 user has the answer, and takes a bounded time whatever the answer: patterns are RE2's, schemas are checked in steps.
 """
 
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from configs.json_schema import check_schema
-from configs.patterns import Regex
+from configs.patterns import Regex, compiled
 from configs.strict import Strict
 
+FIXED_WORK = 100  # instructions that a form or a refusal is worth
 JUDGED_CHARS = 8_000  # of an answer are kept; a longer one is judged by these as far as that is possible
 DetectorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 
@@ -69,3 +71,11 @@ class Contract(Strict):
     """A route's detectors by name."""
 
     detectors: dict[DetectorName, Detector] = Field(min_length=1, max_length=16)
+
+    @cached_property
+    def work(self) -> int:
+        """How many instructions a character of an answer may take at most; a form or a refusal counts as FIXED_WORK."""
+        return sum(
+            compiled(one.pattern, one.ignore_case).programsize if isinstance(one, Pattern) else FIXED_WORK
+            for one in self.detectors.values()
+        )

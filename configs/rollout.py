@@ -4,20 +4,19 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from configs.checks import Check, StageKind
+from configs.checks import Check
 from configs.judge import Judge
 from configs.metrics import COST, Prices
 from configs.release_hours import ReleaseHours
 from configs.routing import FULL_BP, Trip
+from configs.stage_kinds import BY_NAME, STAGE_KINDS, KindName, StageKind
 from configs.strict import Strict
-
-ORDER: tuple[StageKind, ...] = ("shadow", "canary", "full", "watch")
 
 
 class Stage(Strict):
     """One step of a release. It ends with a pass of every gating check, or not at all."""
 
-    kind: StageKind
+    kind: KindName
     share_bp: int = Field(0, ge=0, le=FULL_BP, description="canary: candidate's share of users; full: 10000 - holdback")
     mirror_bp: int = Field(0, ge=0, le=FULL_BP, description="shadow: share of stable's requests that is mirrored")
     min_requests: int = Field(20, ge=1, description="candidate requests before a pass is possible")
@@ -26,6 +25,16 @@ class Stage(Strict):
     warmup_requests: int = Field(0, ge=0, description="so many candidate requests at first count for no check")
     warmup_s: float = Field(0, ge=0, description="from the first candidate request on, for so long none counts")
     approval: bool = Field(False, description="a named person must approve before the next stage")
+
+    @property
+    def rules(self) -> StageKind:
+        """What its kind says about it."""
+        return BY_NAME[self.kind]
+
+    @property
+    def size_bp(self) -> int:
+        """The share that it names, of users or of requests."""
+        return self.share_bp or self.mirror_bp
 
 
 class RolloutPlan(Strict):
@@ -75,14 +84,26 @@ class RolloutPlan(Strict):
         """The checks that are judged in a stage."""
         return tuple(check for check in self.checks if stage.kind in check.stages)
 
+    @property
+    def last_share_bp(self) -> int:
+        """The candidate's share of users at the commit; 0 while a plan without a last share is being refused."""
+        return max((stage.share_bp for stage in self.stages if stage.rules.is_last_share), default=0)
+
+    def stage_name(self, index: int) -> str:
+        """What a stage is called on record, in epochs and to people: `1-canary`."""
+        return f"{index}-{self.stages[index].kind}"
+
     def _order(self) -> list[str]:
         problems = []
         kinds = [stage.kind for stage in self.stages]
-        if [ORDER.index(k) for k in kinds] != sorted(ORDER.index(k) for k in kinds):
-            problems.append(f"stages must come in the order shadow, canary, full, watch, found {kinds}")
-        if kinds.count("full") != 1 or "canary" not in kinds or kinds.count("watch") > 1:
-            problems.append(f"needed: at least one canary, one full, at most one watch, found {kinds}")
-        shares = [s.share_bp for s in self.stages if s.kind in ("canary", "full")]
+        places = [STAGE_KINDS.index(stage.rules) for stage in self.stages]
+        if places != sorted(places):
+            order = ", ".join(kind.name for kind in STAGE_KINDS)
+            problems.append(f"stages must come in the order {order}, found {kinds}")
+        if not all(kind.may_be(kinds.count(kind.name)) for kind in STAGE_KINDS):
+            needed = ", ".join(f"{kind.needed} {kind.name}" for kind in STAGE_KINDS if kind.needed != "any")
+            problems.append(f"needed: {needed}, found {kinds}")
+        shares = [stage.share_bp for stage in self.stages if stage.rules.assigns_users]
         if shares and (shares != sorted(shares) or shares[0] == 0):
             problems.append(f"shares must grow from above 0, found {shares}")
         return problems
@@ -90,8 +111,8 @@ class RolloutPlan(Strict):
     def _each_stage(self) -> list[str]:
         problems = []
         for index, stage in enumerate(self.stages):
-            if stage.kind == "shadow" and (stage.mirror_bp == 0 or stage.share_bp):
-                problems.append(f"stages.{index}: shadow needs mirror_bp above 0 and no share_bp")
+            if stage.rules.has_pairs and (stage.mirror_bp == 0 or stage.share_bp):
+                problems.append(f"stages.{index}: {stage.kind} needs mirror_bp above 0 and no share_bp")
             if stage.min_duration_s > stage.max_duration_s:
                 problems.append(f"stages.{index}: min_duration_s exceeds max_duration_s")
             if stage.warmup_s >= stage.max_duration_s:
@@ -122,12 +143,11 @@ class RolloutPlan(Strict):
 
     def _has_something_to_compare_with(self, index: int, check: Check) -> list[str]:
         """With all users on the candidate, no stable is left for a relative limit: such a stage could never pass."""
-        if not any(stage.kind == "full" and stage.share_bp == FULL_BP for stage in self.stages):
+        alone = [kind.name for kind in STAGE_KINDS if kind.compares_with_the_last and kind.name in check.stages]
+        if self.last_share_bp < FULL_BP or not (check.is_relative and check.gates and alone):
             return []
-        alone = [kind for kind in ("full", "watch") if kind in check.stages]
-        if not (check.is_relative and check.gates and alone):
-            return []
+        last = " and ".join(kind.name for kind in STAGE_KINDS if kind.is_last_share)
         return [
-            f"checks.{index}: {check.metric} is relative, and full leaves no users on stable to compare with"
-            f" -> lower the share_bp of full, or name the check's stages without {' and '.join(alone)}"
+            f"checks.{index}: {check.metric} is relative, and {last} leaves no users on stable to compare with"
+            f" -> lower the share_bp of {last}, or name the check's stages without {' and '.join(alone)}"
         ]

@@ -10,12 +10,14 @@ from configs.strict import Strict
 from configs.urls import BaseUrl
 
 FULL_BP = 10_000  # basis points: 10,000 = all requests
-EndpointName = Literal["chat", "completions", "embeddings"]
+EndpointName = Literal["chat", "responses", "completions", "embeddings"]
 HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 OWN_WORDS = {  # of a request, which a variant says elsewhere or cannot say
     "temperature": "say it as the variant's `temperature`",
     "max_tokens": "say it as the variant's `max_tokens`",
     "max_completion_tokens": "say it as the variant's `max_tokens`",
+    "max_output_tokens": "say it as the variant's `max_tokens`",
+    "instructions": "say it as the variant's `system_prompt`",
     **dict.fromkeys(
         ("model", "messages", "prompt", "input", "stream", "stream_options", "n", "user", "safety_identifier"),
         "it is the client's, or the gateway's own",
@@ -72,7 +74,9 @@ class Policy(Strict):
     """What the clients of a route may ask for, and override. A route allows what it wants; this is what is safe."""
 
     endpoints: tuple[EndpointName, ...] = Field(
-        ("chat",), min_length=1, description="a prompt for /v1/completions goes past the variant's system prompt"
+        ("chat", "responses"),
+        min_length=1,
+        description="a prompt for /v1/completions goes past the variant's system prompt",
     )
     system_messages: Literal["replace", "append", "refuse"] = Field(
         "replace", description="the client's, where the variant has its own prompt: left out, put behind it, or 400"
@@ -92,6 +96,9 @@ class Policy(Strict):
     )
     media: Literal["none", "inline", "any"] = Field(
         "inline", description="inline: data: URLs only; any: the model's server fetches what clients name"
+    )
+    builtin_tools: tuple[str, ...] = Field(
+        (), description="of /v1/responses that the model's server itself calls for clients, e.g. code_interpreter"
     )
     user_headers: tuple[HeaderName, ...] = Field(
         ("x-slipway-user",), description="that name the user; the first that is there counts"

@@ -9,6 +9,8 @@ from configs.strict import Strict
 MethodName = Literal["sft", "dpo"]
 """Each is a module of tasks.training.methods."""
 
+TRAINS_ON: dict[MethodName, Literal["conversations", "preferences"]] = {"sft": "conversations", "dpo": "preferences"}
+
 
 class LoraSettings(Strict):
     """peft's LoRA. What vLLM cannot serve (DoRA, bias, modules_to_save) has no field here."""

@@ -24,7 +24,7 @@ from tasks.serving import local as serving
 
 if TYPE_CHECKING:  # Prefect is imported after its server has started and its address is known
     from flows.build import BuildOutcome
-    from tasks.release.run import ReleaseOutcome
+    from tasks.release.outcome import ReleaseOutcome
 
 TUTOR, GIVEAWAY, NEXT = (Path("configs") / name for name in ("tutor", "tutor-giveaway", "tutor-next"))
 PROCESSES = ("vllm", "gateway", serving.SUPERVISOR, "prefect", "faults", "traffic")

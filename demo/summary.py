@@ -14,7 +14,7 @@ from evals.report import EvalReport
 
 if TYPE_CHECKING:
     from flows.build import BuildOutcome
-    from tasks.release.run import ReleaseOutcome
+    from tasks.release.outcome import ReleaseOutcome
 
 
 class StageSummary(Strict):

@@ -16,7 +16,6 @@ from evals.wording import ending_fault, length_fault, markup_fault, refuses
 QUICK_STEPS = 150  # of a JSON Schema's rules: about a millisecond
 MOST_STEPS = 20_000
 QUICK_WORK = 300_000  # characters times instructions: about a millisecond
-FIXED_WORK = 100  # instructions that a form or a refusal is worth
 
 
 class Judgement(NamedTuple):
@@ -28,11 +27,7 @@ class Judgement(NamedTuple):
 
 def is_quick(contract: Contract, text: str) -> bool:
     """Whether `judge` takes a few milliseconds at most, given QUICK_STEPS."""
-    work = sum(
-        compiled(one.pattern, one.ignore_case).programsize if isinstance(one, Pattern) else FIXED_WORK
-        for one in contract.detectors.values()
-    )
-    return work * len(text) <= QUICK_WORK
+    return contract.work * len(text) <= QUICK_WORK
 
 
 def judge(contract: Contract, text: str, *, is_whole: bool = True, steps: int = MOST_STEPS) -> Judgement:

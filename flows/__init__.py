@@ -1,1 +1,4 @@
-"""When things happen: short flows, and the command line."""
+"""When things happen: short flows, and the command line.
+
+Doors: `build`, `release`, `reporting` (what a run shows), `cli`.
+"""

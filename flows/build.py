@@ -1,6 +1,5 @@
 """Build: dataset version, adapter, evals, bundle, and the gate that says whether the bundle may be released."""
 
-import os
 import time
 from contextlib import closing
 from pathlib import Path
@@ -10,22 +9,20 @@ from prefect.states import Failed
 
 from configs.project import Project
 from configs.strict import Strict
-from delivery.build.bundle import Bundle, adapter_name
+from delivery.build.bundle import Bundle
 from delivery.build.dataset import DatasetVersion, refuse_other_method
 from delivery.build.gate import GateDecision, judge
 from delivery.build.overlap import refuse_overlap
-from delivery.clients.bundles import images as oci
 from delivery.release.messages import letters, of_gate
 from evals.report import EvalReport
 from evals.suites import FOLDER as SHIPPED_SUITES
 from evals.tables import compare, failures
+from flows.evaluations import evaluate_ablation, evaluate_base, evaluate_candidate, evaluate_production
 from flows.names import named
 from flows.reporting import Outcome, follow, log, picture, result_of, show_markdown, show_table
 from tasks.data import dataset as datasets
 from tasks.data.overlap import eval_overlap
-from tasks.evals import evaluate as evals
-from tasks.evals.engine import engine_of
-from tasks.evals.model_server import loaded_adapter, model_server
+from tasks.evals.model_server import model_server
 from tasks.evals.prompt_room import require_room
 from tasks.notify.courier import delivering
 from tasks.preflight import before_build, load_for
@@ -152,37 +149,6 @@ def train_adapter(project: Project, version: DatasetVersion, base: Path, home: P
     return trained
 
 
-@task(task_run_name="evals of the base model")
-def evaluate_base(project: Project, base: Path, version: DatasetVersion, vllm_url: str, home: Path) -> EvalReport:
-    """The base model with its long prompt: what a quick rollback falls back to."""
-    return _evaluate_bundle(project, base, version, _base_bundle(project, base, home), "base", vllm_url, home)
-
-
-@task(task_run_name="evals of production")
-def evaluate_production(project: Project, base: Path, version: DatasetVersion, vllm_url: str, home: Path) -> EvalReport:
-    """What the environment serves now: the base model before the first release, whose answers are known then."""
-    bundle = _live(project, home) or _base_bundle(project, base, home)
-    return _evaluate_bundle(project, base, version, bundle, "production", vllm_url, home)
-
-
-@task(task_run_name="evals of the base model with the adapter's prompt")
-def evaluate_ablation(project: Project, base: Path, version: DatasetVersion, vllm_url: str, home: Path) -> EvalReport:
-    """What training adds to the prompt alone."""
-    subject = _prompted(project, base, "base_adapter_prompt", project.model.name, model.model_revision(base))
-    return _evaluate(project, base, version, subject, vllm_url, home)
-
-
-@task(task_run_name="evals of the candidate")
-def evaluate_candidate(
-    project: Project, base: Path, version: DatasetVersion, trained: training.TrainedAdapter, vllm_url: str, home: Path
-) -> EvalReport:
-    """The adapter with its short prompt, exactly as it would be served."""
-    name = adapter_name(project.route, trained.adapter.digest)
-    with loaded_adapter(project, home, vllm_url, name, trained.folder):
-        subject = _prompted(project, base, "candidate", name, trained.adapter.digest)
-        return _evaluate(project, base, version, subject, vllm_url, home)
-
-
 @task(task_run_name="gate")
 def gate(project: Project, reports: dict[str, EvalReport]) -> GateDecision:
     """Candidate against production; the task fails when the bundle may not be released."""
@@ -216,71 +182,6 @@ def package(
     with closing(open_ledger(environment, home)) as ledger, delivering(environment, ledger):
         ledger.add_build(bundle, decision, now, news)
     return bundle
-
-
-def _prompted(project: Project, base: Path, name: str, served: str, identity: str) -> evals.Subject:
-    """Who is served under this name, with the adapter's prompt and limits."""
-    return evals.Subject(
-        name=name,
-        model=served,
-        system_prompt=project.prompts.adapter,
-        temperature=project.prompts.sampling.temperature,
-        max_tokens=project.prompts.sampling.max_tokens,
-        identity=identity,
-        chat_template_kwargs=project.prompts.chat_template_kwargs,
-        system_place=system_place(base, project.prompts.chat_template_kwargs),
-    )
-
-
-def _base_bundle(project: Project, base: Path, home: Path) -> Bundle:
-    """The base model with its long prompt, which stands where its chat template has a place for it."""
-    place = system_place(base, project.prompts.chat_template_kwargs)
-    return bundles.base_bundle(project, model.model_revision(base), home, place)
-
-
-def _live(project: Project, home: Path) -> Bundle | None:
-    with closing(open_ledger(project.environment, home)) as ledger:
-        row = ledger.route(project.environment.name, project.route)
-        return ledger.bundle(row.live.bundle) if row else None
-
-
-def _evaluate_bundle(
-    project: Project, base: Path, version: DatasetVersion, bundle: Bundle, name: str, vllm_url: str, home: Path
-) -> EvalReport:
-    subject = evals.Subject(
-        name=name,
-        model=bundle.served_name,
-        system_prompt=bundle.system_prompt,
-        temperature=bundle.temperature,
-        max_tokens=bundle.max_tokens,
-        identity=bundle.adapter.digest if bundle.adapter else bundle.base_revision,
-        chat_template_kwargs=bundle.chat_template_kwargs,
-        system_place=bundle.system_place,
-    )
-    if bundle.adapter is None:
-        return _evaluate(project, base, version, subject, vllm_url, home)
-    with loaded_adapter(project, home, vllm_url, bundle.served_name, oci.unpack_adapter(bundle, home)):
-        return _evaluate(project, base, version, subject, vllm_url, home)
-
-
-def _evaluate(
-    project: Project, base: Path, version: DatasetVersion, subject: evals.Subject, vllm_url: str, home: Path
-) -> EvalReport:
-    listener = follow(f"evals {subject.name}")
-    key = os.environ.get("SLIPWAY_VLLM_API_KEY")
-    return evals.evaluate(
-        subject,
-        vllm_url,
-        project.evals,
-        base,
-        home,
-        listener,
-        key,
-        holdout=version.folder / "holdout.jsonl",
-        suites_folders=(*project.suite_folders, SHIPPED_SUITES),
-        contract=project.contract,
-        engine=engine_of(project, base, home, vllm_url, key),
-    )
 
 
 def _show(project: Project, outcome: BuildOutcome) -> None:

@@ -12,7 +12,7 @@ from flows.parameters import Person
 from flows.release import ended, judged, release
 from flows.reporting import result_of
 from tasks.preflight import before_refresh, load_for
-from tasks.release.run import ReleaseOutcome
+from tasks.release.outcome import ReleaseOutcome
 
 
 @flow(name="refresh", flow_run_name=named("refresh"))

@@ -19,7 +19,8 @@ from flows.steps import ShownSteps
 from tasks.preflight import before_release, warnings_before_release
 from tasks.release.broken_stable import over_broken_stable
 from tasks.release.controller import OnDecision
-from tasks.release.run import ReleaseOutcome, run_release
+from tasks.release.outcome import ReleaseOutcome
+from tasks.release.run import run_release
 from tasks.release.site import open_site_of
 
 ended: Outcome[ReleaseOutcome] = Outcome()  # of the flow that this process runs: release, refresh or watch

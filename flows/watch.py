@@ -10,7 +10,8 @@ from flows.parameters import HoldbackBp, WatchSeconds
 from flows.release import ended, judged, log_decisions, show_release
 from flows.reporting import log
 from flows.steps import ShownSteps
-from tasks.release.run import ReleaseOutcome, watch_live
+from tasks.release.outcome import ReleaseOutcome
+from tasks.release.run import watch_live
 from tasks.release.site import open_site_of
 
 

@@ -25,8 +25,8 @@ from delivery.clients.gateway import GatewayClient
 from delivery.clients.ledger.ledger import Ledger
 from delivery.clients.processes.ports import free_ports
 from delivery.clients.vllm import VllmClient
-from tasks.release.run import bootstrap
 from tasks.release.site import Site
+from tasks.release.start import bootstrap
 
 TOKEN = "benchmark-of-32-characters-and-more"  # noqa: S105 - of processes that live for this run
 START_S = 60.0

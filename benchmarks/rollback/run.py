@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from benchmarks.rollback.place import Place
 from delivery.build.bundle import Bundle
 from delivery.traffic.records import Record
-from tasks.release.run import ReleaseOutcome, run_release
+from tasks.release.outcome import ReleaseOutcome
+from tasks.release.run import run_release
 
 
 @dataclass(frozen=True)

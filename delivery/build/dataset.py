@@ -9,6 +9,7 @@ from configs.canonical import digest_of, short
 from configs.dataset import DatasetRecipe
 from configs.errors import SlipwayError
 from configs.strict import Strict
+from configs.training import TRAINS_ON, MethodName
 
 Part = Literal["train", "holdout"]
 PARTS: tuple[Part, ...] = ("train", "holdout")
@@ -107,14 +108,15 @@ class DatasetVersion(Strict):
         return "; those with a system prompt of their own are trained with it, while prompts.yaml's is what is served"
 
 
-def refuse_other_method(version: DatasetVersion, method: str) -> None:
+def refuse_other_method(version: DatasetVersion, method: MethodName) -> None:
     """Raises SlipwayError where `method` (of training.yaml) does not take the rows of a version."""
-    needed = {"preferences": "dpo", "conversations": "sft"}[version.manifest.kind]
-    if method in ("sft", "dpo") and method != needed:
+    held = version.manifest.kind
+    if TRAINS_ON[method] != held:
+        fitting = " or ".join(name for name, rows in TRAINS_ON.items() if rows == held)
         raise SlipwayError(
-            f"dataset {version.manifest.name!r} holds {version.manifest.kind}, which method {method} cannot train on",
+            f"dataset {version.manifest.name!r} holds {held}, which method {method} cannot train on",
             where="training.yaml: method",
-            cure=f"method: {needed}, or name other sources in dataset.yaml",
+            cure=f"method: {fitting}, or name other sources in dataset.yaml",
         )
 
 

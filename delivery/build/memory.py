@@ -9,7 +9,7 @@ from math import prod
 from typing import Any
 
 from configs.errors import Problem
-from configs.training import TrainingConfig
+from configs.training import TRAINS_ON, TrainingConfig
 from delivery.build.base_model import Shapes, of_text
 
 PROGRAM_BYTES = 1_100_000_000  # Python with torch, transformers, peft and trl
@@ -46,7 +46,7 @@ def training_memory(
     text = of_text(config)
     hidden, layers = int(text.get("hidden_size") or 0), int(text.get("num_hidden_layers") or 0)
     inner, words = int(text.get("intermediate_size") or 4 * hidden), int(text.get("vocab_size") or 0)
-    pairs = 2 if training.method == "dpo" else 1
+    pairs = 2 if TRAINS_ON[training.method] == "preferences" else 1
     tokens = training.batch_size * training.max_sequence_tokens * pairs
     if in_parts and training.method == "sft":
         tokens = min(tokens, max(PART_TOKENS, training.max_sequence_tokens))

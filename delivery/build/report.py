@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from configs.strict import Strict
-from delivery.build.sift import Example, Rejected
+from delivery.build.rows import Example, Rejected
 
 SHOWN = 3  # examples of each kind
 SHOWN_CHARS = 500

@@ -3,101 +3,23 @@
 Nothing is dropped in silence, and nothing is changed in silence: an example carries what was changed in it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
 
-from configs.canonical import digest_of, short
-from configs.dataset import Filters, Turn
+from configs.dataset import Filters
+from delivery.build.conversation import check_contents, check_roles, check_tools
 from delivery.build.layouts import columns
 from delivery.build.layouts.known import LAYOUTS
-from delivery.build.layouts.row import Message, Reading, Unusable
+from delivery.build.layouts.row import Message, Reading, Tools, Unusable
+from delivery.build.rows import Change, Example, RawRow, Rejected
 from delivery.build.text import ControlTokens, repaired
 
 BATCH = 256  # rows whose tokens are counted together
 SHOWN_CHARS = 120
 
-Tools = Sequence[Mapping[str, Any]]
 CountTokens = Callable[[Sequence[tuple[Sequence[Message], Tools]]], Sequence[int | Unusable]]
 """The length of each conversation (with its tools) by the base model's chat template, or why it has none."""
-
-
-@dataclass(frozen=True)
-class RawRow:
-    """A row as its file has it. `fault` is (reason, detail) when it could not even be read."""
-
-    source: str
-    number: int  # line of the file, or row of the table, from 1
-    reader: str
-    data: Any
-    fault: tuple[str, str] | None = None
-    template: tuple[Turn, ...] = ()
-    ignore: tuple[str, ...] = ()
-    changes: tuple[str, ...] = ()  # what reading the file has changed already
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a kind of change did to a row, where it is seen first."""
-
-    where: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True)
-class Example:
-    """A kept row. `fields` are the row's other columns: evals may use them, training does not."""
-
-    messages: tuple[Message, ...]
-    fields: Mapping[str, Any]
-    tokens: int
-    tools: tuple[dict[str, Any], ...] = ()
-    chosen: tuple[Message, ...] = ()
-    rejected: tuple[Message, ...] = ()
-    source: str = ""
-    row: int = 0
-    changes: Mapping[str, Change] = field(default_factory=dict)
-    notices: tuple[str, ...] = ()
-
-    @cached_property
-    def id(self) -> str:
-        """16 hex digits of the digest of what is trained on."""
-        more = {"tools": self.tools, "chosen": self.chosen, "rejected": self.rejected}
-        said = {name: list(value) for name, value in more.items() if value}
-        return short(digest_of({"messages": list(self.messages), **said} if said else list(self.messages)), 16)
-
-    @cached_property
-    def prompt(self) -> str:
-        """What the user says first, without differences of case and spacing: the unit of the split."""
-        first = next(m["content"] for m in self.messages if m["role"] == "user")
-        return " ".join(first.casefold().split())
-
-    @property
-    def is_preference(self) -> bool:
-        """Whether the row is a pair of answers rather than a conversation."""
-        return bool(self.chosen)
-
-    def as_row(self) -> dict[str, Any]:
-        """The row of train.jsonl or holdout.jsonl."""
-        fields = {"fields": dict(self.fields)} | ({"tools": list(self.tools)} if self.tools else {})
-        if self.chosen:
-            sides = {"chosen": list(self.chosen), "rejected": list(self.rejected)}
-            return {"id": self.id, "prompt": list(self.messages), **sides, **fields}
-        return {"id": self.id, "messages": list(self.messages), **fields}
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A row that was not kept: `reason` is one of a few words to count by, `detail` a sentence with the values."""
-
-    source: str
-    row: int
-    reason: str
-    detail: str
-    data: Any
 
 
 @dataclass(frozen=True)
@@ -199,8 +121,8 @@ def _read(row: RawRow, filters: Filters, control: ControlTokens, system_prompt: 
     check_roles(sides["messages"], is_prompt=bool(reading.chosen))
     notices = _notices(reading, sides["messages"], system_prompt)
     for name, messages in sides.items():
-        _check_contents(messages, name, filters, control, notices)
-    _check_tools(reading.tools, control)
+        check_contents(messages, name, filters, control, notices)
+    check_tools(reading.tools, control)
     return Example(
         sides["messages"], reading.fields, 0, reading.tools, sides["chosen"], sides["rejected"],
         row.source, row.number, changes, tuple(notices),
@@ -227,72 +149,3 @@ def _notices(reading: Reading, messages: Sequence[Message], system_prompt: str) 
         "turns-not-learned": any(message.get("weight") == 0 for message in messages),
     }
     return {kind: None for kind, is_there in found.items() if is_there}
-
-
-def check_roles(messages: Sequence[Message], is_prompt: bool = False) -> None:
-    """[system,] user, assistant, user, assistant ...; tools answer between an assistant's calls and its next turn."""
-    turns = messages[1:] if messages and messages[0]["role"] == "system" else messages
-    before, calls = "assistant", False
-    good = bool(turns)
-    for turn in turns:
-        role = turn["role"]
-        after_tools = before == "tool" and role in ("tool", "assistant")
-        after_calls = before == "assistant" and calls and role == "tool"
-        plain = (before, role) in (("assistant", "user"), ("user", "assistant")) and not (calls and role == "user")
-        good = good and (after_tools or after_calls or plain)
-        before, calls = role, bool(turn.get("tool_calls"))
-    last = ("user", "tool") if is_prompt else ("assistant",)
-    if not good or before not in last:
-        found = ", ".join(message["role"] for message in messages) or "no messages"
-        what = "user (a prompt ends with its question)" if is_prompt else "user, assistant, user, assistant ..."
-        raise Unusable("wrong-roles", f"expected [system,] {what}, found {found}")
-    if not any(turn.get("weight") != 0 for turn in turns if turn["role"] == "assistant") and not is_prompt:
-        raise Unusable("nothing-learned", "every assistant message has weight 0")
-
-
-def _check_contents(
-    messages: Sequence[Message], name: str, filters: Filters, control: ControlTokens, notices: dict[str, None]
-) -> None:
-    for index, message in enumerate(messages):
-        where, text, role = f"{name}.{index} ({message['role']})", message["content"], message["role"]
-        if not text and "tool_calls" not in message:
-            raise Unusable("empty-content", f"{where} is empty")
-        for said in (text, *_texts_in(message.get("tool_calls", ()))):
-            _check_control(said, role, where, filters, control, notices)
-        low, high = filters.min_answer_chars, filters.max_answer_chars
-        if role == "assistant" and "tool_calls" not in message and not low <= len(text) <= high:
-            raise Unusable("answer-length", f"{where} has {len(text)} characters, allowed are {low} to {high}")
-
-
-def _check_control(
-    text: str, role: str, where: str, filters: Filters, control: ControlTokens, notices: dict[str, None]
-) -> None:
-    own = control.own(text, role)
-    if own is not None:
-        raise Unusable("special-token", f"{where} holds {own!r}, which the chat template would take for its own")
-    foreign = control.foreign(text)
-    if foreign is None:
-        return
-    if filters.foreign_control_tokens == "reject":
-        what = f"{where} holds {foreign!r}, which other models take for a control token"
-        raise Unusable("control-token", f"{what}; filters.foreign_control_tokens: keep lets such text pass")
-    notices["foreign-control-token"] = None
-
-
-def _check_tools(tools: Tools, control: ControlTokens) -> None:
-    for text in _texts_in(tools):
-        found = control.own(text, "system")
-        if found is not None:
-            raise Unusable("special-token", f"tools hold {found!r}, which the chat template would take for its own")
-
-
-def _texts_in(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield str(key)
-            yield from _texts_in(item)
-    elif isinstance(value, Iterable):
-        for item in value:
-            yield from _texts_in(item)

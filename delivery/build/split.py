@@ -13,7 +13,7 @@ from typing import Any
 from configs.canonical import canonical_json
 from configs.dataset import Split
 from delivery.build.layouts.row import Unusable
-from delivery.build.sift import Example
+from delivery.build.rows import Example
 
 _MARKS = r"[.,;:!?…\"'“”‘’()¿¡]+"
 _AT_AN_EDGE = re.compile(rf"(?:(?<=\s)|^){_MARKS}|{_MARKS}(?=\s|$)")  # 1.5 and 15 are two prompts

@@ -96,7 +96,7 @@ def reach(plan: RolloutPlan, stage: Stage) -> tuple[int | None, float | None]:
 
     A user's variant is drawn once, with the share as its chance; many requests of few users change nothing about that.
     """
-    if stage.kind not in ("canary", "full"):
+    if not stage.rules.assigns_users:
         return None, None
     missed = 1 - stage.share_bp / FULL_BP
     needed = 1 if missed == 0 else math.ceil(math.log(MISSED_RARELY) / math.log(missed))
@@ -136,9 +136,8 @@ def refuse_empty(plan: RolloutPlan) -> None:
         needed, nobody = reach(plan, stage)
         if nobody is not None and nobody > MISSED_RARELY:
             share = f"{stage.share_bp / 100:g} % of {plan.users} users"
-            empty.append(
-                f"{index}-{stage.kind} ({share}: nobody in {nobody:.0%} of releases, {needed} users are needed)"
-            )
+            name = plan.stage_name(index)
+            empty.append(f"{name} ({share}: nobody in {nobody:.0%} of releases, {needed} users are needed)")
     if empty:
         raise SlipwayError(
             f"the release plan may well reach nobody in {'; '.join(empty)}",
@@ -159,7 +158,7 @@ def _stage(plan: RolloutPlan, index: int, requests_per_s: float, assumed: Assume
     outlooks = []
     for check in checks:
         past = Past(n=100, hits=round(100 * assumed.of(check))) if check.kind == "rate" else Past()
-        found = begin(check, past, in_shadow=stage.kind == "shadow")
+        found = begin(check, past, in_shadow=stage.rules.has_pairs)
         every = effects(check, assumed)
         counted = _judged(plan, traffic) if check.kind == "preference" else traffic
         worse = _paths(found.worse, found, check, assumed, every, counted, rng)
@@ -173,7 +172,7 @@ def _stage(plan: RolloutPlan, index: int, requests_per_s: float, assumed: Assume
     passes = _first(ready, seen)
     after = _first(ready, np.broadcast_to(traffic.seconds[:, None], seen.shape))
     return StageOutlook(
-        stage=f"{index}-{stage.kind}",
+        stage=plan.stage_name(index),
         candidate_requests_per_s=round(requests_per_s * share, 4),
         pass_probability=float(np.isfinite(passes).mean()),
         requests_to_pass=_median(passes),
@@ -187,9 +186,9 @@ def _stage(plan: RolloutPlan, index: int, requests_per_s: float, assumed: Assume
 
 def _shares(plan: RolloutPlan, stage: Stage) -> tuple[float, float]:
     """(the candidate's, stable's) requests of all."""
-    if stage.kind == "shadow":
+    if stage.rules.has_pairs:
         return stage.mirror_bp / FULL_BP, 1.0
-    share = max(s.share_bp for s in plan.stages if s.kind == "full") if stage.kind == "watch" else stage.share_bp
+    share = plan.last_share_bp if stage.rules.commits else stage.share_bp
     return share / FULL_BP, 1 - share / FULL_BP
 
 
@@ -216,7 +215,7 @@ def _judged(plan: RolloutPlan, traffic: _Traffic) -> _Traffic:
     kept = np.floor(traffic.candidate.cumsum(axis=0) * plan.judge.share_bp / FULL_BP)
     a_block = plan.judge.pairs_per_tick * max(1, math.floor(traffic.each_s / plan.tick_s))
     asked = np.minimum(np.diff(kept, axis=0, prepend=0.0), a_block)
-    shadows = sum(stage.kind == "shadow" for stage in plan.stages)
+    shadows = sum(stage.rules.has_pairs for stage in plan.stages)
     in_all = np.minimum(asked.cumsum(axis=0), plan.judge.pairs_per_release // shadows)
     counted = np.diff(np.floor((1 - SWAYED) * in_all), axis=0, prepend=0.0)
     return _Traffic(traffic.each_s, traffic.seconds, counted, traffic.stable)

@@ -163,12 +163,12 @@ def _result(
 
 
 def _expected(stage: Stage, evidence: Evidence) -> float | None:
-    """Candidate requests that the share should have brought; None in watch, where the candidate has nearly all."""
+    """Candidate requests that the share should have brought; None where the candidate is live and has nearly all."""
     stable, candidate = (arm.requests + arm.left_out for arm in (evidence.stable, evidence.candidate))
     candidate += evidence.candidate.in_flight
-    if stage.kind == "watch":
+    if stage.rules.commits:
         return None
-    if stage.kind == "shadow":
+    if stage.rules.has_pairs:
         return stable * stage.mirror_bp / FULL_BP
     return (stable + candidate) * stage.share_bp / FULL_BP
 

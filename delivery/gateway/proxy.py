@@ -5,8 +5,7 @@ import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from functools import partial
-
-import orjson
+from typing import Any
 
 from delivery.gateway.admission import Places, overloaded
 from delivery.gateway.bodies import Bodies
@@ -21,7 +20,8 @@ from delivery.gateway.openai.endpoints import Endpoint
 from delivery.gateway.openai.errors import JSON_HEADERS, ApiError, error_body, server_error, unknown_route
 from delivery.gateway.openai.forced import are_deciding
 from delivery.gateway.openai.policies import check_policy
-from delivery.gateway.openai.streams import DONE, Stream
+from delivery.gateway.openai.response_policy import check_response
+from delivery.gateway.openai.streams import Stream, error_frame
 from delivery.gateway.records.attempts import EMPTY, EXHAUSTED, Attempt, Attempts
 from delivery.gateway.records.metrics import Metrics
 from delivery.gateway.table.served import Tables
@@ -87,20 +87,20 @@ class Proxy:
                 held = holding if isinstance(holding, int) else await holding
             return await self._answer(http, call)
         except ApiError as refusal:
-            return await self._refused(http, refusal, request_id)
+            return await self._refused(endpoint, http, refusal, request_id)
         finally:
             if who:
                 self.places.give_back(who)
             if client is not None:
                 self.keys.end(client, held, call.taken if call is not None else 0)
 
-    async def _refused(self, http: Request, refusal: ApiError, request_id: str) -> Response | None:
+    async def _refused(self, endpoint: Endpoint, http: Request, refusal: ApiError, request_id: str) -> Response | None:
         self.metrics.refuse(refusal)
         if refusal.status == 401:
             await self.log_ins.failed(http.peer)
         if http.sending is None:
             return refusal.response(request_id)
-        http.sending.write(b"data: " + orjson.dumps(refusal.body) + b"\n\n" + DONE)  # the status has been sent
+        http.sending.write(error_frame(endpoint, refusal.body))  # the status has been sent
         http.sending.end()
         return None
 
@@ -111,6 +111,8 @@ class Proxy:
         if route is None or (client is not None and not client.may_ask(name)):
             raise unknown_route(name, routes_for(client, self.tables))
         check_policy(route.policy, endpoint, body)
+        if endpoint.name == "responses":
+            check_response(route.policy, body)
         asking = client.name if client is not None else ""
         key = user_key(route.policy, http.headers, body, asking)
         return Call(
@@ -258,7 +260,7 @@ class Proxy:
                 attempt.fail(failure.kind)
                 attempt.user_ok = False
                 log.error("an answer broke off", extra=_about(attempt, failure))
-                sending.write(failure.answer + _broken_off(failure) + DONE)
+                sending.write(failure.answer + error_frame(call.endpoint, _broken_off(failure), stream.next_number))
                 await sending.room(self.write_timeout_s)
             sending.end()
         except ConnectionResetError:
@@ -290,10 +292,9 @@ def routes_for(client: Client | None, tables: Tables) -> list[str]:
     return sorted(name for name in tables.routes if client is None or client.may_ask(name))
 
 
-def _broken_off(failure: UpstreamError) -> bytes:
+def _broken_off(failure: UpstreamError) -> dict[str, dict[str, Any]]:
     message = "The answer broke off: the model failed after its first words."
-    body = error_body(message, kind="server_error", code=failure.kind, source="gateway")
-    return b"data: " + orjson.dumps(body) + b"\n\n"
+    return error_body(message, kind="server_error", code=failure.kind, source="gateway")
 
 
 def _about(attempt: Attempt, failure: UpstreamError) -> dict[str, object]:

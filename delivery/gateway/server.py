@@ -5,13 +5,10 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
-
-import orjson
 
 from configs.api_keys import ApiKeys
 from configs.errors import SlipwayError
@@ -20,17 +17,13 @@ from configs.traffic_log import USUAL
 from delivery.gateway.admin import Admin
 from delivery.gateway.admission import Places
 from delivery.gateway.bodies import Bodies
-from delivery.gateway.cors import PREFLIGHT, allowing
 from delivery.gateway.http.listeners import Address, Quiet, listen, telling_why
-from delivery.gateway.http.messages import Request, Response
-from delivery.gateway.http.server import Handler, HttpServer
+from delivery.gateway.http.server import HttpServer
 from delivery.gateway.keys.access import Keys, read_keys
 from delivery.gateway.keys.budget_files import BudgetFile, kept_budgets
 from delivery.gateway.log_ins import LogIns
-from delivery.gateway.openai import openapi
 from delivery.gateway.openai.endpoints import ENDPOINTS
-from delivery.gateway.openai.errors import JSON_HEADERS, ApiError, unknown_route
-from delivery.gateway.proxy import Proxy, routes_for
+from delivery.gateway.proxy import Proxy
 from delivery.gateway.records.attempts import Attempts, Observer
 from delivery.gateway.records.exposition import Exposition
 from delivery.gateway.records.feedback import PATH as FEEDBACK_PATH
@@ -46,6 +39,7 @@ from delivery.gateway.upstream.ask import Timeouts, Upstreams
 from delivery.gateway.upstream.health import Health
 from delivery.gateway.upstream.mirror import Mirror
 from delivery.gateway.upstream.replicas import Replicas
+from delivery.gateway.user_paths import UserPaths
 from delivery.traffic.breaker import Breaker
 
 if TYPE_CHECKING:
@@ -54,11 +48,9 @@ if TYPE_CHECKING:
     from delivery.gateway.workers.member import Member
 
 log = logging.getLogger("slipway.gateway")
-MODEL_PATH = "/v1/models/"
 LAST_REQUESTS_S = 0.3  # for what a kept connection may be sending when the gateway stops
 FEEDBACK_S = 10.0  # for the body of an opinion
 LAST_VERDICTS_S = 1.0  # for answers that are being judged when the gateway stops
-OPENAPI = orjson.dumps(openapi.page())
 
 
 class Gateway:
@@ -120,8 +112,7 @@ class Gateway:
             log.warning("users who name themselves count as one: no API keys are required, and others can reach this")
         most = settings.max_in_flight
         places = Places(most, settings.max_in_flight_per_client or most - most // 4)
-        bodies, self.log_ins = Bodies(settings.max_body_bytes), LogIns("users'", monotonic)
-        self.origins = frozenset(settings.allowed_origins)
+        bodies, log_ins = Bodies(settings.max_body_bytes), LogIns("users'", monotonic)
         self.proxy = Proxy(
             self.tables,
             self.attempts,
@@ -132,7 +123,7 @@ class Gateway:
             self.keys,
             places,
             bodies,
-            self.log_ins,
+            log_ins,
             settings.keep_alive_s,
             settings.trusts_user_names,
         )
@@ -144,86 +135,28 @@ class Gateway:
             self.keys,
             places,
             replace(bodies, timeout_s=FEEDBACK_S),
-            self.log_ins,
+            log_ins,
             elsewhere,
         )
-        self._by_path = self._handlers()
-        self.is_draining = False
+        posts = {one.path: self.proxy.at(one) for one in ENDPOINTS} | {FEEDBACK_PATH: self.feedback.handle}
+        self.paths = UserPaths(
+            posts,
+            self.tables,
+            self.replicas,
+            self.metrics,
+            self.keys,
+            log_ins,
+            frozenset(settings.allowed_origins),
+            lambda: self.proxy.is_draining,
+        )
         self.port = self.admin_port = 0
-
-    def _handlers(self) -> dict[str, tuple[str, Handler]]:
-        """By path: the method that it takes, and who answers. The users' listener has these paths, and no others."""
-        found: dict[str, tuple[str, Handler]] = {one.path: ("POST", self.proxy.at(one)) for one in ENDPOINTS}
-        found[FEEDBACK_PATH] = ("POST", self.feedback.handle)
-        found["/v1/models"] = ("GET", self._models)
-        found["/healthz"] = ("GET", self._alive)
-        found["/readyz"] = ("GET", self._ready)
-        found["/openapi.json"] = ("GET", self._openapi)
-        return found
-
-    def handle(self, http: Request) -> Awaitable[Response | None]:
-        """Answers a user's request, whatever it is."""
-        path = http.path
-        if self.origins and (origin := http.headers.get("origin")) is not None:
-            http.also = allowing(self.origins, origin)
-            if http.method == "OPTIONS" and "access-control-request-method" in http.headers:
-                http.also = {**http.also, **PREFLIGHT} if "Access-Control-Allow-Origin" in http.also else http.also
-                return _at_once(Response(204, b""))
-        method, handler = self._by_path.get(path, ("", None))
-        if handler is None and path.startswith(MODEL_PATH):
-            method, handler = "GET", self._model
-        if handler is None:
-            return _at_once(self._refused(ApiError(404, "There is no such path here.", code="no_such_path")))
-        if http.method != method and (http.method, method) != ("HEAD", "GET"):
-            refusal = self._refused(ApiError(405, f"This path takes {method} only.", code="method_not_allowed"))
-            return _at_once(replace(refusal, headers={**refusal.headers, "Allow": method}))
-        return handler(http)
-
-    def _refused(self, refusal: ApiError) -> Response:
-        self.metrics.refuse(refusal)
-        return refusal.response()
-
-    async def _models(self, http: Request) -> Response:
-        try:
-            names = routes_for(self.keys.identify(http.headers), self.tables)
-        except ApiError as refusal:
-            await self.log_ins.failed(http.peer)
-            return self._refused(refusal)
-        return _json({"object": "list", "data": [self._shown(name) for name in names]})
-
-    async def _model(self, http: Request) -> Response:
-        try:
-            names = routes_for(self.keys.identify(http.headers), self.tables)
-        except ApiError as refusal:
-            await self.log_ins.failed(http.peer)
-            return self._refused(refusal)
-        name = unquote(http.path.removeprefix(MODEL_PATH))
-        return _json(self._shown(name)) if name in names else self._refused(unknown_route("", names))
-
-    def _shown(self, name: str) -> dict[str, object]:
-        """A route as a model, with what its replicas say of its context's length."""
-        route = self.tables.routes[name]
-        context = self.replicas.context_of(route.variants[route.stable])
-        length = {"max_model_len": context} if context is not None else {}
-        return {"id": name, "object": "model", "created": 0, "owned_by": "slipway", **length}
-
-    async def _alive(self, _: Request) -> Response:
-        return _json({"status": "ok"})
-
-    async def _ready(self, _: Request) -> Response:
-        if self.is_draining or not self.tables.routes:
-            return _json({"status": "draining" if self.is_draining else "no route is served yet"}, 503)
-        return _json({"status": "ok"})
-
-    async def _openapi(self, _: Request) -> Response:
-        return Response(200, OPENAPI, JSON_HEADERS)
 
     async def drain(self, users: HttpServer, seconds: float) -> None:
         """Waits for users' requests that are coming and answers that are under way, not longer than this.
 
         Clients that keep their connection are told to close it, and get a moment to send what they have begun to send.
         """
-        self.is_draining = self.proxy.is_draining = True
+        self.proxy.is_draining = True
         until, quiet = time.monotonic() + seconds, Quiet(LAST_REQUESTS_S)
         while time.monotonic() < until:
             busy = users.is_busy()
@@ -261,7 +194,7 @@ async def serving(
         else:
             await member.join(stack, gateway)
         users = HttpServer(
-            gateway.handle,
+            gateway.paths.handle,
             settings.max_body_bytes,
             settings.idle_connection_s,
             gateway.metrics.refuse,
@@ -310,10 +243,6 @@ async def _stand_alone(stack: contextlib.AsyncExitStack, gateway: Gateway, setti
         gateway.admin_port = await listen(stack, admin.app(), inside)
 
 
-async def _at_once(response: Response) -> Response:
-    return response
-
-
 def _traffic_writer(settings: Settings, wall: Clock) -> "TrafficWriter | None":
     """Without a log nothing of pyarrow is loaded."""
     if settings.traffic_log is None:
@@ -349,7 +278,3 @@ async def cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-def _json(value: object, status: int = 200) -> Response:
-    return Response(status, orjson.dumps(value), JSON_HEADERS)

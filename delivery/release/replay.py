@@ -12,14 +12,16 @@ and a stage's approval is given as soon as it is asked for. What ended after the
 """
 
 from collections.abc import Iterator
+from itertools import compress
 from typing import Literal
 
 from configs.rollout import RolloutPlan
 from configs.routing import FULL_BP, RoutingTable, Variant
+from configs.stage_kinds import Serves
 from configs.strict import Strict
 from delivery.checks.verdicts import CheckResult, Verdict
 from delivery.release.decide import decide, new_state
-from delivery.release.routes import alone, current_stage
+from delivery.release.routes import alone
 from delivery.release.state import (
     Approval,
     AwaitApproval,
@@ -74,7 +76,7 @@ class Replay(Strict):
 
 def replay(plan: RolloutPlan, traffic: Traffic, *, candidate: str, stable: str) -> Replay:
     """Runs the plan until it has ended or the log has. `candidate`, `stable`: names of variants in the log."""
-    fitted = _fitted(plan, traffic, candidate)
+    fitted, left_out = _fitted(plan, traffic, candidate)
     checks = tuple(check.name for check in plan.checks if check not in fitted.checks)
     world = _World(fitted, traffic, candidate, stable)
     moments = list(world.run())
@@ -92,15 +94,18 @@ def replay(plan: RolloutPlan, traffic: Traffic, *, candidate: str, stable: str) 
         first_bad_at=note.first_bad_at if note is not None else None,
         user_requests=state.evidence.user_requests,
         failed_user_requests=state.evidence.failed_user_requests,
-        left_out=tuple(stage.kind for stage in plan.stages[: len(plan.stages) - len(fitted.stages)]),
+        left_out=left_out,
         left_out_checks=checks,
         stages=state.stages,
         moments=tuple(moments),
     )
 
 
-def _fitted(plan: RolloutPlan, traffic: Traffic, candidate: str) -> RolloutPlan:
-    """The plan with the log's shares, without a judge, and without the shadow stages that the log has nothing for."""
+def _fitted(plan: RolloutPlan, traffic: Traffic, candidate: str) -> tuple[RolloutPlan, tuple[str, ...]]:
+    """The plan with the log's shares and without a judge, and the stages that it leaves out.
+
+    These are stages of copies for which the log has none, or which no check gates that a replay can judge.
+    """
     rows = [
         r for r, said in zip(traffic.records, traffic.is_feedback, strict=True) if not said and r.role != "failover"
     ]
@@ -113,17 +118,17 @@ def _fitted(plan: RolloutPlan, traffic: Traffic, candidate: str) -> RolloutPlan:
     seen = [(ours, total) for ours, total in counts if 0 < ours < total]
     served_bp = min((FULL_BP * ours // total for ours, total in seen), default=FULL_BP)
     mirror_bp = min((FULL_BP * ours // (total - ours) for ours, total in seen), default=FULL_BP)
-    shares = {
-        "shadow": {"mirror_bp": max(1, min(FULL_BP, mirror_bp))},
-        "canary": {"share_bp": max(1, served_bp)},
-        "full": {"share_bp": max(1, served_bp)},
-        "watch": {},
+    shares: dict[Serves, dict[str, int]] = {
+        "nobody": {"mirror_bp": max(1, min(FULL_BP, mirror_bp))},
+        "a share": {"share_bp": max(1, served_bp)},
+        "everybody": {},
     }
     checks = tuple(check for check in plan.checks if check.kind != "preference")
-    gated = any(check.gates and "shadow" in check.stages for check in checks)
-    stages = [stage for stage in plan.stages if stage.kind != "shadow" or (mirrored and gated)]
-    fitted = tuple(stage.model_copy(update=shares[stage.kind]) for stage in stages)
-    return plan.model_copy(update={"stages": fitted, "checks": checks, "judge": None})
+    gated = {kind for check in checks if check.gates for kind in check.stages}
+    is_kept = [not stage.rules.has_pairs or (mirrored and stage.kind in gated) for stage in plan.stages]
+    stages = tuple(stage.model_copy(update=shares[stage.rules.serves]) for stage in compress(plan.stages, is_kept))
+    left_out = tuple(stage.kind for stage, kept in zip(plan.stages, is_kept, strict=True) if not kept)
+    return plan.model_copy(update={"stages": stages, "checks": checks, "judge": None}), left_out
 
 
 class _World:
@@ -199,7 +204,7 @@ def _served(name: str) -> Served:
 
 
 def _stage_name(plan: RolloutPlan, state: ReleaseState) -> str:
-    return f"{state.stage_index}-{current_stage(plan, state).kind}" if state.phase == "stage" else state.phase
+    return plan.stage_name(state.stage_index) if state.phase == "stage" else state.phase
 
 
 def _what_it_is_about(decision: Decision) -> tuple[object, ...]:

@@ -20,7 +20,7 @@ def epoch_of(plan: RolloutPlan, state: ReleaseState) -> str:
     if state.phase == "watching":
         return f"{state.release_id}/watching.{state.attempt}"
     again = f".{state.attempt}" if state.attempt else ""
-    return f"{state.release_id}/{state.stage_index}-{plan.stages[state.stage_index].kind}{again}"
+    return f"{state.release_id}/{plan.stage_name(state.stage_index)}{again}"
 
 
 def alone(served: Served, salt: str, epoch: str) -> Route:
@@ -43,12 +43,12 @@ def wanted_route(plan: RolloutPlan, state: ReleaseState) -> Route | None:
     stage, epoch = current_stage(plan, state), epoch_of(plan, state)
     rules: dict[str, Any] = {"contract": state.candidate.contract, "trip": plan.trip}  # for both, to be comparable
     both = {served.name: served.variant for served in (stable, state.candidate)}
-    if stage.kind == "watch":
+    if stage.rules.commits:
         if state.holdback_bp == 0:
             return alone(state.candidate, release, epoch)
         held = Holdback(variant=stable.name, share_bp=state.holdback_bp)
         return Route(salt=release, epoch=epoch, variants=both, stable=state.candidate.name, holdback=held, **rules)
-    judge = plan.judge if stage.kind == "shadow" else None
+    judge = plan.judge if stage.rules.has_pairs else None
     share = Candidate(
         variant=state.candidate.name,
         share_bp=stage.share_bp,
@@ -59,8 +59,8 @@ def wanted_route(plan: RolloutPlan, state: ReleaseState) -> Route | None:
 
 
 def holdback_of(plan: RolloutPlan) -> int:
-    """Who stays on the previous bundle after the commit, in basis points: whoever the full stage left on stable."""
-    return FULL_BP - max(stage.share_bp for stage in plan.stages if stage.kind == "full")
+    """Who stays on the previous bundle after the commit, in basis points: whoever the last share left on stable."""
+    return FULL_BP - plan.last_share_bp
 
 
 def newest_table(observation: Observation) -> RoutingTable | None:

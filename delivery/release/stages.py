@@ -19,7 +19,7 @@ from delivery.release.state import (
     ReleaseState,
     StageRecord,
 )
-from delivery.traffic.records import Role, Tripped
+from delivery.traffic.records import Tripped
 
 GONE_AFTER_S = 5.0  # a replica that does not answer for so long has no candidate traffic any more
 
@@ -37,14 +37,14 @@ class Tick:
 
 
 def enter(plan: RolloutPlan, state: ReleaseState, observation: Observation, index: int) -> Decision:
-    """The next stage, with its table and no evidence yet; entering watch is the commit."""
+    """The next stage, with its table and no evidence yet; a kind that commits, or the end, is the commit."""
     actions: list[Action] = []
     fresh: dict[str, Any] = {"phase": "stage", "stage_index": index, "attempt": 0, "awaiting_approval": False}
     if index == len(plan.stages):
         fresh |= {"phase": "live", "stage_index": index - 1}
-    elif plan.stages[index].kind == "watch":
+    elif plan.stages[index].rules.commits:
         fresh["holdback_bp"] = holdback_of(plan)
-    commits = index == len(plan.stages) or plan.stages[index].kind == "watch"
+    commits = index == len(plan.stages) or plan.stages[index].rules.commits
     if commits and not state.committed:
         fresh["committed"] = True
         actions.append(Commit(live=state.candidate, previous=state.stable))
@@ -184,7 +184,7 @@ def _look_after_models(tick: Tick, state: ReleaseState) -> tuple[ReleaseState, l
 
 
 def _restarted(plan: RolloutPlan, state: ReleaseState) -> ReleaseState:
-    role: Role = "mirror" if current_stage(plan, state).kind == "shadow" else "served"
+    role = current_stage(plan, state).rules.role
     return state.model_copy(
         update={
             "evidence": state.evidence.restarted(epoch_of(plan, state), role),
@@ -243,7 +243,7 @@ def _check_alerts(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) 
 def _noted(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) -> ReleaseState:
     record = StageRecord(
         stage=_name(plan, state),
-        share_bp=current_stage(plan, state).share_bp or current_stage(plan, state).mirror_bp,
+        share_bp=current_stage(plan, state).size_bp,
         verdict=judgement.verdict,
         requests=state.evidence.candidate.requests,
         stable_requests=state.evidence.stable.requests,
@@ -254,7 +254,7 @@ def _noted(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) -> Rele
 
 
 def _name(plan: RolloutPlan, state: ReleaseState) -> str:
-    return "watching" if state.phase == "watching" else f"{state.stage_index}-{current_stage(plan, state).kind}"
+    return "watching" if state.phase == "watching" else plan.stage_name(state.stage_index)
 
 
 def _decision(state: ReleaseState, actions: list[Action], judgement: Judgement | None = None) -> Decision:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from configs.rollout import RolloutPlan, Stage
+from configs.rollout import RolloutPlan
 from delivery.release.state import TERMINAL, ReleaseState, StageRecord
 
 StepEnd = Literal["passed", "taken back", "refused", "open"]
@@ -27,13 +27,22 @@ def step_of(plan: RolloutPlan, state: ReleaseState) -> Step | None:
         return Step("rollback", "rollback")
     if state.phase == "watching":
         return Step("watching", "watch")
-    return _stage_step(state.stage_index, plan.stages[state.stage_index])
+    return _stage_step(plan, state.stage_index)
+
+
+def place_of(plan: RolloutPlan, state: ReleaseState) -> str:
+    """Where the release is, with the share that counts there: `1-canary (20 % of users)`."""
+    if state.phase != "stage":
+        return state.phase.replace("_", " ")
+    stage = plan.stages[state.stage_index]
+    share_bp = state.holdback_bp if stage.rules.commits else stage.size_bp
+    return f"{plan.stage_name(state.stage_index)} ({share_bp / 100:g} % {stage.rules.share_means})"
 
 
 def finished_steps(plan: RolloutPlan, state: ReleaseState) -> list[tuple[Step, StageRecord]]:
     """The stages that are over, oldest first: an earlier controller may have seen them."""
-    by_name = {f"{index}-{stage.kind}": (index, stage) for index, stage in enumerate(plan.stages)}
-    return [(_stage_step(*by_name[one.stage]), one) for one in state.stages if one.stage in by_name]
+    by_name = {plan.stage_name(index): index for index in range(len(plan.stages))}
+    return [(_stage_step(plan, by_name[one.stage]), one) for one in state.stages if one.stage in by_name]
 
 
 def how_it_ended(step: Step, after: ReleaseState) -> tuple[StepEnd, str]:
@@ -46,7 +55,7 @@ def how_it_ended(step: Step, after: ReleaseState) -> tuple[StepEnd, str]:
     return "passed", "; ".join(record.evidence) if record is not None else after.reason
 
 
-def _stage_step(index: int, stage: Stage) -> Step:
-    share_bp = stage.share_bp or stage.mirror_bp
-    share = f" {share_bp / 100:g} %" if share_bp else ""
-    return Step(f"stage {index}-{stage.kind}", f"{stage.kind}{share}")
+def _stage_step(plan: RolloutPlan, index: int) -> Step:
+    stage = plan.stages[index]
+    share = f" {stage.size_bp / 100:g} %" if stage.size_bp else ""
+    return Step(f"stage {plan.stage_name(index)}", f"{stage.kind}{share}")

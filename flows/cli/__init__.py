@@ -1,4 +1,4 @@
 """The command line, and how each command's result is written for a terminal.
 
-Door: `main`.
+Doors: `main`, and `options` for other commands of the same kind.
 """

@@ -14,7 +14,6 @@ from typing import Any
 
 from configs.canonical import canonical_json, digest_bytes, digest_of
 from configs.dataset import DatasetRecipe
-from configs.errors import Problem, SlipwayError
 from delivery.build.dataset import (
     PARTS,
     DatasetVersion,
@@ -26,19 +25,21 @@ from delivery.build.dataset import (
 )
 from delivery.build.layouts.row import Unusable
 from delivery.build.report import RowReport, Tally, as_json
-from delivery.build.sift import Example, RawRow, Rejected, sifted
+from delivery.build.rows import Example, RawRow, Rejected
+from delivery.build.sift import sifted
 from delivery.build.split import Splitter
 from delivery.progress import Progress, silent
+from tasks.data.bad_input import SHOWN, refuse_bad_rows, refuse_empty_part, refuse_mixture
 from tasks.data.reading import open_source
 from tasks.data.sources import Located, locate_all
 from tasks.data.store import VersionDraft, new_version, read_version
 from tasks.data.tokens import ChatTokenizer, open_tokenizer
 
-SHOWN = 5  # rejected rows that an error names; all of them would bury the message
 REPORTED_EVERY = 1000  # rows
 ROOT = Path(__file__).parents[2]
 CODE = (
-    *("configs/dataset.py", "delivery/build/sift.py", "delivery/build/split.py", "delivery/build/text.py"),
+    *("configs/dataset.py", "delivery/build/rows.py", "delivery/build/sift.py", "delivery/build/conversation.py"),
+    *("delivery/build/split.py", "delivery/build/text.py"),
     *("delivery/build/layouts/*.py", "tasks/data/formats/*.py", "tasks/data/reading.py", "tasks/data/hub.py"),
     *("tasks/data/sources.py", "tasks/data/tokens.py"),
 )
@@ -86,11 +87,11 @@ def build_dataset(
     with new_version(home, recipe.name) as draft:
         found = _Pass(Splitter(recipe.split))
         _sift_into(draft, found, recipe, located, tokenizer, on_progress)
-        _refuse_bad_input(recipe, found)
-        _refuse_mixture(recipe, found.tally)
+        refuse_bad_rows(recipe, found.tally, found.bad, [source.name for source in found.sources])
+        refuse_mixture(recipe, found.tally)
         held = found.splitter.held_out()
         parts = {part: _summary(found, held, part) for part in PARTS}
-        _refuse_empty_part(recipe, folder, parts, found.splitter.units)
+        refuse_empty_part(recipe, folder, parts, found.splitter.units)
         _divide_into(draft, held, on_progress)
         manifest = _manifest(recipe, system_prompt, tokenizer, found, held, parts, draft)
         return draft.keep(manifest)
@@ -233,44 +234,3 @@ def _summary(found: _Pass, held: Sequence[bool], part: Part) -> PartSummary:
         tokens_mean=round(sum(tokens) / max(1, len(tokens)), 2),
         tokens_max=max(tokens, default=0),
     )
-
-
-def _refuse_bad_input(recipe: DatasetRecipe, found: _Pass) -> None:
-    reasons = found.tally.rejected()
-    bad = sum(rows for reason, rows in reasons.items() if reason != "duplicate")
-    read, kept = found.tally.read, found.tally.kept
-    share = bad / read
-    if kept and share <= recipe.max_rejected_share:
-        return
-    shown = [Problem(f"{row.source}: row {row.row}", f"{row.reason}: {row.detail}") for row in found.bad]
-    if bad > SHOWN:
-        counts = ", ".join(f"{n} {reason}" for reason, n in reasons.items() if reason != "duplicate")
-        shown.append(Problem("", f"... and {bad - SHOWN} more; in all: {counts}"))
-    names = ", ".join(source.name for source in found.sources)
-    raise SlipwayError(
-        f"dataset {recipe.name!r}: {bad} of {read} rows of {names} are unusable ({share:.1%}, "
-        f"max_rejected_share is {recipe.max_rejected_share:.1%}), {kept} are left",
-        problems=shown,
-        cure="correct the rows, or change `reader`, `filters` or max_rejected_share in dataset.yaml",
-    )
-
-
-def _refuse_mixture(recipe: DatasetRecipe, tally: Tally) -> None:
-    if 0 < tally.preferences < tally.kept:
-        raise SlipwayError(
-            f"dataset {recipe.name!r} mixes {tally.preferences} preference pairs with "
-            f"{tally.kept - tally.preferences} conversations, and no training method takes both",
-            cure="keep them in two recipes: conversations for sft, pairs for dpo",
-        )
-
-
-def _refuse_empty_part(recipe: DatasetRecipe, folder: Path, parts: Mapping[Part, PartSummary], units: int) -> None:
-    for part in PARTS:
-        if not parts[part].rows:
-            size = recipe.split.model_dump(exclude={"salt"}, exclude_none=True)
-            what = "prompts" if recipe.split.group_by is None else f"values of {recipe.split.group_by}"
-            raise SlipwayError(
-                f"dataset {recipe.name!r}: the split leaves no rows for {part}: {units} different {what}, {size}",
-                where=f"{folder / 'dataset.yaml'}: split",
-                cure="set holdout_prompts (or holdout_share) so that both parts get prompts",
-            )

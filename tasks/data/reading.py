@@ -9,7 +9,7 @@ from configs.canonical import digest_of
 from configs.errors import Problem, SlipwayError
 from delivery.build.dataset import SourceFile
 from delivery.build.layouts.known import COLUMNS, recognise
-from delivery.build.sift import RawRow
+from delivery.build.rows import RawRow
 from tasks.data import hub
 from tasks.data.formats.datafile import DataFile, Record
 from tasks.data.formats.known import FORMATS

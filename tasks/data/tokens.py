@@ -7,8 +7,7 @@ from typing import Any
 
 from configs.canonical import digest_of
 from configs.errors import SlipwayError
-from delivery.build.layouts.row import Message, Unusable
-from delivery.build.sift import Tools
+from delivery.build.layouts.row import Message, Tools, Unusable
 from delivery.build.text import ControlTokens
 from tasks.data.sources import file_digest
 from tasks.training.chat import Chat, UntrainableError, open_chat

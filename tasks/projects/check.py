@@ -16,7 +16,7 @@ import numpy as np
 from configs.errors import SlipwayError
 from configs.project import Project
 from delivery.build.memory import MemoryEstimate
-from delivery.build.sift import Example
+from delivery.build.rows import Example
 from delivery.checks.forecast import Outlook, look_ahead
 from delivery.clients.bundles.safetensors_header import read_model_shapes
 from delivery.progress import Progress, silent

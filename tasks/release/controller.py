@@ -3,14 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
-from configs.errors import SlipwayError
 from configs.rollout import RolloutPlan
 from configs.routing import RoutingTable
-from delivery.checks.evidence import Cursor
-from delivery.checks.judgements import JudgeSeen
-from delivery.clients.gateway import GatewayClient, GatewayError
+from delivery.clients.gateway import GatewayError
 from delivery.clients.ledger.ledger import LeaseHeldError, LedgerError, RevisionTakenError
 from delivery.progress import Progress, silent
 from delivery.release.decide import decide
@@ -18,32 +14,26 @@ from delivery.release.messages import Message, of_decision, of_ledger_away
 from delivery.release.state import (
     Action,
     Alert,
-    Approval,
     AwaitApproval,
-    Command,
     Commit,
     Decision,
-    GatewaySeen,
     LoadAdapter,
     Observation,
     ReleaseState,
     RenewLease,
     SetTable,
-    StageRecord,
     UnloadAdapter,
 )
-from delivery.release.steps import Step, finished_steps, step_of
-from delivery.traffic.records import RecordPage
+from delivery.release.steps import Step, finished_steps, place_of, step_of
 from tasks.notify.direct import Direct
 from tasks.release.gateways import LATE_S, Gateways, failures, put
-from tasks.release.judge import JudgeBatches
+from tasks.release.journal import Journal
+from tasks.release.lookout import Lookout
 from tasks.release.replicas import Replicas
-from tasks.release.site import LEASE_TTL_S, Site
-from tasks.release.way_back import noted_command, remember_if_possible
+from tasks.release.site import Site
+from tasks.release.steps import STRAIGHT_ON, Steps
+from tasks.release.way_back import remember_if_possible
 
-HEARTBEAT_S = 10.0
-PAGES_A_TICK = 20
-PAGE_RECORDS = 5000
 LISTEN_S = 0.2  # how often a sleeping controller looks for a command
 LAST_JOBS_S = 10.0
 UNWRITTEN_TICKS = 2  # after which people are told that the ledger is away: one may have met a lock
@@ -54,30 +44,6 @@ OnDecision = Callable[[Decision], None]
 
 def ignore(decision: Decision) -> None:
     """Listens to no decision."""
-
-
-class Steps(Protocol):
-    """How a release's steps are gone through: whoever shows them wraps each of them."""
-
-    def was_done(self, step: Step, record: StageRecord) -> None:
-        """A stage that an earlier controller saw through."""
-
-    def take(self, step: Step, go_on: Callable[[], ReleaseState]) -> ReleaseState:
-        """Calls `go_on`, which returns when the step is over, and gives its state back."""
-
-
-class StraightOn:
-    """One step after the other, shown to nobody."""
-
-    def was_done(self, step: Step, record: StageRecord) -> None:
-        """It needs no telling."""
-
-    def take(self, step: Step, go_on: Callable[[], ReleaseState]) -> ReleaseState:
-        """The step itself."""
-        return go_on()
-
-
-STRAIGHT_ON = StraightOn()
 
 
 @dataclass
@@ -93,15 +59,9 @@ class Controller:
     def __post_init__(self) -> None:
         self._executor = self.site.executor()
         self._replicas = Replicas(self.site.vllm, self._executor, self.site.clock)
-        self._gateways = Gateways(self.site.gateways, self._executor)
-        self._unread = ""  # why some gateway's records could not be read
-        self._judging = self._judge()
-        self._judged: dict[str, Cursor] = {}  # as recorded
-        self._recorded = ""  # what the last recorded decision was about
-        self._recorded_at = 0.0
-        self._ledger_table: RoutingTable | None = None
-        self._command: Command | None = None
-        self._approval: Approval | None = None
+        gateways = Gateways(self.site.gateways, self._executor)
+        self._lookout = Lookout(self.site, self.plan, self._replicas, gateways, self._say, self.refusal)
+        self._journal = Journal(self.site, self._say)
         self._way_back: Decision | None = None  # taken while the ledger was away
         self._news: tuple[Message, ...] = ()  # of the last decision
         self._direct = Direct(self.site.environment.notifications)  # while the ledger is away
@@ -150,12 +110,12 @@ class Controller:
         self._rerouted = False
         if self._way_back is not None:
             return self._put_on_record(self._way_back)
-        observation = self.observe(state)
+        observation = self._lookout.observe(state)
         now = self.site.clock()
         decision = decide(self.plan, state, observation, now)
         self._news = of_decision(state, decision)
         try:
-            number = self._record(decision, now)
+            number = self._journal.record(decision, now, self._direct.letters(self._news))
         except LeaseHeldError:
             raise
         except LedgerError as error:
@@ -184,9 +144,9 @@ class Controller:
 
     def _put_on_record(self, way_back: Decision) -> Decision | None:
         """A way back that was taken without the ledger: nothing else is decided before it is on record."""
-        observation = self.observe(way_back.state)
+        observation = self._lookout.observe(way_back.state)
         try:
-            number = self._record(way_back, self.site.clock())
+            number = self._journal.record(way_back, self.site.clock(), self._direct.letters(self._news))
         except LeaseHeldError:
             raise
         except RevisionTakenError:  # by a person's rollback: what is wanted now is decided anew
@@ -200,105 +160,18 @@ class Controller:
         self.on_decision(way_back)
         return way_back
 
-    # -- observe ----------------------------------------------------------------------------------------------------
-
-    def observe(self, state: ReleaseState) -> Observation:
-        """Everything that one tick knows."""
-        urls = (*state.candidate.variant.upstreams, *state.stable.variant.upstreams)
-        replicas = self._replicas.see(urls)
-        self._unread = ""
-        gateways = self._gateways.see(partial(self._gateway, state))
-        if self._unread:
-            self._say(state, f"records cannot be read: {self._unread}")
-        self._read_ledger(state)
-        return Observation(
-            gateways=gateways,
-            replicas=replicas,
-            ledger_table=self._ledger_table,
-            command=self._command,
-            approval=self._approval,
-            refusal=self.refusal,
-            load_error=self._replicas.take_error(),
-            judge=self._judge_seen(state),
-        )
-
-    def _judge(self) -> JudgeBatches | None:
-        site, judge = self.site, self.plan.judge
-        return None if judge is None else JudgeBatches(judge, site.gateways, site.judge, site.clock, site.background)
-
-    def _judge_seen(self, state: ReleaseState) -> JudgeSeen:
-        if self._judging is None:
-            return JudgeSeen()
-        in_shadow = state.phase == "stage" and self.plan.stages[state.stage_index].kind == "shadow"
-        return self._judging.see(state, is_shadow=in_shadow and not state.suspended)
-
-    def _read_ledger(self, state: ReleaseState) -> None:
-        ledger = self.site.ledger
-        try:
-            self._ledger_table = ledger.newest_table(state.environment)
-            self._command = self._newest_command(state)
-            self._approval = ledger.approval(state.release_id, state.stage_index)
-        except LedgerError as error:
-            self._say(state, f"the ledger cannot be read: {error.what}")
-            self._command = self._command or noted_command(self.site, state.release_id)
-
-    def _newest_command(self, state: ReleaseState) -> Command | None:
-        return self.site.ledger.command(state.release_id) or noted_command(self.site, state.release_id)
-
-    def _gateway(self, state: ReleaseState, name: str, client: GatewayClient) -> GatewaySeen | None:
-        try:
-            table = client.table()
-        except GatewayError:
-            return None
-        try:
-            return GatewaySeen(table=table, pages=tuple(self._pages(name, client, state)))
-        except GatewayError as error:
-            self._unread = error.what  # said by the thread that ticks
-            return GatewaySeen(table=table)
-
-    def _pages(self, name: str, client: GatewayClient, state: ReleaseState) -> list[RecordPage]:
-        cursor = state.evidence.cursors.get(name)
-        page = client.records(cursor.seq if cursor else 0, PAGE_RECORDS)
-        if cursor is not None and page.boot_id != cursor.boot_id:
-            page = client.records(0, PAGE_RECORDS)
-        pages = [page]
-        while (seq := page.newest_seq) and seq < page.last_seq and len(pages) < PAGES_A_TICK:
-            page = client.records(seq, PAGE_RECORDS)
-            pages.append(page)
-        return pages
-
-    # -- record -----------------------------------------------------------------------------------------------------
-
-    def _record(self, decision: Decision, now: float) -> int | None:
-        """On record when something changed, as a heartbeat now and then; in every tick the lease is prolonged.
-
-        What the judge said is on record at once: it is paid for, and not asked again.
-        """
-        site, state = self.site, decision.state
-        judged = state.evidence.judging.cursors
-        about, news = _what_it_is_about(decision), self._direct.letters(self._news)
-        if about != self._recorded or news:
-            number = site.ledger.record(decision, site.owner, LEASE_TTL_S, now, letters=news)
-        elif judged != self._judged or not 0 <= now - self._recorded_at < HEARTBEAT_S:
-            number = site.ledger.record(decision, site.owner, LEASE_TTL_S, now, heartbeat=True)
-        else:
-            site.ledger.prolong(state.environment, site.owner, LEASE_TTL_S, now)
-            return None
-        self._recorded, self._recorded_at, self._judged = about, now, judged
-        return number
-
     # -- apply ------------------------------------------------------------------------------------------------------
 
     def _apply(self, decision: Decision, observation: Observation, number: int | None) -> None:
         for index, action in enumerate(decision.actions):
             if isinstance(action, LoadAdapter | UnloadAdapter):
-                self._replicas.start(action, self._reporter(decision, number, index))
+                self._replicas.start(action, self._journal.reporter(decision, number, index))
                 continue
             error = self._apply_one(action, observation, decision.state.route)
             if error:
                 self._say(decision.state, error)
             if not isinstance(action, RenewLease):
-                self._reporter(decision, number, index)(error)
+                self._journal.reporter(decision, number, index)(error)
 
     def _apply_tables(self, decision: Decision, observation: Observation) -> None:
         for action in decision.actions:
@@ -326,17 +199,6 @@ class Controller:
         self._rerouted = self._rerouted or None in done.values()
         return failures(done, len(self.site.gateways))
 
-    def _reporter(self, decision: Decision, number: int | None, index: int) -> Callable[[str], None]:
-        def report(error: str) -> None:
-            if number is None:
-                return
-            try:
-                self.site.ledger.mark_applied(number, index, self.site.clock(), error)
-            except LedgerError as problem:
-                self._say(decision.state, f"applied, but not marked so: {problem.what}")
-
-        return report
-
     # -- time and words ---------------------------------------------------------------------------------------------
 
     def _rest(self, state: ReleaseState) -> None:
@@ -346,18 +208,8 @@ class Controller:
             nap = min(LISTEN_S, left)
             self.site.sleep(nap)
             left -= nap
-            if left > 0 and self._is_asked(state):
+            if left > 0 and self._lookout.is_asked(state):
                 return
-
-    def _is_asked(self, state: ReleaseState) -> bool:
-        ledger = self.site.ledger
-        try:
-            if self._newest_command(state) != self._command:
-                return True
-            waits = state.awaiting_approval
-            return waits and ledger.approval(state.release_id, state.stage_index) != self._approval
-        except SlipwayError:
-            return False
 
     def _say(self, state: ReleaseState, text: str) -> None:
         if text != self._text:
@@ -365,21 +217,4 @@ class Controller:
             self.on_progress(state.stage_index, len(self.plan.stages), text)
 
     def _say_where(self, decision: Decision) -> None:
-        state = decision.state
-        place = state.phase.replace("_", " ")
-        if state.phase == "stage":
-            stage = self.plan.stages[state.stage_index]
-            share_bp = state.holdback_bp if stage.kind == "watch" else stage.share_bp or stage.mirror_bp
-            of_what = {"shadow": "mirrored", "watch": "held back"}.get(stage.kind, "of users")
-            place = f"{state.stage_index}-{stage.kind} ({share_bp / 100:g} % {of_what})"
-        self._say(state, f"{place}: {decision.reason}")
-
-
-def _what_it_is_about(decision: Decision) -> str:
-    """Equal for decisions that say the same; counts and renewals do not make a new one."""
-    state = decision.state
-    lasting = [action.model_dump_json() for action in decision.actions if not isinstance(action, RenewLease)]
-    verdicts = [f"{result.metric}={result.verdict}" for result in decision.results]
-    flags = [state.phase, state.stage_index, state.attempt, state.suspended, state.awaiting_approval]
-    confirmed = state.rollback is not None and state.rollback.confirmed_at is not None
-    return "|".join(map(str, (*flags, confirmed, decision.verdict, *verdicts, *lasting)))
+        self._say(decision.state, f"{place_of(self.plan, decision.state)}: {decision.reason}")

@@ -93,17 +93,17 @@ class JudgeBatches:
     _unreadable: str = ""
     _tried_at: float = 0.0
 
-    def see(self, state: ReleaseState, *, is_shadow: bool) -> JudgeSeen:
+    def see(self, state: ReleaseState, *, has_pairs: bool) -> JudgeSeen:
         """What is known now; begins the next batch where there is something to ask. Never waits."""
         if _has(state, self._shown.settled):
             self._shown = BatchOutcome()
         self._take()
-        if self._under_way is None and not self._shown.settled and is_shadow and self._is_due():
+        if self._under_way is None and not self._shown.settled and has_pairs and self._is_due():
             most = self._most(state.evidence.judging.asked)
             if most > 0:
                 self._begin(state, most)
                 self._take()
-        error = (self._unreadable or self._error) if is_shadow else ""  # elsewhere nobody waits for it
+        error = (self._unreadable or self._error) if has_pairs else ""  # elsewhere nobody waits for it
         return JudgeSeen(judged=self._shown.judged, settled=self._shown.settled, error=error)
 
     def _take(self) -> None:

@@ -21,8 +21,8 @@ from tasks.notify.courier import delivering
 from tasks.release.gateways import LATE_S, failures, put, tables
 from tasks.release.left_behind import see_to_the_end
 from tasks.release.rollback_outcome import RollbackOutcome, nothing_taken_back
-from tasks.release.run import make_servable
 from tasks.release.site import Site, open_gateways, open_site_of, open_vllm
+from tasks.release.start import make_servable
 from tasks.release.way_back import leave_note, tell_of_note
 from tasks.release.without_ledger import take_back_without_ledger
 

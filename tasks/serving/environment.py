@@ -20,10 +20,11 @@ from delivery.traffic.assignment import shares
 from tasks.preflight import before_up
 from tasks.release.bundle import base_bundle
 from tasks.release.left_behind import left_behind
-from tasks.release.run import PATIENCE_S, bootstrap
+from tasks.release.run import PATIENCE_S
 from tasks.release.site import Site, open_site_of
+from tasks.release.start import bootstrap
 from tasks.serving import local as serving
-from tasks.serving.target import PartState, Target
+from tasks.serving.target import ModelToServe, PartState, Target
 from tasks.serving.targets import target_of
 from tasks.training.model import model_revision, prepare_model
 from tasks.training.template import system_place
@@ -57,13 +58,8 @@ def start(project: Project, home: Path, on_progress: Progress, *, attached: bool
     require_all("slipway up cannot start", before_up(project, home))
     base = prepare_model(project.model, home, on_progress)
     target = target_of(project.environment, home)
-    with target.up(
-        project.model.name,
-        base,
-        on_progress,
-        max_context_tokens=project.model.max_context_tokens,
-        attached=attached,
-    ):
+    model = ModelToServe(project.model.name, base, project.model.max_context_tokens)
+    with target.up(model, on_progress, attached=attached):
         with open_site_of(project, home) as site:
             _serve_live_or_leave_it(site, project, base, on_progress)
         folder = serving.environment_folder(project.environment, home)

@@ -20,7 +20,7 @@ from delivery.clients.vllm import VllmClient, VllmError, VllmUnavailableError
 from delivery.progress import Progress, silent
 from tasks.serving.keep_alive import Incident
 from tasks.serving.local import ADMIN_TOKEN, VLLM_KEY
-from tasks.serving.target import PartState, readiness
+from tasks.serving.target import ModelToServe, PartState, readiness
 
 ANSWER_S = 2.0
 T = TypeVar("T")
@@ -73,17 +73,9 @@ class External:
         yield self._require_shared
 
     @contextmanager
-    def up(
-        self,
-        model_name: str,
-        model_folder: Path,
-        on_progress: Progress = silent,
-        *,
-        max_context_tokens: int = 1024,
-        attached: bool = False,
-    ) -> Iterator[None]:
+    def up(self, model: ModelToServe, on_progress: Progress = silent, *, attached: bool = False) -> Iterator[None]:
         """Starts nothing: some replica serves the model and some gateway takes our tables, or it raises."""
-        parts = self._look(model_name)
+        parts = self._look(model.name)
         on_progress(0, 0, readiness(parts))
         for name in ("vllm", "gateway"):
             ours = [part for part in parts if part.name == name]
@@ -104,9 +96,7 @@ class External:
         """Everyone asked at the same time; an answer takes two seconds at most."""
         return self._look(None)
 
-    def watch(
-        self, model_name: str, model_folder: Path, *, max_context_tokens: int = 1024, attached: bool = False
-    ) -> "ExternalWatch":
+    def watch(self, model: ModelToServe, *, attached: bool = False) -> "ExternalWatch":
         """Notices who was away, or has forgotten what it had."""
         return ExternalWatch(self)
 

@@ -22,7 +22,7 @@ from delivery.clients.processes.ports import Port, require_free
 from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress, silent
 from tasks.serving.keep_alive import KeepAlive, ProcessHealth, Supervised
-from tasks.serving.target import PartState
+from tasks.serving.target import ModelToServe, PartState
 from tasks.serving.vllm_command import phase, require_vllm, vllm_command
 
 ADMIN_TOKEN = "SLIPWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
@@ -130,22 +130,14 @@ class LocalProcesses:
                 yield from (partial(require_free, port) for port in ports)
 
     @contextmanager
-    def up(
-        self,
-        model_name: str,
-        model_folder: Path,
-        on_progress: Progress = silent,
-        *,
-        max_context_tokens: int = 1024,
-        attached: bool = False,
-    ) -> Iterator[None]:
+    def up(self, model: ModelToServe, on_progress: Progress = silent, *, attached: bool = False) -> Iterator[None]:
         """Both processes run and answer; what already does is used as it is. No other command starts any meanwhile.
 
         `attached`: they end with this process, even if that is killed; otherwise they live until `down`. Raises
         SlipwayError for a port in use, for a process that runs with other settings, and with the last lines of one that
         dies. Then, when interrupted, and when the block fails, nothing that was started here is left.
         """
-        folder, parts = self.folder, self._parts(model_name, model_folder, max_context_tokens, attached)
+        folder, parts = self.folder, self._parts(model, attached)
         with processes.exclusive(folder):
             missing = [part for part in parts if not _is_usable(part, folder)]
             wanted_before = {part.command.name for part in missing if processes.remembered(part.command.name, folder)}
@@ -186,11 +178,9 @@ class LocalProcesses:
             found.append(PartState(name, url, process is not None, health == "ok", pid, log, reason))
         return tuple(found)
 
-    def watch(
-        self, model_name: str, model_folder: Path, *, max_context_tokens: int = 1024, attached: bool = False
-    ) -> KeepAlive:
+    def watch(self, model: ModelToServe, *, attached: bool = False) -> KeepAlive:
         """Restarts what `up` started when it dies. A restarted vLLM has lost its adapters."""
-        return KeepAlive(self._parts(model_name, model_folder, max_context_tokens, attached), self.folder)
+        return KeepAlive(self._parts(model, attached), self.folder)
 
     def evaluates_on(self, model_name: str) -> str | None:
         """A build uses the vLLM that runs here, or starts one that ends with it."""
@@ -201,14 +191,12 @@ class LocalProcesses:
         where = addresses(self.environment)
         return f"gateway {where.gateway_url}/v1   admin {where.admin_url}   vLLM {where.vllm_url}"
 
-    def _parts(
-        self, model_name: str, model_folder: Path, max_context_tokens: int, attached: bool
-    ) -> tuple[Supervised, ...]:
+    def _parts(self, model: ModelToServe, attached: bool) -> tuple[Supervised, ...]:
         where, token = addresses(self.environment), self.admin_token()
         vllm, ports = self.environment.vllm, ports_of(self.environment)
         return (
             Supervised(
-                command=vllm_command(vllm, model_name, model_folder, max_context_tokens),
+                command=vllm_command(vllm, *model),
                 health=lambda: vllm_health(where.vllm_url),
                 start_timeout_s=vllm.start_timeout_s,
                 ports=ports["vllm"],

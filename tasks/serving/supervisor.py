@@ -22,6 +22,7 @@ from tasks.release.left_behind import finish, left_behind
 from tasks.release.site import open_ledger, open_site_of
 from tasks.serving.environment import serve_live
 from tasks.serving.keep_alive import Incident
+from tasks.serving.target import ModelToServe
 from tasks.serving.targets import target_of
 from tasks.training.model import prepare_model
 
@@ -34,7 +35,7 @@ def supervise(project: Project, home: Path) -> None:
     """Looks after the environment for ever; what it does and sees goes to standard output."""
     base = prepare_model(project.model, home, silent)
     target = target_of(project.environment, home)
-    watcher = target.watch(project.model.name, base, max_context_tokens=project.model.max_context_tokens)
+    watcher = target.watch(ModelToServe(project.model.name, base, project.model.max_context_tokens))
     finisher, told = Finisher(project, home), Told(project, home)
     to_heal, healed_at, said = True, float("-inf"), ""  # true: nobody saw what was lost before this process looked
     while True:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from delivery.progress import Progress, silent
 from tasks.serving.keep_alive import Incident
@@ -24,6 +24,14 @@ class PartState:
     pid: int | None  # None: no process of ours
     log: str  # empty: it is kept elsewhere
     reason: str = ""  # why it is not healthy, where that is known
+
+
+class ModelToServe(NamedTuple):
+    """The base model that every vLLM of a place serves: its name, its folder, and the longest context in tokens."""
+
+    name: str
+    folder: Path
+    context_tokens: int = 1024
 
 
 class Watch(Protocol):
@@ -57,13 +65,7 @@ class Target(Protocol):
         """What `up` needs and can be known before."""
 
     def up(
-        self,
-        model_name: str,
-        model_folder: Path,
-        on_progress: Progress = silent,
-        *,
-        max_context_tokens: int = 1024,
-        attached: bool = False,
+        self, model: ModelToServe, on_progress: Progress = silent, *, attached: bool = False
     ) -> AbstractContextManager[None]:
         """Until the block ends there is a vLLM that serves the model, and a gateway; both stay when it ends well."""
 
@@ -73,9 +75,7 @@ class Target(Protocol):
     def state(self) -> tuple[PartState, ...]:
         """How each vLLM and each gateway is."""
 
-    def watch(
-        self, model_name: str, model_folder: Path, *, max_context_tokens: int = 1024, attached: bool = False
-    ) -> Watch:
+    def watch(self, model: ModelToServe, *, attached: bool = False) -> Watch:
         """Who looks after what `up` started or found."""
 
     def evaluates_on(self, model_name: str) -> str | None:

@@ -11,7 +11,8 @@ import yaml
 from places import ROOT
 
 from configs.project import load_project
-from delivery.build.sift import RawRow, sift
+from delivery.build.rows import RawRow
+from delivery.build.sift import sift
 from delivery.build.split import divide
 from evals.tutoring import giveaway_fault, guiding_fault
 from evals.wording import ending_fault, length_fault, markup_fault, refusal_fault

@@ -137,5 +137,10 @@ def test_a_page_with_a_test_of_its_own_is_read_there(page: str, test: str) -> No
     assert page in (ROOT / test).read_text()
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), **PAGE)
+def test_every_page_is_reached_from_the_front_page(page: Path) -> None:
+    assert f"(docs/{page.name}" in (ROOT / "README.md").read_text()
+
+
 def test_the_front_page_is_short() -> None:
     assert len((ROOT / "README.md").read_text().split("\n")) <= 150

@@ -37,8 +37,8 @@ from flows.reporting import result_of
 from flows.rollback import rollback
 from flows.watch import watch
 from tasks.release.cursors import cursors
-from tasks.release.run import bootstrap
 from tasks.release.site import Site, open_site_of, served_as
+from tasks.release.start import bootstrap
 from tasks.release.way_back import remember
 from tasks.serving import local as serving
 

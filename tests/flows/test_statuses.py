@@ -68,7 +68,9 @@ def test_a_database_that_is_down_or_lets_nobody_in_is_told_before_anything_begin
     assert "the ledger cannot be used" in said
     assert "PGPASSWORD or ~/.pgpass" in said
     assert "s3cr3t" not in said
-    assert [path for path in sorted(home.rglob("*")) if path not in before and path.suffix != ".token"] == []
+    assert [
+        path for path in sorted(home.rglob("*")) if path.is_file() and path not in before and path.suffix != ".token"
+    ] == []
 
 
 def said_by(check: Callable[[], object]) -> str:
@@ -122,7 +124,7 @@ def test_a_suites_judge_that_is_away_is_told_before_a_build(tmp_path: Path) -> N
         "name": "better",
         "description": "is better",
         "scorer": {"name": "judge", "judge": {"base_url": f"http://127.0.0.1:{port}/v1", "model": "wise"}},
-        "samples": "samples.jsonl",
+        "samples": "holdout",
     }
     (tmp_path / "better").mkdir()
     (tmp_path / "better" / "eval.yaml").write_text(yaml.safe_dump(suite))

@@ -16,6 +16,7 @@ from delivery.clients.processes.ports import Port, require_free
 from delivery.clients.vllm import VllmClient, VllmError
 from tasks.serving import local as serving
 from tasks.serving.keep_alive import Incident
+from tasks.serving.target import ModelToServe
 from tasks.serving.vllm_command import vllm_command
 
 pytestmark = pytest.mark.live
@@ -107,9 +108,9 @@ def test_the_whole_life_of_an_environment(
     events: list[Incident] = []
     tell = lambda *step: said.append(step[2])  # noqa: E731
     target = serving.LocalProcesses(environment, tmp_path)
-    with target.up("base", base_model, tell, attached=True):
+    with target.up(ModelToServe("base", base_model), tell, attached=True):
         where = serving.addresses(environment)
-    keeper = target.watch("base", base_model, attached=True)
+    keeper = target.watch(ModelToServe("base", base_model), attached=True)
 
     def seen(kind: str) -> bool:
         events.extend(keeper.check(time.monotonic()))

@@ -16,7 +16,8 @@ from delivery.build.gate import GateDecision
 from delivery.clients.ledger.ledger import Ledger
 from flows.release import log_decisions
 from flows.steps import ShownSteps
-from tasks.release.run import bootstrap, run_release
+from tasks.release.run import run_release
+from tasks.release.start import bootstrap
 
 
 @flow

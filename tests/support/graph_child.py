@@ -18,7 +18,8 @@ from flows.names import brief
 from flows.release import log_decisions
 from flows.reporting import result_of
 from flows.steps import ShownSteps
-from tasks.release.run import ReleaseOutcome, run_release
+from tasks.release.outcome import ReleaseOutcome
+from tasks.release.run import run_release
 
 
 def in_canary(scene: Scene) -> Callable[[], bool]:

@@ -14,9 +14,11 @@ from delivery.build.bundle import Bundle
 from delivery.build.gate import GateDecision
 from delivery.clients.ledger.ledger import Ledger
 from delivery.release.state import Decision
+from tasks.release.outcome import ReleaseOutcome
 from tasks.release.rollback import rollback
-from tasks.release.run import ReleaseOutcome, bootstrap, run_release, watch_live
+from tasks.release.run import run_release, watch_live
 from tasks.release.site import Site, own_name
+from tasks.release.start import bootstrap
 
 
 class Scene:

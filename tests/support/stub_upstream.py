@@ -54,7 +54,7 @@ class Stub:
 
     async def start(self, port: int = 0) -> web.AppRunner:
         app = web.Application()
-        for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
+        for path in ("/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings"):
             app.router.add_post(path, self.handle)
         app.router.add_get("/v1/models", self.list_models)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.01, access_log=None)
@@ -85,7 +85,7 @@ def says(text: str, finish: str = "stop", done: bool = True, usage: bool = True)
             return web.json_response({"id": "c", "model": body["model"], "choices": [choice], "usage": USAGE})
         words = [frame(chunk({"content": word + " "})) for word in text.split()]
         tail = [frame(chunk({}, finish)), *([frame({"choices": [], "usage": USAGE})] if usage else [])]
-        return await _send(http, [ROLE, *words, *tail, *([DONE] if done else [])])
+        return await send(http, [ROLE, *words, *tail, *([DONE] if done else [])])
 
     return behave
 
@@ -115,7 +115,7 @@ def sends(*frames: bytes | Gate, then: str = "end") -> Behaviour:
     """These bytes with status 200, and then the `end`, a `cut` connection, or `silence`."""
 
     async def behave(http: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        response = await _send(http, frames)
+        response = await send(http, frames)
         if then == "silence":
             await asyncio.Event().wait()
         if then == "cut":
@@ -148,7 +148,8 @@ async def hangs_up(http: web.Request, body: dict[str, Any]) -> web.StreamRespons
     return web.Response()
 
 
-async def _send(http: web.Request, frames: Sequence[bytes | Gate]) -> web.StreamResponse:
+async def send(http: web.Request, frames: Sequence[bytes | Gate]) -> web.StreamResponse:
+    """These bytes as an event stream."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(http)
     for data in frames:

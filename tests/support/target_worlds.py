@@ -24,7 +24,8 @@ from delivery.build.bundle import Bundle
 from delivery.build.gate import GateDecision
 from delivery.clients.processes.ports import free_ports
 from delivery.clients.vllm import VllmClient
-from tasks.release.run import ReleaseOutcome, run_release
+from tasks.release.outcome import ReleaseOutcome
+from tasks.release.run import run_release
 from tasks.release.site import open_ledger, open_site_of
 from tasks.serving import environment
 from tasks.serving import local as serving

@@ -21,8 +21,8 @@ from configs.project import Project, load_project
 from delivery.clients.processes.ports import free_ports
 from delivery.release.decide import new_state
 from tasks.preflight import before_build, before_release, before_up, load_for, require_disk_room
-from tasks.release.run import bootstrap
 from tasks.release.site import open_ledger, served_as
+from tasks.release.start import bootstrap
 from tasks.serving.environment import start
 
 STUB = Path(__file__).parents[1] / "support" / "stub_vllm.py"

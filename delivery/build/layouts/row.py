@@ -1,7 +1,7 @@
 """What every layout gives back, and how it takes a row apart: text stays text, and what does not fit is refused."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,9 @@ SHOWN_CHARS = 60
 
 Message = dict[str, Any]
 """`role` and `content`; an assistant's may have `tool_calls` and `weight` (0: no loss), a tool's `name` and id."""
+
+Tools = Sequence[Mapping[str, Any]]
+"""What a conversation may call, as the chat template gets it."""
 
 TELLING = frozenset(
     {"images", "image", "audio", "audios", "videos", "video", "functions", "function_call", "chosen", "rejected"}

@@ -94,7 +94,7 @@ class ClientConnection(asyncio.Protocol):
         if self._is_deaf:
             return
         self._is_getting_on = False
-        if self._reading is None and TWO_BLANKS.match(data):
+        if self._reading is None and b"  " in data and TWO_BLANKS.match(data):
             self._misread()
             return
         self._fresh = 0

@@ -5,6 +5,7 @@ Two servers in a row must not read one request as two different ones.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 ONLY_ONE = frozenset(("host", "content-length", "transfer-encoding", "content-type", "authorization", "expect"))
@@ -19,7 +20,12 @@ def is_faulty(method: str, target: bytes, version: str, headers: Mapping[str, st
         is_odd = coding is not None and coding.strip().lower() != "chunked"
     else:
         is_odd = version != "1.0" or coding is not None
-    return is_odd or _HOST.fullmatch(headers.get("host", "")) is None or not _leads_somewhere(method, target)
+    return is_odd or not _is_host(headers.get("host", "")) or not _leads_somewhere(method, target)
+
+
+@lru_cache(16)  # clients name few
+def _is_host(text: str) -> bool:
+    return _HOST.fullmatch(text) is not None
 
 
 def _leads_somewhere(method: str, target: bytes) -> bool:

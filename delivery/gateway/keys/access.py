@@ -19,7 +19,7 @@ from configs.routing import RoutingTable
 from delivery.gateway.keys.budgets import Budget
 from delivery.gateway.openai.chat import Call
 from delivery.gateway.openai.errors import ApiError
-from delivery.gateway.openai.policies import prompts_in
+from delivery.gateway.openai.policies import AMOUNTS, prompts_in
 from delivery.gateway.records.attempts import Attempt
 from delivery.gateway.table.served import Clock
 
@@ -185,12 +185,13 @@ def tokens_at_most(call: Call, context: int | None = None) -> int:
     prompt = prompt_tokens(call)
     if call.endpoint.name == "embeddings":
         return prompt
-    body, policy = call.body, call.route.policy
-    asked = body.get("max_tokens"), body.get("max_completion_tokens")
-    if asked != (None, None):
-        answer = max(_count(most or 0) for most in asked)
+    body, policy, most = call.body, call.route.policy, sys.maxsize
+    if AMOUNTS.isdisjoint(body):
+        return prompt + min(stable.max_tokens or most, policy.max_tokens or most, context or most)
+    if asked := [body[name] for name in call.endpoint.limits if body.get(name) is not None]:
+        answer = max(_count(limit) for limit in asked)
     else:
-        answer = min(most or sys.maxsize for most in (stable.max_tokens, policy.max_tokens, context))
+        answer = min(stable.max_tokens or most, policy.max_tokens or most, context or most)
     choices = max(_count(body.get("n") or 1), _count(body.get("best_of") or 1), 1)
     return prompt + max(0, answer) * choices * prompts_in(body)
 
@@ -198,8 +199,10 @@ def tokens_at_most(call: Call, context: int | None = None) -> int:
 def is_limited(call: Call) -> bool:
     """Whether the client, or the variant, says how long the answer may be."""
     stable = call.route.variants[call.route.stable]
-    named = (call.body.get("max_tokens"), call.body.get("max_completion_tokens"), stable.max_tokens)
-    return call.endpoint.name == "embeddings" or named != (None, None, None)
+    limits = call.endpoint.limits
+    if stable.max_tokens is not None or not limits:
+        return True
+    return any(call.body.get(name) is not None for name in limits)
 
 
 def _count(value: object) -> int:

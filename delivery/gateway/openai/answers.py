@@ -73,11 +73,15 @@ def parse_object(data: bytes, status: int) -> dict[str, Any]:
 
 
 def error_in(answer: dict[str, Any]) -> dict[str, Any] | None:
-    """The error that an answer or a chunk carries, in vLLM's present shape or its former one."""
+    """The error that an answer, a chunk or an event carries, in vLLM's present shape, its former one or OpenAI's."""
     error = answer.get("error")
     if error:
         return error if isinstance(error, dict) else {"message": str(error)}
-    return answer if answer.get("object") == "error" else None
+    kind = answer.get("object") or answer.get("type")
+    if kind == "response.failed":
+        response = answer.get("response")
+        return (response.get("error") if isinstance(response, dict) else None) or {}
+    return answer if kind == "error" else None
 
 
 class Gist(NamedTuple):
@@ -129,6 +133,8 @@ def tokens_in(answer: dict[str, Any]) -> tuple[int, int] | None:
     if not isinstance(usage, dict):
         return None
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if prompt is None:
+        prompt, completion = usage.get("input_tokens"), usage.get("output_tokens")
     if not isinstance(prompt, int) or not (completion is None or isinstance(completion, int)):
         return None
     return prompt, completion or 0

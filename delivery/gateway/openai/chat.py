@@ -10,6 +10,7 @@ from configs.prompts import SystemPlace, with_system_prompt
 from configs.routing import Policy, Route, Variant
 from delivery.gateway.openai.endpoints import CHAT_COMPLETIONS, SYSTEM_ROLES, Endpoint
 from delivery.gateway.openai.errors import ApiError
+from delivery.gateway.openai.responses import for_vllm, in_its_words, text_of
 
 TYPED = (("stream", bool), ("stream_options", dict), ("user", str), ("safety_identifier", str))
 REPLICAS_THAT_SEE_IT = 2  # and fail: a request of which replicas die takes no more of them along
@@ -110,13 +111,14 @@ def for_variant(call: Call, variant: Variant, context: int | None = None) -> byt
 
     `context`: how many tokens a prompt and its answer may have together, if that is known.
     """
-    sent = dict(call.body)
+    is_response = call.endpoint.name == "responses"
+    sent = for_vllm(call.body, variant, call.route.policy) if is_response else dict(call.body)
     sent["model"] = variant.model
     if call.endpoint.name == "chat" and variant.system_prompt:
         sent["messages"] = _messages(call, variant.system_prompt, variant.system_place)
-    if call.endpoint.name != "embeddings":
-        _fill_in(sent, variant, call.route.policy, context)
-    if call.stream:  # records need the token counts, whether the client wants to see them or not
+    if call.endpoint.limits:
+        _fill_in(sent, variant, call, context)
+    if call.stream and not is_response:  # records need the token counts, whether the client wants to see them or not
         sent["stream_options"] = {**(sent.get("stream_options") or {}), "include_usage": True}
     try:
         return orjson.dumps(sent)
@@ -134,27 +136,18 @@ def _messages(call: Call, system_prompt: str, place: SystemPlace) -> list[dict[s
             raise ApiError(400, what, code="invalid_value", param="messages")
     elif own and place == "first_user":  # the template takes none of them
         messages = [message for message in messages if message["role"] not in SYSTEM_ROLES]
-        system_prompt = "\n\n".join([system_prompt, *(_text(message.get("content")) for message in own)])
+        system_prompt = "\n\n".join([system_prompt, *(text_of(message.get("content")) for message in own)])
     return with_system_prompt(messages, system_prompt, place)
 
 
-def _text(content: Any) -> str:
-    """What a message says, whether as text or in parts."""
-    if isinstance(content, list):
-        return "\n".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
-
-
-def _fill_in(sent: dict[str, Any], variant: Variant, policy: Policy, context: int | None) -> None:
-    for name, value in variant.parameters.items():
+def _fill_in(sent: dict[str, Any], variant: Variant, call: Call, context: int | None) -> None:
+    policy, endpoint = call.route.policy, call.endpoint
+    own = in_its_words(variant.parameters) if endpoint.name == "responses" else variant.parameters
+    for name, value in own.items():
         if sent.get(name) is None:
             sent[name] = value
     if variant.temperature is not None and sent.get("temperature") is None:
         sent["temperature"] = variant.temperature
-    limits = [limit for limit in (variant.max_tokens, policy.max_tokens, context) if limit is not None]
-    if (
-        (variant.max_tokens or policy.max_tokens)
-        and sent.get("max_tokens") is None
-        and sent.get("max_completion_tokens") is None
-    ):
-        sent["max_tokens"] = min(limits)
+    if (variant.max_tokens or policy.max_tokens) and all(sent.get(name) is None for name in endpoint.limits):
+        limits = (variant.max_tokens, policy.max_tokens, context)
+        sent[endpoint.limits[0]] = min([most for most in limits if most is not None])

@@ -6,11 +6,15 @@ What is not listed is refused rather than passed on: some of vLLM's own paramete
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from configs.routing import EndpointName
 from delivery.gateway.openai.answers import Gist, chat_gist, completion_gist, embeddings_gist
 from delivery.gateway.openai.errors import ApiError
+from delivery.gateway.openai.response_answers import response_gist
+from delivery.gateway.openai.responses import PARAMETERS as RESPONSES
+from delivery.gateway.openai.responses import as_messages, check_input
 
 SAMPLING = """
     frequency_penalty logit_bias presence_penalty seed stop stream stream_options temperature top_p n max_tokens
@@ -31,13 +35,18 @@ ROLES = frozenset(("user", "assistant", "tool", "function")) | SYSTEM_ROLES
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One path of OpenAI's API. `gist(answer, streamed)`: what an answer or a chunk says."""
+    """One path of OpenAI's API. `gist(answer, streamed)`: what an answer or a chunk says.
+
+    `asked(body)`: what the client said, for those who read it. `limits`: the parameters that bound an answer's tokens.
+    """
 
     name: EndpointName
     path: str
     parameters: frozenset[str]
     check: Callable[[dict[str, Any]], None]  # raises ApiError (400)
     gist: Callable[[dict[str, Any], bool], Gist]
+    asked: Callable[[dict[str, Any]], Any]
+    limits: tuple[str, ...] = ("max_tokens", "max_completion_tokens")
 
 
 def _parameters(listed: str) -> frozenset[str]:
@@ -64,15 +73,40 @@ def _check_present(name: str) -> Callable[[dict[str, Any]], None]:
     return check
 
 
-CHAT_COMPLETIONS = Endpoint("chat", "/v1/chat/completions", _parameters(SAMPLING + CHAT), _check_messages, chat_gist)
+CHAT_COMPLETIONS = Endpoint(
+    "chat",
+    "/v1/chat/completions",
+    _parameters(SAMPLING + CHAT),
+    _check_messages,
+    chat_gist,
+    itemgetter("messages"),
+)
 ENDPOINTS = (
     CHAT_COMPLETIONS,
+    Endpoint(
+        "responses",
+        "/v1/responses",
+        _parameters(RESPONSES),
+        check_input,
+        response_gist,
+        as_messages,
+        ("max_output_tokens",),
+    ),
     Endpoint(
         "completions",
         "/v1/completions",
         _parameters(SAMPLING + COMPLETIONS),
         _check_present("prompt"),
         completion_gist,
+        itemgetter("prompt"),
     ),
-    Endpoint("embeddings", "/v1/embeddings", _parameters(EMBEDDINGS), _check_present("input"), embeddings_gist),
+    Endpoint(
+        "embeddings",
+        "/v1/embeddings",
+        _parameters(EMBEDDINGS),
+        _check_present("input"),
+        embeddings_gist,
+        itemgetter("input"),
+        (),
+    ),
 )

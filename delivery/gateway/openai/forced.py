@@ -28,10 +28,12 @@ def is_end_forced(body: Mapping[str, Any], finish_reason: str, stopped_by: Any, 
     `stopped_by` is vLLM's `stop_reason`: the text or the token at which it stopped, None for the model's own end.
     """
     if finish_reason == "length":
-        limit = body.get("max_completion_tokens") or body.get("max_tokens")
+        limit = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
         return isinstance(limit, int) and limit < FEW_TOKENS
+    if finish_reason != "stop":
+        return False
     texts, tokens = body.get("stop") or (), body.get("stop_token_ids") or ()
-    if finish_reason != "stop" or not (texts or tokens):
+    if not (texts or tokens):
         return False
     if stopped_by is UNSAID:
         return not has_content

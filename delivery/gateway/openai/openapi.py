@@ -41,7 +41,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "stream_options": {"type": ["object", "null"], "properties": {"include_usage": FLAG}},
     "user": {"type": ["string", "null"]},
 }
-REQUIRED = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
+REQUIRED = {"chat": "messages", "responses": "input", "completions": "prompt", "embeddings": "input"}
 ERROR = {
     "type": "object",
     "required": ["error"],

@@ -11,6 +11,8 @@ SCHEMA_PATTERNS = ("pattern", "patternProperties")
 TEXT_KEYS = frozenset(("type", "text", "refusal"))
 MEDIA_KEYS = frozenset(("image_url", "video_url", "audio_url", "input_audio"))
 JSON_FORMATS = frozenset(("text", "json_object", "json_schema"))
+AMOUNTS = frozenset(("max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of", "prompt"))
+GUIDES = frozenset(("response_format", "structured_outputs", "tools", "functions", "text"))
 
 
 def check_policy(policy: Policy, endpoint: Endpoint, body: Mapping[str, Any]) -> None:
@@ -19,18 +21,21 @@ def check_policy(policy: Policy, endpoint: Endpoint, body: Mapping[str, Any]) ->
         what = f"The model `{body['model']}` is not served at {endpoint.path}."
         raise ApiError(404, what, code="endpoint_not_served", param="model")
     _check_parameters(policy, endpoint, body)
-    _check_amounts(policy, body)
-    _check_guides(policy, body)
+    if not AMOUNTS.isdisjoint(body):
+        _check_amounts(policy, body)
+    if not GUIDES.isdisjoint(body):
+        _check_guides(policy, body)
     messages = body.get("messages")
     if messages is not None:
         _check_messages(policy, messages)
 
 
 def _check_parameters(policy: Policy, endpoint: Endpoint, body: Mapping[str, Any]) -> None:
-    for unknown in body.keys() - endpoint.parameters:
-        if unknown not in policy.allowed_parameters and body[unknown] is not None:
-            name = unknown[:100]
-            raise ApiError(400, f"Unknown parameter: `{name}`.", code="unknown_parameter", param=name)
+    if not endpoint.parameters.issuperset(body):
+        for unknown in body.keys() - endpoint.parameters:
+            if unknown not in policy.allowed_parameters and body[unknown] is not None:
+                name = unknown[:100]
+                raise ApiError(400, f"Unknown parameter: `{name}`.", code="unknown_parameter", param=name)
     for name in policy.refused_parameters:
         if body.get(name) is not None or (name == "max_tokens" and body.get("max_completion_tokens") is not None):
             raise _not_allowed(name, f"`{name}` cannot be set for this model.")
@@ -40,6 +45,7 @@ def _check_amounts(policy: Policy, body: Mapping[str, Any]) -> None:
     for name, most in (
         ("max_tokens", policy.max_tokens),
         ("max_completion_tokens", policy.max_tokens),
+        ("max_output_tokens", policy.max_tokens),
         ("n", policy.max_choices),
         ("best_of", policy.max_choices),
     ):
@@ -68,7 +74,7 @@ def _check_guides(policy: Policy, body: Mapping[str, Any]) -> None:
         raise _not_allowed("response_format", f"`response_format` must be one of: {', '.join(sorted(taken))}.")
     if body.get("structured_outputs") is not None:
         raise _not_allowed("structured_outputs", "`structured_outputs` cannot be set for this model.")
-    for name in ("response_format", "tools", "functions"):
+    for name in ("response_format", "tools", "functions", "text"):
         if body.get(name) is not None and any(key in part for part in _objects(body[name]) for key in SCHEMA_PATTERNS):
             raise _not_allowed(name, f"`{name}` may hold no patterns for this model.")
 

@@ -17,6 +17,8 @@ from delivery.gateway.openai.answers import (
     tokens_in,
 )
 from delivery.gateway.openai.chat import Call
+from delivery.gateway.openai.endpoints import Endpoint
+from delivery.gateway.openai.response_answers import ENDS, as_seen, named_as_official
 from delivery.gateway.records.attempts import Attempt
 
 PREAMBLE_LIMIT = 1024 * 1024  # bytes before the first content
@@ -35,6 +37,10 @@ class Sink(Protocol):
 
 class Stream:
     """One upstream event stream, turned into the client's: `start` it, then `relay` it."""
+
+    done = DONE
+    next_number = 0  # of an event, where they are numbered
+    most_held = PREAMBLE_LIMIT
 
     def __init__(self, said: UpstreamAnswer, call: Call, variant: Variant, attempt: Attempt, idle_s: float):
         self._said = said
@@ -67,10 +73,10 @@ class Stream:
             if not data:
                 break
             self._held += self._shown(data)
-            if len(self._held) > PREAMBLE_LIMIT:
+            if len(self._held) > self.most_held:
                 raise UpstreamError("malformed", 200)
         if not self._has_content and not self._attempt.says_nothing_by_force:
-            raise UpstreamError("empty", 200, self._held + DONE if self._attempt.finish_reason else b"")
+            raise UpstreamError("empty", 200, self._held + self.done if self._attempt.finish_reason else b"")
 
     async def relay(self, client: Sink, write_timeout_s: float) -> None:
         """Sends it to the client, to its end.
@@ -83,13 +89,13 @@ class Stream:
             self._heard_at = loop.time()
             shown = self._shown(data)
             if self._ended:
-                client.write(shown + DONE)
+                client.write(shown + self.done)
             elif shown:
                 client.write(shown)
             return self._ended or client.must_wait
 
         self._is_begun = True
-        client.write(self._held + DONE if self._ended else self._held)
+        client.write(self._held + self.done if self._ended else self._held)
         self._watch = loop.call_later(self._idle_s, self._look, loop)
         while not self._ended:
             await client.room(write_timeout_s)
@@ -97,7 +103,7 @@ class Stream:
             try:
                 if not await self._said.pass_on(take):
                     self._end_without_done()
-                    client.write(DONE)
+                    client.write(self.done)
             except BrokenOffError:
                 if not self._ended:
                     raise UpstreamError("idle_timeout" if self._is_late else "midstream", 200) from None
@@ -128,6 +134,8 @@ class Stream:
             error = error_in(chunk)
             if error is None:
                 shown.append(self._chunk(chunk))
+                if self._ended:
+                    break
             elif self._is_begun:
                 raise UpstreamError("midstream", 200, b"".join(shown))
             else:
@@ -142,6 +150,11 @@ class Stream:
                 del chunk["usage"]
                 if not chunk.get("choices"):
                     return b""
+        self._note(chunk)
+        return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+    def _note(self, chunk: dict[str, Any]) -> None:
+        """What it says, for the records."""
         gist = self._call.endpoint.gist(chunk, True)
         if gist.has_content:
             self._has_content = True
@@ -150,7 +163,42 @@ class Stream:
             self._attempt.ended_by(gist)
         if gist.text and self._attempt.said is not None:
             self._attempt.said.add(gist.text)
-        return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+
+class EventStream(Stream):
+    """A stream of the Responses API: its events have names and numbers, and the last one ends it."""
+
+    done = b""
+
+    @property
+    def most_held(self) -> int:  # type: ignore[override]
+        """Bytes before the first content; they repeat what the client sent, twice."""
+        return PREAMBLE_LIMIT + 3 * self._call.size
+
+    def _chunk(self, chunk: dict[str, Any]) -> bytes:
+        response = chunk.get("response")
+        if isinstance(response, dict):
+            as_seen(response, self._call.body, self._call.name)
+            count_tokens(self._attempt, response)
+            named_as_official(chunk)
+        self._note(chunk)
+        kind, number = str(chunk.get("type")), chunk.get("sequence_number")
+        self._ended = kind in ENDS
+        self.next_number = number + 1 if isinstance(number, int) else self.next_number + 1
+        return _event(kind, chunk)
+
+
+def error_frame(endpoint: Endpoint, body: dict[str, dict[str, Any]], number: int = 0) -> bytes:
+    """An error in a stream that has begun, and the stream's end."""
+    if endpoint.name != "responses":
+        return b"data: " + orjson.dumps(body) + b"\n\n" + DONE
+    error = body["error"]  # some clients look for it within, some do not
+    flat = {name: error[name] for name in ("code", "message", "param")}
+    return _event("error", {"type": "error", "sequence_number": number, **flat, **body})
+
+
+def _event(kind: str, event: dict[str, Any]) -> bytes:
+    return b"event: " + kind.encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n"
 
 
 def refused_in_band(error: dict[str, Any], variant: Variant, call: Call) -> Exception:

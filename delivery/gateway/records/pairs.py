@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import orjson
 
 from configs.routing import RoutingTable
+from delivery.gateway.openai.chat import Call
 from delivery.gateway.records.attempts import Attempt
 from delivery.gateway.records.redaction import Redactor
 from delivery.traffic.assignment import is_captured
@@ -125,7 +126,7 @@ class Pairs:
             self._waiting.pop(attempt.request_id)
             return
         other = self._waiting.pop(attempt.request_id)
-        asked = other.asked if other is not None else _asked(call.body)
+        asked = other.asked if other is not None else _asked(call)
         if len(asked) > MOST_BYTES:
             self._left_out += attempt.role == "served"  # once for both halves
             return
@@ -174,5 +175,5 @@ def captured(table: RoutingTable) -> frozenset[tuple[str, str]]:
     )
 
 
-def _asked(body: dict[str, Any]) -> bytes:
-    return orjson.dumps(body.get("messages") or body.get("prompt"))
+def _asked(call: Call) -> bytes:
+    return orjson.dumps(call.endpoint.asked(call.body))

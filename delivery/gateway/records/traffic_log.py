@@ -10,12 +10,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import orjson
 
 from configs.routing import Route
 from configs.traffic_log import TrafficLog
+from delivery.gateway.openai.chat import Call
 from delivery.gateway.records.attempts import Attempt, Given, as_dict
 from delivery.gateway.records.log_files import TEXTS, LogFiles, LogRow
 from delivery.gateway.records.redaction import Redactor
@@ -154,7 +154,7 @@ def _row_of(attempt: Attempt, *, with_text: bool) -> LogRow:
         row["arm"] = arm_of(route, attempt.variant)
         row["bundle"] = route.variants[attempt.variant].bundle
         if with_text:
-            row["prompt"] = _asked(attempt.call.body)  # as parsed it may take thirty times the room
+            row["prompt"] = _asked(attempt.call)  # as parsed it may take thirty times the room
             row["answer"] = attempt.said.text if attempt.said is not None else None
     return row
 
@@ -174,5 +174,5 @@ def arm_of(route: Route, variant: str) -> str:
     return "holdback" if route.holdback is not None and variant == route.holdback.variant else "experiment"
 
 
-def _asked(body: dict[str, Any]) -> bytes:
-    return orjson.dumps(body.get("messages") or body.get("prompt") or body.get("input"))
+def _asked(call: Call) -> bytes:
+    return orjson.dumps(call.endpoint.asked(call.body))

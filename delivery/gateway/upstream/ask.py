@@ -23,7 +23,8 @@ from delivery.gateway.http.client import (
 from delivery.gateway.http.deadlines import Deadline
 from delivery.gateway.openai.answers import CLIENTS_FAULT, UpstreamError, declined, error_in, parse_object
 from delivery.gateway.openai.chat import REPLICAS_THAT_SEE_IT, Call, for_variant
-from delivery.gateway.openai.streams import Stream, count_tokens, refused_in_band
+from delivery.gateway.openai.response_answers import as_seen
+from delivery.gateway.openai.streams import EventStream, Stream, count_tokens, refused_in_band
 from delivery.gateway.records.attempts import EXHAUSTED, Attempt, Attempts
 from delivery.gateway.upstream.connections import Connections
 from delivery.gateway.upstream.replicas import Replicas
@@ -95,6 +96,8 @@ class Upstreams:
 
         answer = await self._at_some_replica(call, attempt, self.timeouts.answer_s, one)
         answer["model"] = call.name
+        if call.endpoint.name == "responses":
+            as_seen(answer, call.body, call.name)
         count_tokens(attempt, answer)
         gist = call.endpoint.gist(answer, False)
         if attempt.said is not None:
@@ -109,6 +112,7 @@ class Upstreams:
     async def stream(self, call: Call, variant: Variant, attempt: Attempt) -> "Stream":
         """A stream whose first content is there, or UpstreamError, or ApiError. Whoever gets it closes it."""
         body = for_variant(call, variant, self.replicas.context_of(variant))
+        kind = EventStream if call.endpoint.name == "responses" else Stream
 
         async def one(upstream: str) -> Stream:
             said = await self._post(upstream, call.endpoint.path, body, attempt, to_the_end=False)
@@ -116,7 +120,7 @@ class Upstreams:
             try:
                 if said.status != 200:
                     _accepted(said.status, await said.read(), variant, call)
-                stream = Stream(said, call, variant, attempt, self.timeouts.idle_s)
+                stream = kind(said, call, variant, attempt, self.timeouts.idle_s)
                 await stream.start()
             except BaseException:
                 said.close()
@@ -135,7 +139,7 @@ class Upstreams:
         failure: UpstreamError | None = None
         try:
             with Deadline(timeout_s):
-                for upstream in self._order(call, variant)[:TRIES]:
+                for upstream in (self._order(call, variant) if call.seen else self.replicas.order(variant))[:TRIES]:
                     if failure is not None and not call.may_reach(upstream, attempt.variant):
                         continue
                     self.replicas.begin(attempt, upstream)

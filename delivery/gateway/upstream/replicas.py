@@ -112,13 +112,13 @@ class Replicas:
 
     def context_of(self, variant: Variant) -> int | None:
         """How many tokens prompt and answer of this variant may have together, as far as its replicas have told."""
-        known = [
-            context
-            for url in variant.upstreams
-            if (replica := self._known.get(url)) is not None
-            and (context := replica.contexts.get(variant.model)) is not None
-        ]
-        return min(known, default=None)
+        least = None
+        for url in variant.upstreams:
+            replica = self._known.get(url)
+            context = replica.contexts.get(variant.model) if replica is not None else None
+            if context is not None and (least is None or context < least):
+                least = context
+        return least
 
     def checked(
         self,

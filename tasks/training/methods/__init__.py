@@ -1,6 +1,6 @@
 """Training methods: rows and settings in, an adapter out, each with its own audit; one file a method.
 
-Doors: the modules that `method` in training.yaml names; the names are listed in `configs.training.MethodName`.
+`method` in training.yaml names one of its modules; the names are listed in `configs.training.MethodName`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.dataset import Filters, Split
-from delivery.build.sift import Example, RawRow, Sifted, sift
+from delivery.build.rows import Example, RawRow
+from delivery.build.sift import Sifted, sift
 from delivery.build.split import divide
 from delivery.build.text import ControlTokens
 

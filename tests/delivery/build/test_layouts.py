@@ -6,7 +6,8 @@ import pytest
 
 from configs.dataset import Filters, Turn
 from delivery.build.layouts.known import LAYOUTS, recognise
-from delivery.build.sift import Example, RawRow, Rejected, sift
+from delivery.build.rows import Example, RawRow, Rejected
+from delivery.build.sift import sift
 
 QUESTION = {"role": "user", "content": "2 + 3?"}
 ANSWER = {"role": "assistant", "content": "What do you get?"}

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from configs.dataset import Filters
 from delivery.build.report import Tally
-from delivery.build.sift import RawRow, sift
+from delivery.build.rows import RawRow
+from delivery.build.sift import sift
 from delivery.build.text import ControlTokens, repaired
 
 

@@ -7,6 +7,7 @@ from gateway_world import World, frames, table_for
 from openai.types import completion_create_params as completions
 from openai.types import embedding_create_params as embeddings
 from openai.types.chat import completion_create_params as chat
+from openai.types.responses import response_create_params as responses
 from stub_upstream import DONE, ROLE, Gate, chunk, frame, refuses, sends
 
 from delivery.gateway.openai.endpoints import ENDPOINTS
@@ -14,6 +15,7 @@ from delivery.gateway.openai.endpoints import ENDPOINTS
 HALF = {"candidate": {"variant": "new", "share_bp": 5_000}}
 OFFICIAL = {
     "chat": chat.CompletionCreateParamsBase,
+    "responses": responses.ResponseCreateParamsBase,
     "completions": completions.CompletionCreateParamsBase,
     "embeddings": embeddings.EmbeddingCreateParams,
 }

@@ -23,6 +23,7 @@ from delivery.gateway.keys.access import BYTES_PER_TOKEN, read_keys, tokens_at_m
 from delivery.gateway.keys.budgets import Budget
 from delivery.gateway.keys.new_key import main as make_key
 from delivery.gateway.openai.chat import Call
+from delivery.gateway.openai.endpoints import ENDPOINTS
 
 ADA, BOB = "sk-ada-0123456789", "sk-bob-0123456789"
 STOP = chunk({}, "stop")
@@ -179,6 +180,15 @@ def test_what_a_request_may_take_is_its_bytes_the_prompt_and_the_longest_answer(
 ) -> None:
     route = table_for("http://a", variants={"old": {"system_prompt": "x" * 20, "max_tokens": 50}}).routes["tutor"]
     call = Call("1", "tutor", route, body, "u", "", stream=False, wants_usage=False, size=20)
+    assert tokens_at_most(call) == tokens
+
+
+@pytest.mark.parametrize(("asked", "tokens"), [({}, 60), ({"max_output_tokens": 7}, 17)])
+def test_a_response_may_take_what_its_own_limit_says(asked: dict[str, Any], tokens: int) -> None:
+    route = table_for("http://a", variants={"old": {"system_prompt": "x" * 20, "max_tokens": 50}}).routes["tutor"]
+    (endpoint,) = [one for one in ENDPOINTS if one.name == "responses"]
+    body = {"input": "Hi"} | asked
+    call = Call("1", "tutor", route, body, "u", "", stream=False, wants_usage=False, endpoint=endpoint, size=20)
     assert tokens_at_most(call) == tokens
 
 

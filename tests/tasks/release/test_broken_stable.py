@@ -12,8 +12,9 @@ from configs.errors import SlipwayError
 from delivery.build.bundle import Bundle
 from delivery.clients.vllm import VllmError
 from tasks.release.broken_stable import over_broken_stable
+from tasks.release.outcome import ReleaseOutcome
 from tasks.release.rollback import rollback
-from tasks.release.run import ReleaseOutcome, run_release
+from tasks.release.run import run_release
 
 ABSOLUTE = PLAN.checks[0]
 RELATIVE = Check(metric="latency_typical_s", max_ratio=2, stages=("shadow", "canary"))

@@ -26,8 +26,10 @@ from flows.cli.explain import render
 from tasks.release.controller import Controller
 from tasks.release.explain import explain_decision
 from tasks.release.judge import RETRY_S, in_thread, open_judge
-from tasks.release.run import ReleaseOutcome, bootstrap, run_release
+from tasks.release.outcome import ReleaseOutcome
+from tasks.release.run import run_release
 from tasks.release.site import Site
+from tasks.release.start import bootstrap
 
 pytestmark = pytest.mark.live
 
@@ -308,7 +310,7 @@ def test_a_key_that_is_not_there_is_found_before_a_release_begins(
 
 def test_a_plan_without_a_judge_reads_no_pairs(scene: Scene) -> None:
     controller = Controller(scene.site, PLAN)
-    assert controller._judging is None
+    assert controller._lookout.judging is None
 
 
 def test_what_a_tick_knows_of_the_judge_goes_into_the_state(scene: Scene) -> None:

@@ -12,7 +12,8 @@ from configs.rollout import RolloutPlan
 from delivery.build.gate import GateDecision, GateFinding
 from flows.cli.explain import render
 from tasks.release.explain import explain_decision
-from tasks.release.run import bootstrap, run_release
+from tasks.release.run import run_release
+from tasks.release.start import bootstrap
 
 
 def test_every_recorded_decision_can_be_explained_from_the_ledger(scene: Scene) -> None:

@@ -29,10 +29,12 @@ from delivery.build.bundle import Bundle
 from delivery.build.gate import GateDecision
 from delivery.clients.gateway import GatewayClient
 from delivery.clients.processes.ports import free_ports
+from tasks.release.outcome import ReleaseOutcome
 from tasks.release.replay import replay_log
 from tasks.release.rollback import rollback
-from tasks.release.run import ReleaseOutcome, bootstrap, run_release
+from tasks.release.run import run_release
 from tasks.release.site import Site
+from tasks.release.start import bootstrap
 
 pytestmark = pytest.mark.live
 

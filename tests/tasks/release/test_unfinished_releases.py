@@ -3,7 +3,7 @@
 from release_fakes import lora_bundle
 from release_scene import Scene, in_canary_of, killed_while
 
-from tasks.release.run import bootstrap
+from tasks.release.start import bootstrap
 
 
 def test_a_bundle_that_is_refused_leaves_an_unfinished_release_alone(scene: Scene) -> None:

@@ -15,7 +15,7 @@ from delivery.release.way_back import TakenBack
 from tasks.release.left_behind import finish
 from tasks.release.rollback import rollback
 from tasks.release.rollback_outcome import RollbackOutcome
-from tasks.release.run import bootstrap
+from tasks.release.start import bootstrap
 from tasks.release.way_back import notes, way_back
 from tasks.release.without_ledger import take_back_without_ledger
 

@@ -20,6 +20,7 @@ from delivery.clients.processes import local as processes
 from delivery.clients.processes.local import ProcessCommand
 from delivery.clients.processes.ports import free_ports
 from tasks.serving import local as serving
+from tasks.serving.target import ModelToServe
 
 pytestmark = pytest.mark.live
 
@@ -49,7 +50,7 @@ class Place:
         environment = self.environment
         if changes:
             environment = environment.model_copy(update={"vllm": environment.vllm.model_copy(update=changes)})
-        with serving.LocalProcesses(environment, self.home).up("base", self.model, attached=True):
+        with serving.LocalProcesses(environment, self.home).up(ModelToServe("base", self.model), attached=True):
             return serving.addresses(environment)
 
     def pids(self) -> dict[str, int | None]:
@@ -146,7 +147,7 @@ def test_when_what_follows_fails_only_what_was_started_for_it_ends(place: Place)
     processes.stop("gateway", place.folder)
 
     def fail_once_both_are_up() -> None:
-        with place.target.up("base", place.model, attached=True):
+        with place.target.up(ModelToServe("base", place.model), attached=True):
             assert place.health() == {"vllm": UP, "gateway": UP}
             raise RuntimeError("no ledger")
 
@@ -217,7 +218,7 @@ def test_the_addresses_are_reachable_ones() -> None:
 
 def test_a_vllm_killed_in_the_middle_is_reported_and_started_again(place: Place) -> None:
     where = place.up()
-    keeper = place.target.watch("base", place.model, attached=True)
+    keeper = place.target.watch(ModelToServe("base", place.model), attached=True)
     assert keeper.check(0.0) == ()
     process = processes.find("vllm", place.folder)
     assert process is not None
