@@ -101,7 +101,10 @@ def delivering(
     on_progress: Progress = silent,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[None]:
-    """What the block puts into the outbox is delivered beside it, and for a few seconds after it."""
+    """What the block puts into the outbox is delivered beside it, and for a few seconds after it.
+
+    A block that raises is not waited for: users may have to be moved some other way.
+    """
     if not environment.notifications:
         yield
         return
@@ -110,5 +113,7 @@ def delivering(
     courier.start()
     try:
         yield
-    finally:
-        courier.stop()
+    except BaseException:
+        courier.stop(0.0)
+        raise
+    courier.stop()

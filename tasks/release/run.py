@@ -148,26 +148,26 @@ def watch_live(
     base has no predecessor. SlipwayError: another release is under way, or this is no watch (configs.watch).
     """
     require_watch(duration_s, holdback_bp)
-    site.take_lease(PATIENCE_S)
-    try:
-        state = site.ledger.unfinished(site.name, route)
-        if state is not None and state.phase not in ("watching", "rolling_back"):
-            raise SlipwayError(
-                f"release {state.release_id} is under way on route {route}, and watches itself",
-                cure="if its controller was killed, the same `slipway release` goes on with it",
-            )
-        if state is None:
-            pointers = site.ledger.route(site.name, route)
-            bundle = pointers.live.bundle if pointers else ""
-            live = site.ledger.release_that_made_live(site.name, route, bundle)
-            if live is None:
-                return None
-            state = watching(reading_from_now(site, live), duration_s, holdback_bp, site.clock())
-            site.ledger.begin_watch(state, site.owner, LEASE_TTL_S, site.clock())
-        with delivering(site.environment, site.ledger, on_progress, site.clock):
+    with delivering(site.environment, site.ledger, on_progress, site.clock):
+        site.take_lease(PATIENCE_S)
+        try:
+            state = site.ledger.unfinished(site.name, route)
+            if state is not None and state.phase not in ("watching", "rolling_back"):
+                raise SlipwayError(
+                    f"release {state.release_id} is under way on route {route}, and watches itself",
+                    cure="if its controller was killed, the same `slipway release` goes on with it",
+                )
+            if state is None:
+                pointers = site.ledger.route(site.name, route)
+                bundle = pointers.live.bundle if pointers else ""
+                live = site.ledger.release_that_made_live(site.name, route, bundle)
+                if live is None:
+                    return None
+                state = watching(reading_from_now(site, live), duration_s, holdback_bp, site.clock())
+                site.ledger.begin_watch(state, site.owner, LEASE_TTL_S, site.clock())
             return _drive(site, state, on_progress, on_decision, steps)
-    finally:
-        site.drop_lease()
+        finally:
+            site.drop_lease()
 
 
 def _drive(

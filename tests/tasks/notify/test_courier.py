@@ -83,6 +83,18 @@ def test_one_that_hangs_delays_neither_the_others_nor_who_stops(ledger: Ledger) 
         assert [one.receiver for one in ledger.outbox.waiting("local")] == ["stuck", "stuck"]
 
 
+def test_a_block_that_fails_is_not_held_up_by_a_receiver_that_hangs(ledger: Ledger) -> None:
+    with Hooks() as stuck:
+        stuck.hangs = True
+        receivers: Notifications = {"stuck": hook(stuck.url)}
+        post(ledger, receivers, message("a"))
+        with pytest.raises(LedgerError), delivering(Environment(notifications=receivers), ledger):
+            assert stuck.asked.wait(20)
+            began = time.monotonic()
+            raise LedgerError("the ledger cannot be used")
+        assert time.monotonic() - began < 2
+
+
 def test_what_a_receiver_refuses_is_tried_again_and_said(ledger: Ledger) -> None:
     clock = [1000.0]
     with Hooks() as hooks:
