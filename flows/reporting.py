@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
@@ -93,11 +94,14 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
+NO_BUGS = (SlipwayError, httpx.HTTPError, type(None))  # none: a state that was returned
+
+
 class _MessageOnly(logging.Filter):
-    """Drops the traceback of errors that are meant for users: their text already says what, where and the cure."""
+    """Drops tracebacks of what is no bug: of errors for users, whose text says all, and of a Prefect that went away."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], SlipwayError | None):  # None: a state that was returned
+        if record.exc_info and isinstance(record.exc_info[1], NO_BUGS):
             record.exc_info = None
         return True
 
