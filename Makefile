@@ -2,6 +2,7 @@
 # the second set-up instant. GPU=1 takes the CUDA builds, PYTHON=python3.12 another Python.
 #
 #   make demo     set up, then run the product's story on the embedded default
+#   make clients  set up the client libraries that the gateway is tried with (make test does)
 #   make test     set up, then lint, types, import rules, fast tests, live tests
 
 PYTHON ?= python3
@@ -28,14 +29,19 @@ export PYTHONUNBUFFERED := 1
 # Without kept bytecode every start of Prefect, torch or vLLM takes several times as long.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test lint test-fast test-live lock clean
+.PHONY: setup clients demo test lint test-fast test-live lock clean
 
 setup: .venv/.$(BUILD) .venv-vllm/.$(BUILD)
+
+# Client libraries that the gateway is tried with. Without npm, or its registry, those in JavaScript are left out.
+clients: .venv-clients/.ready
+	@if command -v npm > /dev/null; then $(MAKE) --no-print-directory tests/clients/node_modules/.ready \
+		|| echo "set-up: no clients in JavaScript"; else echo "set-up: no npm, no clients in JavaScript"; fi
 
 demo: setup
 	.venv/bin/python -m demo
 
-test: setup
+test: setup clients
 	@$(MAKE) --no-print-directory lint test-fast
 	@$(MAKE) --no-print-directory test-live
 
@@ -82,6 +88,16 @@ $(UV):
 	$(SYNC) --python .venv-vllm $<
 	rm -f .venv-vllm/.cpu .venv-vllm/.cuda && touch $@
 
+.venv-clients/.ready: locks/clients.txt | $(UV)
+	@echo "set-up: .venv-clients, for the tests with client libraries"
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-clients
+	$(UV) pip sync --quiet --python .venv-clients $<
+	touch $@
+
+tests/clients/node_modules/.ready: tests/clients/package-lock.json
+	cd tests/clients && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
 # The lock files name versions and nothing about where they were found.
 COMPILE = $(UV) pip compile --quiet --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links
 lock: $(UV)
@@ -91,10 +107,11 @@ lock: $(UV)
 	for name in vision audio codec; do echo "torch$$name; python_version < '3'"; done > build/without.txt
 	$(COMPILE) pyproject.toml --group dev --constraint build/cpu.txt --override build/without.txt -o locks/pipeline-cpu.txt
 	$(COMPILE) --group vllm --constraint build/cpu.txt --override build/without.txt -o locks/vllm-cpu.txt
+	$(COMPILE) --group clients -o locks/clients.txt
 	UV_FIND_LINKS= $(COMPILE) pyproject.toml --group dev --constraint build/cuda.txt -o locks/pipeline-cuda.txt
 	UV_FIND_LINKS= $(COMPILE) --group vllm-gpu --python-platform x86_64-manylinux_2_28 -o locks/vllm-cuda.txt
 
 clean:
 	@# without its pid files nobody would find again what runs
 	if [ -d .slipway ] && [ -x .venv/bin/slipway ]; then .venv/bin/slipway down --all --home .slipway; fi
-	rm -rf .venv .venv-vllm .venv-uv .slipway
+	rm -rf .venv .venv-vllm .venv-clients .venv-uv .slipway tests/clients/node_modules

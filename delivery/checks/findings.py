@@ -142,18 +142,15 @@ def _in_words(
     if check.kind == "preference":
         return _preferences_in_words(measured, evidence.judging, candidate, limit)
     if check.kind == "rate":
-        share = "unknown" if candidate is None else _percent(candidate)
-        ours = f"{name} {share} ({tally.candidate_hits} of {tally.candidate_n})"
-        theirs = f"({tally.stable_hits} of {tally.stable_n})"
-        wanted = "no limit yet" if limit is None else f"limit {_percent(limit)}"
-        if check.is_relative:
-            wanted += f" from stable's {'unknown' if stable is None else _percent(stable)} {theirs}"
+        ours = _shown(check, candidate, f" ({tally.candidate_hits} of {tally.candidate_n})")
+        theirs = _shown(check, stable, f" ({tally.stable_hits} of {tally.stable_n})")
     else:
-        ours = f"{name.removesuffix(' s')} {_value(check, candidate)} ({tally.candidate_n} requests)"
-        wanted = f"limit {_value(check, limit)}"
-        if check.is_relative:
-            wanted += f" from stable's {_value(check, stable)}"
-    return f"{ours}, {wanted}{', in pairs' if measured.paired else ''}"
+        name = name.removesuffix(" s")
+        ours, theirs = _shown(check, candidate, f" ({tally.candidate_n} requests)"), _shown(check, stable)
+    wanted = f"limit {_shown(check, limit)}" if limit is not None else "no limit before stable has one"
+    wanted += f" from stable's {theirs}" if check.is_relative and theirs else ""
+    pairs = ", in pairs" if measured.paired else ""
+    return f"{name} {ours}, {wanted}{pairs}" if ours else f"{name}: no answer of the candidate yet, {wanted}{pairs}"
 
 
 def _preferences_in_words(measured: Measurement, judging: Judging, lost: float | None, limit: float | None) -> str:
@@ -182,7 +179,9 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def _value(check: Check, value: float | None) -> str:
+def _shown(check: Check, value: float | None, counts: str = "") -> str:
+    """A value in its unit, and what it was counted from; "" where there is none."""
     if value is None:
-        return "unknown"
-    return f"{value:.3g}{' s' if check.reads.unit == 's' else ''}"
+        return ""
+    unit = " s" if check.reads.unit == "s" else ""
+    return f"{_percent(value) if check.kind == 'rate' else f'{value:.3g}{unit}'}{counts}"

@@ -146,12 +146,13 @@ def _result(
         f" {worse:.3g} of {needs:g} that it is worse",
         "error": f"cannot be measured: {finding.problem}",
     }[verdict]
+    nothing = verdict == "inconclusive" and finding.worse.blocks == finding.better.blocks == 0
     note = "; stable breaches it too: a shared incident" if stable_breaches and verdict == "fail" else ""
     return CheckResult.model_validate(
         {
             **dict(finding),
             "verdict": verdict,
-            "sentence": f"{verdict}: {finding.comparison} ({said}){note}",
+            "sentence": f"{verdict}: {finding.comparison}{'' if nothing else f' ({said})'}{note}",
             "e_worse": worse,
             "e_better": better,
             "shared_incident": stable_breaches and verdict == "fail",

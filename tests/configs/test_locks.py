@@ -14,6 +14,7 @@ PIPELINE = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["dependency-groups
 WANTED = {
     "pipeline-cpu": PIPELINE,
     "pipeline-cuda": PIPELINE,
+    "clients": PYPROJECT["dependency-groups"]["clients"],
     "vllm-cpu": PYPROJECT["dependency-groups"]["vllm"],
     "vllm-cuda": PYPROJECT["dependency-groups"]["vllm-gpu"],
 }

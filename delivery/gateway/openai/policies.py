@@ -70,7 +70,7 @@ def _check_guides(policy: Policy, body: Mapping[str, Any]) -> None:
     form = body.get("response_format")
     kind = form.get("type") if isinstance(form, dict) else None
     taken = ("text",) if policy.guided_decoding == "none" else JSON_FORMATS
-    if form is not None and kind not in taken:
+    if form is not None and (not isinstance(kind, str) or kind not in taken):
         raise _not_allowed("response_format", f"`response_format` must be one of: {', '.join(sorted(taken))}.")
     if body.get("structured_outputs") is not None:
         raise _not_allowed("structured_outputs", "`structured_outputs` cannot be set for this model.")

@@ -39,7 +39,7 @@ def check_response(policy: Policy, body: Mapping[str, Any]) -> None:
         what = "`truncation` must be `disabled` for this model: what is cut first is its system prompt."
         raise _not_allowed("truncation", what)
     _check_format(policy, body)
-    _check_tools(policy, body.get("tools") or ())
+    _check_tools(policy, body.get("tools") or [])
     if policy.system_messages == "refuse" and body.get("instructions"):
         what = "This model has a system prompt of its own; there may be no `instructions`."
         raise _not_allowed("instructions", what)
@@ -61,21 +61,24 @@ def _check_format(policy: Policy, body: Mapping[str, Any]) -> None:
         return
     kind = form.get("type") if isinstance(form, dict) else None
     taken = ("text",) if policy.guided_decoding == "none" else JSON_FORMATS
-    if kind not in taken:
+    if not isinstance(kind, str) or kind not in taken:
         raise _not_allowed("text.format", f"`text.format` must be one of: {', '.join(sorted(taken))}.")
 
 
-def _check_tools(policy: Policy, tools: Any) -> None:
+def _check_tools(policy: Policy, tools: list[Any]) -> None:
     for index, tool in enumerate(tools):
-        kind = tool.get("type") if isinstance(tool, dict) else None
-        inner = tool.get("tools") if kind == "namespace" else None
-        if isinstance(inner, list):
-            _check_tools(policy, inner)
-        elif kind not in CLIENTS_TOOLS and kind not in policy.builtin_tools:
-            what = f"`tools[{index}]` of type `{str(kind)[:100]}` is not served by this model; functions are."
-            raise _not_allowed(f"tools[{index}].type", what)
-        elif kind == "custom" and _at(tool, ("format", "type")) == "grammar" and policy.guided_decoding != "any":
-            raise _not_allowed(f"tools[{index}].format", "Tools may have no grammars for this model.")
+        is_many = isinstance(tool, dict) and tool.get("type") == "namespace" and isinstance(tool.get("tools"), list)
+        for one in tool["tools"] if is_many else (tool,):
+            _check_tool(policy, f"tools[{index}]", one)
+
+
+def _check_tool(policy: Policy, where: str, tool: Any) -> None:
+    kind = str(tool.get("type")) if isinstance(tool, dict) else "none"
+    if kind not in CLIENTS_TOOLS and kind not in policy.builtin_tools:
+        what = f"`{where}` of type `{kind[:100]}` is not served by this model; functions are."
+        raise _not_allowed(f"{where}.type", what)
+    if kind == "custom" and _at(tool, ("format", "type")) == "grammar" and policy.guided_decoding != "any":
+        raise _not_allowed(f"{where}.format", "Tools may have no grammars for this model.")
 
 
 def _check_item(policy: Policy, item: Item) -> None:

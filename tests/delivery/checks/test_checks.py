@@ -58,6 +58,16 @@ def test_no_data_is_no_pass(metric: str, stage: Stage) -> None:
     assert result.verdict == "inconclusive"
 
 
+def test_without_an_answer_the_words_name_no_values_and_no_evidence() -> None:
+    relative = Check(metric="error_rate", max_increase=0.2)
+    assert of(judged([], [], ERRORS), ERRORS).sentence == (
+        "inconclusive: error rate: no answer of the candidate yet, limit 20 %"
+    )
+    assert of(judged([], [], relative, past=[]), relative).sentence == (
+        "inconclusive: error rate: no answer of the candidate yet, no limit before stable has one"
+    )
+
+
 def test_five_failures_out_of_five_are_enough_long_before_the_minimum() -> None:
     result = judged([BAD] * 5)
     assert (result.verdict, result.blame) == ("fail", "rollback")

@@ -71,6 +71,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "nine answers": {"n": 9},
     "a long answer": {"max_tokens": 5_000},
     "a grammar": {"structured_outputs": {"grammar": "root ::= x"}},
+    "a form of no kind": {"response_format": {"type": []}},
     "a structural tag": {"response_format": {"type": "structural_tag"}},
     "a pattern in a schema": {
         "response_format": {"type": "json_schema", "json_schema": {"schema": {"items": {"pattern": "(a+)+"}}}}

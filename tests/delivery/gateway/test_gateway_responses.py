@@ -145,7 +145,10 @@ def test_what_says_that_nothing_is_remembered_is_taken(world: World) -> None:
 
 def test_no_answer_can_be_fetched_later(world: World) -> None:
     response = world.gateway(table_for(world.upstream().url)).http.get("/v1/responses/resp_1")
-    assert (response.status_code, response.json()["error"]["message"]) == (404, "No answers are stored here.")
+    assert (response.status_code, response.json()["error"]["message"]) == (
+        404,
+        "There is no such path here: no answers are stored.",
+    )
 
 
 IMAGE = {"type": "input_image", "image_url": "http://169.254.169.254/x"}
@@ -201,6 +204,14 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "what vLLM alone knows": ({}, {"previous_input_messages": []}, "previous_input_messages"),
     "the raw prompt": ({}, {"enable_response_messages": True}, "enable_response_messages"),
     "chat's limit": ({}, {"max_tokens": 5}, "max_tokens"),
+    "a form of no kind": ({}, {"text": {"format": {"type": []}}}, "text.format"),
+    "a tool of no kind": ({}, {"tools": [{"type": []}]}, "tools[0].type"),
+    "no tool": ({}, {"tools": [3]}, "tools[0].type"),
+    "a namespace in a namespace": (
+        {},
+        {"tools": [{"type": "namespace", "tools": [{"type": "namespace", "tools": []}]}]},
+        "tools[0].type",
+    ),
 }
 
 

@@ -21,6 +21,7 @@ from places import ROOT, SUPPORT
 from release_child import PLAN, TOKEN, real_site
 from release_fakes import base_bundle, lora_bundle, project
 from stub_judge import StubJudge, prefers
+from stub_responses import message, whole
 
 from configs.checks import Check
 from configs.judge import Judge
@@ -81,8 +82,10 @@ class Vllm:
         if path == "/v1/unload_lora_adapter":
             del self.models[body["lora_name"]]
             return 200, {}
-        if body["model"] not in self.models or (body["model"] in self.broken and "messages" in body):
+        if body["model"] not in self.models or (body["model"] in self.broken and {"messages", "input"} & body.keys()):
             return 500, {"error": {"message": "broken"}}
+        if path == "/v1/responses":
+            return 200, whole(body, [message(self.says.get(body["model"], "2"))])
         said = {"role": "assistant", "content": self.says.get(body["model"], "2")}
         choice = {"index": 0, "text": "2", "message": said, "finish_reason": "stop"}
         usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
@@ -109,6 +112,7 @@ class Place:
     said: list[str] = field(default_factory=list)
     gateway: "subprocess.Popen[bytes] | None" = None
     stop: threading.Event = field(default_factory=threading.Event)
+    path: str = "/v1/chat/completions"  # where users ask
     traffic_log: Path | None = None
     workers: int = 1
 
@@ -131,11 +135,10 @@ class Place:
         with httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20, trust_env=False) as http:
             while not self.stop.is_set():
                 self.asked += 1
-                body = {"model": "tutor", "messages": [{"role": "user", "content": "1 + 1?"}]}
+                path, name = self.path, "input" if self.path == "/v1/responses" else "messages"
+                body = {"model": "tutor", name: [{"role": "user", "content": "1 + 1?"}]}
                 try:
-                    answer = http.post(
-                        "/v1/chat/completions", json=body, headers={"x-slipway-user": f"u{self.asked % 100}"}
-                    )
+                    answer = http.post(path, json=body, headers={"x-slipway-user": f"u{self.asked % 100}"})
                     if answer.status_code != 200:
                         self.failed.append(answer.text)
                 except httpx.HTTPError as error:
@@ -204,6 +207,7 @@ def place(running: Place, tmp_path: Path) -> Place:
     bootstrap(running.site(), "tutor", base_bundle(), PLAN.lease_s)
     running.vllm.models = {"base": "/models/base"}
     running.failed.clear()
+    running.path = "/v1/chat/completions"
     return running
 
 
@@ -228,6 +232,17 @@ def test_a_candidate_that_breaks_in_canary_is_off_within_two_seconds(place: Plac
     assert outcome.decision_to_stable_s is not None
     assert outcome.breach_to_stable_s < 2
     assert outcome.decision_to_stable_s < 1
+    assert place.failed == []
+
+
+@pytest.mark.parametrize(("is_broken", "outcome"), [(False, "live"), (True, "rolled_back")])
+def test_a_release_is_judged_by_users_who_ask_for_responses_alone(place: Place, is_broken: bool, outcome: str) -> None:
+    place.path = "/v1/responses"
+    bundle = place.built()
+    breaks = {"1-canary": lambda: place.vllm.broken.add(bundle.served_name)}
+    done = place.release(bundle, breaks if is_broken else {})
+    assert (done.outcome, done.failed_user_requests) == (outcome, 0)
+    assert done.user_requests > 10
     assert place.failed == []
 
 
