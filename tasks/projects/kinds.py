@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from delivery.build.guess import Guess, Kind
+from delivery.build.guess import Guess, GuessedKind
 
 SPARE_TOKENS = 16
 CHARS_A_TOKEN = 2.0  # of an answer in JSON or of a label: shorter tokens than prose has
@@ -154,7 +154,7 @@ def _tutor(found: Guess | None) -> Parts:
     )
 
 
-KINDS: Mapping[Kind, Callable[[Guess | None], Parts]] = {
+KINDS: Mapping[GuessedKind, Callable[[Guess | None], Parts]] = {
     "chat": _chat,
     "json": _json,
     "classify": _classify,
