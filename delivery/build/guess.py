@@ -27,6 +27,7 @@ ANSWERS = (
 CHOICES = ("choices", "options", "endings", "candidates", "answers")
 MOST_LABELS = 50  # more different answers are no classes
 MOST_ENUM = 20  # a JSON field with at most so many different texts is listed in its schema
+REASONED = "</think>"
 ROWS_A_LABEL = 3  # on the average, for answers to be called labels
 
 
@@ -40,9 +41,11 @@ class Guess:
     labels: tuple[str, ...]  # of `classify`, the most frequent first
     schema: dict[str, Any]  # of `json`: a JSON Schema that all answers seen follow
     example: str  # one answer
-    longest_chars: int  # of a row's messages together
+    longest_answer: str
+    longest_bytes: int  # of a row's messages together
     own_system_prompts: int  # rows that bring one
     rows: int  # that were looked at and could be read
+    has_reasoning: bool  # whether an answer reasons before it answers
 
 
 def guess(
@@ -63,9 +66,11 @@ def guess(
         labels=_labels(answers) if kind == "classify" else (),
         schema=_schema(answers) if kind == "json" else {},
         example=answers[0],
-        longest_chars=max(sum(len(str(m["content"])) for m in reading.messages) for reading in readings),
+        longest_answer=max(answers, key=len),
+        longest_bytes=max(sum(len(str(m["content"]).encode()) for m in reading.messages) for reading in readings),
         own_system_prompts=sum(any(m["role"] == "system" for m in reading.messages) for reading in readings),
         rows=len(readings),
+        has_reasoning=any(REASONED in text for text in answers),
     )
 
 

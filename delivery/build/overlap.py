@@ -51,6 +51,8 @@ class Overlap:
 
     def render(self) -> str:
         """For the terminal: one line a suite that overlaps, and a few questions of it."""
+        if not self.found and not self.asked and not self.not_compared:
+            return "the suites ask held-out rows alone, which are not trained on"
         if not self.found:
             return f"none of {sum(self.asked.values())} eval questions is trained on"
         return "\n".join(str(problem) for problem in self.problems())

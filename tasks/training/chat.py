@@ -125,6 +125,8 @@ class Chat:
         else:
             said = self._said(prompt, lead, tail, written[len(cue) :], answer["content"])
             target = said + self._until_stop(asked, tail)
+            if lead.isspace() and not target.startswith(lead) and self._merges(prompt, target):
+                target = lead + target  # Llama 2 has a token for the bracket before an answer and the answer's brace
         return Spoken(prompt, target, *self._both(prompt, target))
 
     def _said(self, prompt: str, lead: str, tail: str, body: str, content: str) -> str:
@@ -224,6 +226,11 @@ class Chat:
                 "remove white space at the answer's start",
             )
         return asked, apart
+
+    def _merges(self, prompt: str, target: str) -> bool:
+        """Whether one token would lie across the edge between the two."""
+        asked = self.tokens(prompt)
+        return self.tokens(prompt + target)[: len(asked)] != asked
 
     def _text(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
