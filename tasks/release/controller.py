@@ -29,7 +29,7 @@ from tasks.notify.direct import Direct
 from tasks.release.gateways import LATE_S, Gateways, failures, put
 from tasks.release.journal import Journal
 from tasks.release.lookout import Lookout
-from tasks.release.replicas import Replicas
+from tasks.release.replicas import SiteReplicas
 from tasks.release.site import Site
 from tasks.release.steps import STRAIGHT_ON, Steps
 from tasks.release.way_back import remember_if_possible
@@ -58,7 +58,7 @@ class Controller:
 
     def __post_init__(self) -> None:
         self._executor = self.site.executor()
-        self._replicas = Replicas(self.site.vllm, self._executor, self.site.clock)
+        self._replicas = SiteReplicas(self.site.vllm, self._executor, self.site.clock)
         gateways = Gateways(self.site.gateways, self._executor)
         self._lookout = Lookout(self.site, self.plan, self._replicas, gateways, self._say, self.refusal)
         self._journal = Journal(self.site, self._say)

@@ -27,7 +27,7 @@ from delivery.clients.ledger.outbox import Outbox, post
 from delivery.clients.ledger.reads import Lease, RouteRow
 from delivery.release.messages import Letter
 from delivery.release.state import Approval, Command, Decision, ReleaseState, Served
-from delivery.release.take_back import Past
+from delivery.release.take_back import PastRelease
 
 __all__ = ["LeaseHeldError", "Ledger", "LedgerError", "RevisionTakenError"]
 
@@ -160,7 +160,7 @@ class Ledger:
         with self._read() as connection:
             return read.release_that_made_live(connection, environment, route, bundle)
 
-    def pasts(self, environment: str, route: str) -> list[Past]:
+    def pasts(self, environment: str, route: str) -> list[PastRelease]:
         """Every release of a route, newest first, as far as a rollback has to know it."""
         with self._read() as connection:
             return read.pasts(connection, environment, route)
