@@ -29,7 +29,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Found:
+class Overlapping:
     """A question that a row holds; `share` is 1.0 where the row asks the very same."""
 
     asked: Asked
@@ -42,7 +42,7 @@ class Overlap:
     """`found` has at most one row for each question: the first that holds most of it."""
 
     asked: dict[str, int]  # suite -> questions that were compared
-    found: tuple[Found, ...]
+    found: tuple[Overlapping, ...]
     not_compared: tuple[str, ...] = ()  # suites whose questions could not be read
 
     def by_suite(self) -> dict[str, int]:
@@ -98,7 +98,7 @@ def find_overlap(asked: Sequence[Asked], rows: Iterable[tuple[str, Sequence[str]
             share = min(count / sizes[number], 0.99)
             if share >= NEAR_SHARE and share > best.get(number, (0.0, ""))[0]:
                 best[number] = (share, row)
-    found = tuple(Found(asked[number], row, share) for number, (share, row) in sorted(best.items()))
+    found = tuple(Overlapping(asked[number], row, share) for number, (share, row) in sorted(best.items()))
     return Overlap(dict(Counter(one.suite for one in asked)), found)
 
 

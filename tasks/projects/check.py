@@ -19,6 +19,7 @@ from evals.power import told
 from evals.suites import FOLDER as SHIPPED
 from evals.suites import SuiteConfig, load_suites, require_suites
 from tasks.data.dataset import Look, look_at
+from tasks.preflight import warnings_before_release
 from tasks.projects.training_time import TrainingTime, training_time
 from tasks.training.chat import open_chat
 from tasks.training.fit import estimate_memory, require_fit
@@ -139,7 +140,7 @@ def _warnings(project: Project, samples: Mapping[str, int], found: Outlook) -> l
         said.append(
             f"the release plan is blind in {', '.join(found.blind_stages)}: no candidate, however bad, is noticed"
         )
-    return said
+    return said + warnings_before_release(project.environment, project.rollout)
 
 
 def _reasons(look: Look) -> str:

@@ -9,7 +9,7 @@ from string import Template
 
 from configs.dataset import Source
 from configs.errors import ConfigError, SlipwayError
-from delivery.build.guess import Guess, Kind, guess
+from delivery.build.guess import Guess, GuessedKind, guess
 from delivery.clients.fresh_folder import explained_writes, fresh_folder
 from tasks.data.reading import first_rows
 from tasks.data.sources import locate_all
@@ -35,7 +35,7 @@ def init(
     folder: Path,
     data: Path | None = None,
     model: str | None = None,
-    kind: Kind | None = None,
+    kind: GuessedKind | None = None,
     question: str | None = None,
     answer: str | None = None,
 ) -> tuple[Path, Guess | None]:
@@ -63,7 +63,7 @@ def init(
     return folder, found
 
 
-def _look(data: Path, kind: Kind | None, question: str | None, answer: str | None) -> Guess:
+def _look(data: Path, kind: GuessedKind | None, question: str | None, answer: str | None) -> Guess:
     located = locate_all([Source(path=data.absolute())], Path())
     found = itertools.chain.from_iterable(first_rows(one, LOOKED_AT) for one in located)
     rows = list(itertools.islice(found, LOOKED_AT))
@@ -76,7 +76,7 @@ def _look(data: Path, kind: Kind | None, question: str | None, answer: str | Non
     return guess(objects, kind, question, answer)
 
 
-def _files(route: str, data: Path | None, model: str | None, found: Guess | None, kind: Kind) -> dict[str, str]:
+def _files(route: str, data: Path | None, model: str | None, found: Guess | None, kind: GuessedKind) -> dict[str, str]:
     base = described(model)
     longest = _sequence_tokens(found, base.context_tokens)
     parts = KINDS[kind](found)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from delivery.build.guess import Guess, Kind
+from delivery.build.guess import Guess, GuessedKind
 
 SPARE_TOKENS = 16
 HOW_OFTEN_RIGHT = "    # min_score: 0.8 # how often it must be right, however little production is"
@@ -155,7 +155,7 @@ def _tutor(found: Guess | None) -> Parts:
     )
 
 
-KINDS: Mapping[Kind, Callable[[Guess | None], Parts]] = {
+KINDS: Mapping[GuessedKind, Callable[[Guess | None], Parts]] = {
     "chat": _chat,
     "json": _json,
     "classify": _classify,
