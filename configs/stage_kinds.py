@@ -1,6 +1,7 @@
 """Every kind of stage that a plan may have: one table, which plans, checks, forecasts, replays and releases read.
 
-A new kind is one row of STAGE_KINDS, at its place in the order of a release, and its name in KindName.
+A new kind is one row of STAGE_KINDS, at its place in the order of a release, and its name in KindName. One that serves
+as none does yet is more: `verdicts`, `forecast`, `replay` and `routes` have to know how many requests it gets.
 """
 
 from dataclasses import dataclass

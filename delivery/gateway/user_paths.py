@@ -56,7 +56,7 @@ class UserPaths:
                 return _at_once(Response(204, b""))
         method, handler = self._by_path.get(path, ("", None))
         if handler is None and path.startswith(MODEL_PATH):
-            method, handler = "GET", self._model
+            method, handler = "GET", self._models
         if handler is None:
             why = ": no answers are stored." if path.startswith(STORED_PATH) else "."
             what = f"There is no such path here{why}"
@@ -71,19 +71,14 @@ class UserPaths:
         return refusal.response()
 
     async def _models(self, http: Request) -> Response:
+        """The routes that a key may use, as models; at a path below, the one that it names."""
         try:
             names = routes_for(self._keys.identify(http.headers), self._tables)
         except ApiError as refusal:
             await self._log_ins.failed(http.peer)
             return self._refused(refusal)
-        return _json({"object": "list", "data": [self._shown(name) for name in names]})
-
-    async def _model(self, http: Request) -> Response:
-        try:
-            names = routes_for(self._keys.identify(http.headers), self._tables)
-        except ApiError as refusal:
-            await self._log_ins.failed(http.peer)
-            return self._refused(refusal)
+        if not http.path.startswith(MODEL_PATH):
+            return _json({"object": "list", "data": [self._shown(name) for name in names]})
         name = unquote(http.path.removeprefix(MODEL_PATH))
         return _json(self._shown(name)) if name in names else self._refused(unknown_route("", names))
 
