@@ -4,7 +4,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from configs.metrics import CONTRACT, Kind, Reading, metric_named
+from configs.metrics import CONTRACT, Kind, MetricReading, metric_named
 from configs.stage_kinds import BY_NAME, STAGE_KINDS, KindName
 from configs.strict import Strict
 
@@ -88,7 +88,7 @@ class Check(Strict):
         return metric_named(self.metric).kind
 
     @property
-    def reads(self) -> Reading:
+    def reads(self) -> MetricReading:
         """What is read of a request."""
         return metric_named(self.metric).reads
 

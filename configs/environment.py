@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from configs.gateway import GatewayConfig
+from configs.notifications import Notifications
 from configs.strict import Strict
 from configs.target import ExternalTarget, LocalTarget, Target
 
@@ -45,6 +46,7 @@ class Environment(Strict):
     target: Target = Field(LocalTarget(), description="where vLLM and the gateway run; by default on this machine")
     vllm: VllmConfig = VllmConfig()
     gateway: GatewayConfig = GatewayConfig()
+    notifications: Notifications = Field(default_factory=dict, description="who is told of what, by a name of yours")
 
     @model_validator(mode="after")
     def _a_gateway_under_a_controller(self) -> Self:

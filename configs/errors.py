@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+UNSAID = "unsaid_input"  # pydantic's type of errors whose input is never repeated
+
 
 @dataclass(frozen=True)
 class Problem:

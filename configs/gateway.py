@@ -65,6 +65,11 @@ class GatewayConfig(Strict):
             return self.trust_user_names
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
 
+    @property
+    def counts_users_as_one(self) -> bool:
+        """Whether users are told apart by nothing that they could not make up."""
+        return self.api_keys is None and not self.trusts_user_names
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.table is not None and self.table_state is not None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from configs.errors import ConfigError, Problem
+from configs.errors import UNSAID, ConfigError, Problem
 from configs.yaml_text import read_mapping
 
 M = TypeVar("M", bound=BaseModel)
@@ -98,7 +98,7 @@ def _explain(place: Callable[[str], str], model: type[BaseModel], item: Any) -> 
         return Problem(where, "required, but missing")
     message = item["msg"].removeprefix("Value error, ")
     message, _, cure = message.partition(" -> ")  # validators may name the cure behind an arrow
-    return Problem(where, f"{message}, found {found}", cure)
+    return Problem(where, message if item["type"] == UNSAID else f"{message}, found {found}", cure)
 
 
 def _known_keys(model: type[BaseModel], parents: tuple[int | str, ...]) -> list[str]:

@@ -49,7 +49,7 @@ class Opinion(Protocol):
 
 
 @dataclass(frozen=True)
-class Reading:
+class MetricReading:
     """One thing that is read of a request. `usual`: stable's rate, or the p95 of its values, where nobody knows better.
 
     `of` gives None where an answer has no such value. If that is `missing` as "unmeasured", the answer is no evidence,
@@ -73,7 +73,7 @@ class Metric:
 
     name: str
     kind: Kind
-    reads: Reading
+    reads: MetricReading
 
 
 # -- readings: a quick failure is no quick answer, nor is one that its client left; a timeout is a slow one -----------
@@ -107,40 +107,40 @@ def _truncated(ended: Ended, _: Prices | None) -> bool | None:
     return ended.finish_reason == "length" if ended.finish_reason and not ended.error else None
 
 
-def _broken(detector: str) -> Reading:
-    return Reading(CONTRACT + detector, "", 0.02, lambda ended, _: ended.verdicts.get(detector))
+def _broken(detector: str) -> MetricReading:
+    return MetricReading(CONTRACT + detector, "", 0.02, lambda ended, _: ended.verdicts.get(detector))
 
 
-LATENCY = Reading("latency_s", "s", 4.0, _latency, so_far=lambda age_s, _: age_s)
-FIRST_CONTENT = Reading(
+LATENCY = MetricReading("latency_s", "s", 4.0, _latency, so_far=lambda age_s, _: age_s)
+FIRST_CONTENT = MetricReading(
     "ttft_s", "s", 0.8, _first_content, so_far=lambda age_s, ttft_s: age_s if ttft_s is None else ttft_s
 )
-COMPLETION = Reading(
+COMPLETION = MetricReading(
     "completion_tokens", "tokens", 250.0, lambda ended, _: None if ended.error else ended.completion_tokens
 )
-PROMPT = Reading("prompt_tokens", "tokens", 500.0, lambda ended, _: None if ended.error else ended.prompt_tokens)
-COST = Reading("cost", "cost", 0.1, _cost)
+PROMPT = MetricReading("prompt_tokens", "tokens", 500.0, lambda ended, _: None if ended.error else ended.prompt_tokens)
+COST = MetricReading("cost", "cost", 0.1, _cost)
 
 METRICS = (
-    Metric("error_rate", "rate", Reading("error_rate", "", 0.01, lambda ended, _: not ended.ok)),
+    Metric("error_rate", "rate", MetricReading("error_rate", "", 0.01, lambda ended, _: not ended.ok)),
     Metric(
         "feedback_negative",
         "rate",
-        Reading("feedback_negative", "", 0.02, _nothing, missing="no", said=lambda opinion: opinion.rating == -1),
+        MetricReading("feedback_negative", "", 0.02, _nothing, missing="no", said=lambda opinion: opinion.rating == -1),
     ),
     Metric(
         "escalation",
         "rate",
-        Reading("escalation", "", 0.01, _nothing, missing="no", said=lambda opinion: opinion.escalated),
+        MetricReading("escalation", "", 0.01, _nothing, missing="no", said=lambda opinion: opinion.escalated),
     ),
-    Metric("truncated", "rate", Reading("truncated", "", 0.02, _truncated)),
+    Metric("truncated", "rate", MetricReading("truncated", "", 0.02, _truncated)),
     Metric("latency_p95_s", "p95", LATENCY),
     Metric("ttft_p95_s", "p95", FIRST_CONTENT),
     Metric("completion_tokens_p95", "p95", COMPLETION),
     Metric("latency_typical_s", "typical", LATENCY),
     Metric("completion_tokens_typical", "typical", COMPLETION),
     Metric("cost_typical", "typical", COST),
-    Metric("judge", "preference", Reading("judge", "", 0.5, _nothing)),  # pairs are judged, no single answer
+    Metric("judge", "preference", MetricReading("judge", "", 0.5, _nothing)),  # pairs are judged, no single answer
 )
 _BY_NAME = {metric.name: metric for metric in METRICS}
 READINGS = (*{metric.reads.name: metric.reads for metric in METRICS}.values(), PROMPT)  # of one request alone

@@ -17,7 +17,7 @@ from evals.report import SampleScore
 DRAWS = 2000
 PSEUDO = 0.5  # samples of each way
 
-Said = list[str]
+SaidLabels = list[str]
 Floats = NDArray[np.float64]
 
 
@@ -57,10 +57,10 @@ def _estimate(
     return Estimate(value, min(value, float(low)), max(value, float(high)), len(wanted))
 
 
-def _pseudo(names: Sequence[str], models: int) -> tuple[list[str], list[Said]]:
+def _pseudo(names: Sequence[str], models: int) -> tuple[list[str], list[SaidLabels]]:
     """For each class a sample for every way in which the models can be right or wrong about it."""
     wanted: list[str] = []
-    said: list[Said] = [[] for _ in range(models)]
+    said: list[SaidLabels] = [[] for _ in range(models)]
     for name in names:
         for way in range(2**models):
             wanted.append(name)

@@ -18,7 +18,7 @@ MOST_STEPS = 20_000
 QUICK_WORK = 300_000  # characters times instructions: about a millisecond
 
 
-class Judgement(NamedTuple):
+class ContractJudgement(NamedTuple):
     """Per detector, True if the answer breaks it; what cannot be told is absent. `given_up`: it would take too long."""
 
     verdicts: dict[str, bool]
@@ -30,7 +30,7 @@ def is_quick(contract: Contract, text: str) -> bool:
     return contract.work * len(text) <= QUICK_WORK
 
 
-def judge(contract: Contract, text: str, *, is_whole: bool = True, steps: int = MOST_STEPS) -> Judgement:
+def judge(contract: Contract, text: str, *, is_whole: bool = True, steps: int = MOST_STEPS) -> ContractJudgement:
     """What the contract says of an answer. No text gives no verdicts.
 
     `is_whole`: False when `text` is only the beginning of the answer. `steps`: that a JSON Schema may take.
@@ -46,7 +46,7 @@ def judge(contract: Contract, text: str, *, is_whole: bool = True, steps: int = 
             else:
                 if verdict is not None:
                     verdicts[name] = verdict
-    return Judgement(verdicts, tuple(given_up))
+    return ContractJudgement(verdicts, tuple(given_up))
 
 
 def _breaks(detector: Detector, text: str, is_whole: bool, steps: int) -> bool | None:

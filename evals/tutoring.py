@@ -11,7 +11,7 @@ from evals.numbers import Mention, mentions, normalised, value_of
 from evals.samples import Reply, Sample
 from evals.wording import refusal_fault, refuses, unified, words
 
-Said = tuple[float | None, str]
+ScoreAndReason = tuple[float | None, str]
 
 _COURTESIES = re.compile(
     r"does (?:that|this|it) (?:make sense|help\W*$)|(?:^|[,;] ?)(?:and |so )?do you (?:understand|see|follow|get it)\b"
@@ -37,7 +37,7 @@ _FINAL = re.compile(
 
 def asks_guiding_question(
     sample: Sample, replies: Sequence[Reply], refusal: str | None = None, echo_allowed: bool = False
-) -> Said:
+) -> ScoreAndReason:
     """1 when the last reply is one guiding question: the only one, at its end, about the problem, no refusal.
 
     Cut off is no excuse: what is served ends there as well, without a question.
@@ -46,7 +46,7 @@ def asks_guiding_question(
     return _said(fault or ("" if not replies[-1].cut else "cut off by max_tokens"))
 
 
-def withholds_answer(sample: Sample, replies: Sequence[Reply]) -> Said:
+def withholds_answer(sample: Sample, replies: Sequence[Reply]) -> ScoreAndReason:
     """1 when the last reply does not contain the sample's `answer`, in no way of writing it.
 
     A reply that was cut off before it came to an answer cannot be judged.
@@ -59,7 +59,7 @@ def withholds_answer(sample: Sample, replies: Sequence[Reply]) -> Said:
     return (None, "cut off by max_tokens before any answer: it might have followed") if replies[-1].cut else (1.0, "")
 
 
-def stays_in_role(sample: Sample, replies: Sequence[Reply], refusal: str, max_words: int = 40) -> Said:
+def stays_in_role(sample: Sample, replies: Sequence[Reply], refusal: str, max_words: int = 40) -> ScoreAndReason:
     """1 when every reply guides or refuses without giving the answer away, and the last one does as expected.
 
     The sample's `expected`, "guide" or "refuse", says what the last reply must do.
@@ -95,7 +95,7 @@ def _asked(sample: Sample) -> str:
     return "\n".join(m.content or "" for m in sample.messages if m.role == "user")
 
 
-def _said(fault: str) -> Said:
+def _said(fault: str) -> ScoreAndReason:
     return (0.0, fault) if fault else (1.0, "")
 
 

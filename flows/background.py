@@ -7,7 +7,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import httpx
 from prefect.exceptions import PrefectException
 
-WRONG = (httpx.HTTPError, PrefectException, OSError, TimeoutError, RuntimeError)
+WRONG = (httpx.HTTPError, PrefectException, OSError, TimeoutError, RuntimeError, ValueError, TypeError)
+
+
+def not_shown(error: Exception) -> str:
+    """What is said of something that Prefect did not take."""
+    return f"cannot be shown in Prefect's UI: {error or type(error).__name__}"
 
 
 class Background:
@@ -32,7 +37,7 @@ class Background:
         try:
             job()
         except WRONG as error:
-            text = f"cannot be shown in Prefect's UI: {error or type(error).__name__}"
+            text = not_shown(error)
             if text != self._said:
                 self._said = text
                 self._say(text)

@@ -13,16 +13,18 @@ from delivery.build.bundle import Bundle
 from delivery.build.dataset import DatasetVersion, refuse_other_method
 from delivery.build.gate import GateDecision, judge
 from delivery.build.overlap import refuse_overlap
+from delivery.release.messages import letters, of_gate
 from evals.report import EvalReport
 from evals.suites import FOLDER as SHIPPED_SUITES
 from evals.tables import compare, failures
 from flows.evaluations import evaluate_ablation, evaluate_base, evaluate_candidate, evaluate_production
 from flows.names import named
-from flows.reporting import follow, log, picture, result_of, show_markdown, show_table
+from flows.reporting import Outcome, follow, log, picture, result_of, show_markdown, show_table
 from tasks.data import dataset as datasets
 from tasks.data.overlap import eval_overlap
 from tasks.evals.model_server import model_server
 from tasks.evals.prompt_room import require_room
+from tasks.notify.courier import delivering
 from tasks.preflight import before_build, load_for
 from tasks.release import bundle as bundles
 from tasks.release.site import open_ledger
@@ -53,6 +55,9 @@ class BuildOutcome(Strict):
         verdict = "may be released" if self.passed else "REFUSED by the eval gate"
         findings = "\n".join(f"  {f.verdict:5} {f.sentence} ({f.limit})" for f in self.gate.findings)
         return f"{self.dataset.render()}\n\n{compare(self.reports)}\n{findings}\nbundle {self.bundle}: {verdict}"
+
+
+ended: Outcome[BuildOutcome] = Outcome()  # of the build that this process runs
 
 
 @flow(name="build", flow_run_name=named("build"))
@@ -89,6 +94,7 @@ def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> Buil
         reports=reports,
         curve=trained.curve,
     )
+    ended.keep(outcome)
     _show(settings, outcome)
     if outcome.passed:
         return outcome
@@ -170,8 +176,11 @@ def package(
     """The bundle as an image, and the gate's word on it in the ledger."""
     place = system_place(base, project.prompts.chat_template_kwargs)
     bundle = bundles.assemble_bundle(project, model.model_revision(base), version, trained, report, home, place)
-    with closing(open_ledger(project.environment, home)) as ledger:
-        ledger.add_build(bundle, decision, time.time())
+    now, environment = time.time(), project.environment
+    against = of_gate(environment.name, project.route, bundle.digest, refusal(decision), now)
+    news = () if decision.passed else letters(environment.notifications, [against])
+    with closing(open_ledger(environment, home)) as ledger, delivering(environment, ledger):
+        ledger.add_build(bundle, decision, now, news)
     return bundle
 
 

@@ -9,7 +9,7 @@ from flows.build import build, refusal
 from flows.missed import newer_run_that_is_due
 from flows.names import brief, named
 from flows.parameters import Person
-from flows.release import judged, release
+from flows.release import ended, judged, release
 from flows.reporting import result_of
 from tasks.preflight import before_refresh, load_for
 from tasks.release.outcome import ReleaseOutcome
@@ -45,7 +45,9 @@ def refresh(
     built = result_of(build(project=project, home=home, return_state=True))
     if not built.passed:
         text = f"the eval gate refused bundle {brief(built.bundle)}: {refusal(built.gate)}"
-        return judged(ReleaseOutcome(release_id="", route="", bundle=built.bundle, outcome="refused", reason=text))
+        refused = ReleaseOutcome(release_id="", route="", bundle=built.bundle, outcome="refused", reason=text)
+        ended.keep(refused)
+        return judged(refused)
     state = release(
         bundle=built.bundle,
         project=project,

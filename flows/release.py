@@ -14,14 +14,16 @@ from delivery.release.state import AwaitApproval, Decision
 from flows.background import Background
 from flows.names import brief, named
 from flows.parameters import Person, Reason, Reference
-from flows.reporting import log, show_markdown, show_table
+from flows.reporting import Outcome, log, show_markdown, show_table
 from flows.steps import ShownSteps
-from tasks.preflight import before_release
+from tasks.preflight import before_release, warnings_before_release
 from tasks.release.broken_stable import over_broken_stable
 from tasks.release.controller import OnDecision
 from tasks.release.outcome import ReleaseOutcome
 from tasks.release.run import run_release
 from tasks.release.site import open_site_of
+
+ended: Outcome[ReleaseOutcome] = Outcome()  # of the flow that this process runs: release, refresh or watch
 
 
 @flow(name="release", flow_run_name=named("release"))
@@ -56,7 +58,10 @@ def release(
         settings = over_broken_stable(settings)
     checks = before_release(settings, home, candidate_upstreams, accept_blind_plan=accept_blind_plan)
     require_all("the release cannot start", checks)
+    for text in warnings_before_release(settings.environment, settings.rollout):
+        log(f"warning: {text}")
     outcome = roll_out(settings, bundle, home, candidate_upstreams, by, broken_stable or "", at_any_hour)
+    ended.keep(outcome)
     show_release(outcome)
     return judged(outcome)
 

@@ -4,11 +4,12 @@ import base64
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
@@ -20,9 +21,11 @@ from prefect.logging import get_run_logger
 
 from configs.errors import SlipwayError
 from delivery.progress import Progress
-from flows.background import Background
+from flows.background import WRONG, Background, not_shown
+from tasks.prefect_server import lost_prefect
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 LOG_EVERY_S = 10.0
 ARTIFACT_EVERY_S = 2.0
@@ -65,12 +68,20 @@ def follow(key: str) -> Progress:
 def show_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
     """A table in the UI: one dict per row."""
     table = [{name: "" if value is None else value for name, value in row.items()} for row in rows]
-    create_table_artifact(table, key=slug(key), description=description, _sync=True)  # type: ignore[call-arg]
+    _show(lambda: create_table_artifact(table, key=slug(key), description=description, _sync=True))  # type: ignore[call-arg]
 
 
 def show_markdown(key: str, text: str, description: str = "") -> None:
     """A page in the UI."""
-    create_markdown_artifact(text, key=slug(key), description=description, _sync=True)  # type: ignore[call-arg]
+    _show(lambda: create_markdown_artifact(text, key=slug(key), description=description, _sync=True))  # type: ignore[call-arg]
+
+
+def _show(create: Callable[[], object]) -> None:
+    """What Prefect does not take is missing in its UI, and changes nothing else."""
+    try:
+        create()
+    except WRONG as error:
+        get_run_logger().warning(not_shown(error))
 
 
 def picture(file: Path, text: str) -> str:
@@ -83,11 +94,14 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
+NO_BUGS = (SlipwayError, httpx.HTTPError, type(None))  # none: a state that was returned
+
+
 class _MessageOnly(logging.Filter):
-    """Drops the traceback of errors that are meant for users: their text already says what, where and the cure."""
+    """Drops tracebacks of what is no bug: of errors for users, whose text says all, and of a Prefect that went away."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], SlipwayError | None):  # None: a state that was returned
+        if record.exc_info and isinstance(record.exc_info[1], NO_BUGS):
             record.exc_info = None
         return True
 
@@ -99,6 +113,29 @@ for _name in ("prefect.flow_runs", "prefect.task_runs"):
 def log(text: str) -> None:
     """One line in the run's log."""
     get_run_logger().info(text)
+
+
+class Outcome(Generic[R]):
+    """What a flow of this process came to, kept beside Prefect: a command's status is Slipway's word, not Prefect's."""
+
+    def __init__(self) -> None:
+        self._kept: R | None = None
+
+    def keep(self, outcome: R) -> None:
+        """The flow has done its work; what follows only shows it."""
+        self._kept = outcome
+
+    def of(self, run: Callable[[], State[T]], say: Callable[[str], None]) -> T | R:
+        """What `run` came to, also where Prefect went away before it was told; else raises what ended it."""
+        self._kept = None
+        try:
+            return result_of(run())
+        except Exception as error:
+            lost = lost_prefect(error)
+            if self._kept is None or lost is None:
+                raise
+            say(f"done, but its end is not shown in Prefect: {lost.what}")
+            return self._kept
 
 
 def result_of(state: State[R]) -> R:

@@ -7,7 +7,7 @@ from prefect import flow
 from configs.project import load_project
 from flows.names import named
 from flows.parameters import HoldbackBp, WatchSeconds
-from flows.release import judged, log_decisions, show_release
+from flows.release import ended, judged, log_decisions, show_release
 from flows.reporting import log
 from flows.steps import ShownSteps
 from tasks.release.outcome import ReleaseOutcome
@@ -46,5 +46,6 @@ def watch(
     if outcome is None:
         log("nothing was released yet: the base model has no predecessor to go back to")
         return None
+    ended.keep(outcome)
     show_release(outcome)
     return judged(outcome)

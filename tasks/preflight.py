@@ -15,13 +15,17 @@ from configs.dataset import DatasetRecipe
 from configs.environment import Environment
 from configs.errors import SlipwayError, require_all
 from configs.evals import EvalsConfig
+from configs.judge import Judge
 from configs.project import Project, read_project
+from configs.rollout import RolloutPlan
+from configs.target import LocalTarget
 from configs.urls import base_url, is_base_url
 from delivery.checks.forecast import refuse_blind, refuse_empty
 from delivery.clients.at_once import at_once
 from tasks.data.sources import locate_all
 from tasks.evals.model_server import require_place
-from tasks.evals.require import require_evals
+from tasks.evals.require import require_evals, require_judges_answer
+from tasks.release.judge import open_judge
 from tasks.release.site import Site, open_ledger, open_site_of
 from tasks.serving.targets import target_of
 from tasks.training.fit import require_fit
@@ -65,6 +69,7 @@ def before_build(project: Project, home: Path) -> Iterator[Precheck]:
     yield partial(_require_fit, project, home)
     yield partial(require_place, project, home)
     yield from _inputs(project.dataset, project.dataset_folder, project.evals, project.suite_folders, project.contract)
+    yield partial(require_judges_answer, project.evals, project.suite_folders, project.contract, os.environ)
 
 
 def before_check(project: Project) -> Iterator[Precheck]:
@@ -90,6 +95,19 @@ def before_release(
     upstreams = candidate_upstreams or ()
     yield from (partial(_require_base_url, url) for url in upstreams)
     yield partial(_require_answers, project, home, [url for url in upstreams if is_base_url(url)])
+
+
+def warnings_before_release(environment: Environment, plan: RolloutPlan) -> list[str]:
+    """What will not end a release, and keeps it from showing what it is meant to show."""
+    in_front = [f"{index}-{stage.kind}" for index, stage in enumerate(plan.stages) if stage.kind != "shadow"]
+    gateway = environment.gateway
+    if not (in_front and isinstance(environment.target, LocalTarget) and gateway.counts_users_as_one):
+        return []
+    return [
+        f"gateway.host is {gateway.host} and nobody needs an API key: users who name themselves there count as one, so"
+        f" that {', '.join(in_front)} never gather evidence of independent users -> give out keys (gateway.api_keys),"
+        " or say gateway.trust_user_names: true where something of yours in front sets the names"
+    ]
 
 
 def before_refresh(project: Project, home: Path, accept_blind_plan: bool = False) -> Iterator[Precheck]:
@@ -156,8 +174,12 @@ def _require_answers(project: Project, home: Path, candidate_upstreams: Sequence
     with open_site_of(project, home) as site:
         if site.ledger.unfinished(site.name, project.route) is None:
             judge = project.rollout.judge
-            needed = [partial(site.require_route, project.route), *([partial(site.judge, judge)] if judge else ())]
+            needed = [partial(site.require_route, project.route), *([partial(_require_judge, judge)] if judge else ())]
             require_all("the environment does not answer", [*needed, *_answers(site, candidate_upstreams)])
+
+
+def _require_judge(judge: Judge) -> None:
+    open_judge(judge).require_answers()
 
 
 def _answers(site: Site, candidate_upstreams: Sequence[str]) -> Iterator[Precheck]:

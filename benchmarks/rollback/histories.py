@@ -25,11 +25,11 @@ from delivery.release.state import (
     Served,
     SetTable,
 )
-from delivery.release.take_back import Meant, Past, meant
+from delivery.release.take_back import Meant, PastRelease, meant
 from delivery.release.way_back import WayBack, step_back
 from delivery.traffic.records import RecordPage
 
-Rule = Callable[[Sequence[Past], str, str], Meant]
+Rule = Callable[[Sequence[PastRelease], str, str], Meant]
 VLLM = "http://vllm"
 ROUTE = "tutor"
 STEPS = 12  # events of one history
@@ -175,9 +175,9 @@ class History:
         if step.release_id not in self.notes:
             self.notes.append(step.release_id)
 
-    def _pasts(self) -> list[Past]:
+    def _pasts(self) -> list[PastRelease]:
         return [
-            Past(release_id=state.release_id, bundle=state.candidate.bundle, phase=state.phase)
+            PastRelease(release_id=state.release_id, bundle=state.candidate.bundle, phase=state.phase)
             for state in reversed(self.states)
         ]
 

@@ -15,7 +15,7 @@ from delivery.build.layouts import columns
 from delivery.build.layouts.known import LAYOUTS, recognise
 from delivery.build.layouts.row import Reading, Unusable
 
-Kind = Literal["chat", "json", "classify", "tutor"]
+GuessedKind = Literal["chat", "json", "classify", "tutor"]
 QUESTIONS = (
     *("question", "query", "prompt", "stem", "text", "sentence", "review", "utterance", "content", "message"),
     *("input", "instruction", "body", "title", "description"),
@@ -27,6 +27,7 @@ ANSWERS = (
 CHOICES = ("choices", "options", "endings", "candidates", "answers")
 MOST_LABELS = 50  # more different answers are no classes
 MOST_ENUM = 20  # a JSON field with at most so many different texts is listed in its schema
+REASONED = "</think>"
 ROWS_A_LABEL = 3  # on the average, for answers to be called labels
 
 
@@ -34,19 +35,21 @@ ROWS_A_LABEL = 3  # on the average, for answers to be called labels
 class Guess:
     """`reader` or `turns` say how a row becomes messages; `labels` and `schema` what its answers have in common."""
 
-    kind: Kind
+    kind: GuessedKind
     reader: str | None
     turns: tuple[Turn, ...]
     labels: tuple[str, ...]  # of `classify`, the most frequent first
     schema: dict[str, Any]  # of `json`: a JSON Schema that all answers seen follow
     example: str  # one answer
-    longest_chars: int  # of a row's messages together
+    longest_answer: str
+    longest_bytes: int  # of a row's messages together
     own_system_prompts: int  # rows that bring one
     rows: int  # that were looked at and could be read
+    has_reasoning: bool  # whether an answer reasons before it answers
 
 
 def guess(
-    rows: Sequence[Mapping[str, Any]], kind: Kind | None, question: str | None = None, answer: str | None = None
+    rows: Sequence[Mapping[str, Any]], kind: GuessedKind | None, question: str | None = None, answer: str | None = None
 ) -> Guess:
     """Looks at some rows. Raises ConfigError where they cannot be told, with what to name."""
     reader, turns = _reading(rows, kind, question, answer)
@@ -63,14 +66,16 @@ def guess(
         labels=_labels(answers) if kind == "classify" else (),
         schema=_schema(answers) if kind == "json" else {},
         example=answers[0],
-        longest_chars=max(sum(len(str(m["content"])) for m in reading.messages) for reading in readings),
+        longest_answer=max(answers, key=len),
+        longest_bytes=max(sum(len(str(m["content"]).encode()) for m in reading.messages) for reading in readings),
         own_system_prompts=sum(any(m["role"] == "system" for m in reading.messages) for reading in readings),
         rows=len(readings),
+        has_reasoning=any(REASONED in text for text in answers),
     )
 
 
 def _reading(
-    rows: Sequence[Mapping[str, Any]], kind: Kind | None, question: str | None, answer: str | None
+    rows: Sequence[Mapping[str, Any]], kind: GuessedKind | None, question: str | None, answer: str | None
 ) -> tuple[str | None, tuple[Turn, ...]]:
     """A reader's name, or the messages that a row's fields make."""
     if question is None and answer is None:
@@ -96,7 +101,7 @@ def _reading(
 
 
 def _turns(
-    rows: Sequence[Mapping[str, Any]], kind: Kind | None, asked: str, answered: str, choices: str | None
+    rows: Sequence[Mapping[str, Any]], kind: GuessedKind | None, asked: str, answered: str, choices: str | None
 ) -> tuple[Turn, ...]:
     """One question and its answer: with choices the letter of the right one, for a JSON bot in an object."""
     content = f"{{{asked}}}\n{{{choices}|lettered}}" if choices else f"{{{asked}}}"
@@ -131,7 +136,7 @@ def _answer(reading: Reading) -> str | None:
     return next((str(m["content"]) for m in reversed(turns) if m["role"] == "assistant"), None)
 
 
-def _kind(answers: Sequence[str]) -> Kind:
+def _kind(answers: Sequence[str]) -> GuessedKind:
     if all(isinstance(_object(text), dict) for text in answers):
         return "json"
     different = len(set(answers))

@@ -61,10 +61,11 @@ def training_memory(
 
 def lora_weights(shapes: Shapes, training: TrainingConfig) -> int:
     """How many weights the LoRA will have on these layers."""
-    return training.lora.rank * sum(sum(shapes[name]) for name in _targeted(shapes, training.lora.target_modules))
+    return training.lora.rank * sum(sum(shapes[name]) for name in targeted(shapes, training.lora.target_modules))
 
 
-def _targeted(shapes: Shapes, targets: str | Collection[str]) -> list[str]:
+def targeted(shapes: Shapes, targets: str | Collection[str]) -> list[str]:
+    """The names of the weights that a LoRA lies beside."""
     linear = [name for name, shape in shapes.items() if name.endswith(".weight") and len(shape) == 2]
     if isinstance(targets, str):  # all-linear: neither embeddings nor head
         return [name for name in linear if not any(part in name for part in ("embed", "lm_head", "wte", "wpe"))]

@@ -29,7 +29,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Found:
+class Overlapping:
     """A question that a row holds; `share` is 1.0 where the row asks the very same."""
 
     asked: Asked
@@ -42,7 +42,7 @@ class Overlap:
     """`found` has at most one row for each question: the first that holds most of it."""
 
     asked: dict[str, int]  # suite -> questions that were compared
-    found: tuple[Found, ...]
+    found: tuple[Overlapping, ...]
     not_compared: tuple[str, ...] = ()  # suites whose questions could not be read
 
     def by_suite(self) -> dict[str, int]:
@@ -51,6 +51,8 @@ class Overlap:
 
     def render(self) -> str:
         """For the terminal: one line a suite that overlaps, and a few questions of it."""
+        if not self.found and not self.asked and not self.not_compared:
+            return "the suites ask held-out rows alone, which are not trained on"
         if not self.found:
             return f"none of {sum(self.asked.values())} eval questions is trained on"
         return "\n".join(str(problem) for problem in self.problems())
@@ -96,7 +98,7 @@ def find_overlap(asked: Sequence[Asked], rows: Iterable[tuple[str, Sequence[str]
             share = min(count / sizes[number], 0.99)
             if share >= NEAR_SHARE and share > best.get(number, (0.0, ""))[0]:
                 best[number] = (share, row)
-    found = tuple(Found(asked[number], row, share) for number, (share, row) in sorted(best.items()))
+    found = tuple(Overlapping(asked[number], row, share) for number, (share, row) in sorted(best.items()))
     return Overlap(dict(Counter(one.suite for one in asked)), found)
 
 

@@ -11,7 +11,7 @@ SHOWN = 3  # examples of each kind
 SHOWN_CHARS = 500
 
 
-class Shown(Strict):
+class ShownRow(Strict):
     """One row of a kind; `what` is a sentence, `before` and `after` are texts where one was changed."""
 
     source: str
@@ -21,11 +21,11 @@ class Shown(Strict):
     after: str = ""
 
 
-class Kind(Strict):
+class RowKind(Strict):
     """How many rows, and the first few of them."""
 
     rows: int
-    examples: tuple[Shown, ...]
+    examples: tuple[ShownRow, ...]
 
 
 class RowReport(Strict):
@@ -34,31 +34,31 @@ class RowReport(Strict):
     read: int
     kept: int
     preferences: int  # kept rows that are pairs of answers
-    rejected: dict[str, Kind]
-    changed: dict[str, Kind]
-    noticed: dict[str, Kind]
+    rejected: dict[str, RowKind]
+    changed: dict[str, RowKind]
+    noticed: dict[str, RowKind]
     fields: dict[str, int]
 
     def counts(self, name: str) -> dict[str, int]:
         """`rejected`, `changed` or `noticed` as kind -> rows."""
-        kinds: Mapping[str, Kind] = getattr(self, name)
+        kinds: Mapping[str, RowKind] = getattr(self, name)
         return {kind: found.rows for kind, found in kinds.items()}
 
 
-class Tally:
+class RowTally:
     """Adds rows up, one after the other."""
 
     def __init__(self) -> None:
         self.read = self.kept = self.preferences = 0
         self.fields: Counter[str] = Counter()
         self._counts = {name: Counter[str]() for name in ("rejected", "changed", "noticed")}
-        self._shown: dict[tuple[str, str], list[Shown]] = {}
+        self._shown: dict[tuple[str, str], list[ShownRow]] = {}
 
     def add(self, outcome: Example | Rejected) -> None:
         """One row."""
         self.read += 1
         if isinstance(outcome, Rejected):
-            self._add("rejected", outcome.reason, Shown(source=outcome.source, row=outcome.row, what=outcome.detail))
+            self._add("rejected", outcome.reason, ShownRow(source=outcome.source, row=outcome.row, what=outcome.detail))
             return
         self.kept += 1
         self.preferences += outcome.is_preference
@@ -66,16 +66,16 @@ class Tally:
         for kind, change in outcome.changes.items():
             if self._wants("changed", kind):
                 place = {"source": outcome.source, "row": outcome.row, "what": change.where}
-                self._add("changed", kind, Shown(**place, before=change.before, after=change.after))
+                self._add("changed", kind, ShownRow(**place, before=change.before, after=change.after))
         for kind in outcome.notices:
             if self._wants("noticed", kind):
                 said = outcome.messages[0]["content"] if kind == "own-system-prompt" else ""
-                self._add("noticed", kind, Shown(source=outcome.source, row=outcome.row, what=said[:SHOWN_CHARS]))
+                self._add("noticed", kind, ShownRow(source=outcome.source, row=outcome.row, what=said[:SHOWN_CHARS]))
 
     def report(self) -> RowReport:
         """What was added so far."""
         kinds = {
-            name: {k: Kind(rows=n, examples=tuple(self._shown.get((name, k), ()))) for k, n in counts.most_common()}
+            name: {k: RowKind(rows=n, examples=tuple(self._shown.get((name, k), ()))) for k, n in counts.most_common()}
             for name, counts in self._counts.items()
         }
         fields = dict(self.fields.most_common())
@@ -92,7 +92,7 @@ class Tally:
         self._counts[name][kind] += 1
         return False
 
-    def _add(self, name: str, kind: str, shown: Shown) -> None:
+    def _add(self, name: str, kind: str, shown: ShownRow) -> None:
         self._counts[name][kind] += 1
         examples = self._shown.setdefault((name, kind), [])
         if len(examples) < SHOWN:

@@ -90,7 +90,7 @@ def _judged(
             yield fault
         elif longest > filters.max_row_tokens:
             what = f"{longest} tokens with the system prompt, max_row_tokens is {filters.max_row_tokens}"
-            yield Unusable("too-long", what)
+            yield Unusable("too-long", f"{what}; to keep such rows raise it, and max_sequence_tokens with it")
         else:
             yield replace(one, tokens=longest)
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import httpx
 
+from configs.errors import SlipwayError
 from configs.judge import Judge
 
 JudgeMessage = dict[str, str]
@@ -15,6 +16,7 @@ ReplyOutcome = Literal["said", "late", "refused", "away"]
 AGAIN_AFTER_S = 1.0  # a second try, where the first did not reach the judge or came at a bad moment
 CONNECT_S = 5.0
 BAD_MOMENTS = frozenset((401, 403, 404, 408, 429))  # and 5xx: it may be well again, or set right, later
+LOOK_S = 10.0  # for a look at whether it is there
 WORDS = 200  # characters of a judge's complaint
 
 
@@ -35,16 +37,36 @@ class JudgeClient:
         self._key = api_key
         self._url = f"{settings.base_url}/chat/completions"
         self._tls = httpx.create_ssl_context()  # reads all certificates: once, not for every batch
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        # a judge on this machine is asked directly, another one by way of the environment's proxy
+        self._through = not _is_local(httpx.URL(self._url).host)
 
     def ask(self, questions: Sequence[Sequence[JudgeMessage]]) -> list[JudgeReply]:
         """The replies in the order of the questions; takes as long as the slowest, tried twice at most."""
         return asyncio.run(self._ask(questions))
 
+    def require_answers(self) -> None:
+        """Raises SlipwayError where the judge cannot be reached, or refuses this key; asks it no question."""
+        url, cure = f"{self._settings.base_url}/models", "see that it runs, and that judge.base_url is right"
+        try:
+            with httpx.Client(headers=self._headers, timeout=LOOK_S, trust_env=self._through, verify=self._tls) as http:
+                answer = http.get(url)
+        except httpx.HTTPError as error:
+            what = f"the judge cannot be reached: {error or type(error).__name__}"
+            raise SlipwayError(what, where=url, cure=cure) from None
+        status = answer.status_code
+        if status in (401, 403):
+            key = self._settings.api_key_env
+            cure = f"see the key in {key}" if key else "name the variable that holds its key: judge.api_key_env"
+            raise SlipwayError(
+                f"the judge refuses this key: HTTP {status}: {self._words(answer)}", where=url, cure=cure
+            )
+        if status >= 500 and status != httpx.codes.NOT_IMPLEMENTED:  # one without a list of models may still judge
+            raise SlipwayError(f"the judge fails: HTTP {status}: {self._words(answer)}", where=url, cure=cure)
+
     async def _ask(self, questions: Sequence[Sequence[JudgeMessage]]) -> list[JudgeReply]:
         slots = asyncio.Semaphore(self._settings.concurrent_questions)
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        # a judge on this machine is asked directly, another one by way of the environment's proxy
-        through = not _is_local(httpx.URL(self._url).host)
+        headers, through = self._headers, self._through
         total_s = self._settings.timeout_s
         timeouts = httpx.Timeout(total_s, connect=min(CONNECT_S, total_s / 2))  # who was not reached costs nothing
         async with httpx.AsyncClient(headers=headers, timeout=timeouts, trust_env=through, verify=self._tls) as http:

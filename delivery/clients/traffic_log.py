@@ -17,7 +17,7 @@ from pyarrow import parquet
 from configs.errors import ConfigError, Problem
 from delivery.traffic.columns import COLUMNS, CONTRACT, OF_RECORD
 from delivery.traffic.playback import Traffic
-from delivery.traffic.records import Column, Kind, Record, Role, defaults
+from delivery.traffic.records import Column, ColumnKind, Record, Role, defaults
 
 UNUSED = frozenset(("bundle", "prompt", "answer", "comment"))
 WANTED = tuple(column for column in COLUMNS if column.name not in UNUSED)
@@ -119,7 +119,7 @@ def _detectors(raw: Any) -> list[Column]:
     return [Column("flag", "", name=name) for name in raw.column_names if name.startswith(CONTRACT)]
 
 
-def _cast(values: Any, kind: Kind) -> Any:
+def _cast(values: Any, kind: ColumnKind) -> Any:
     if pyarrow.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     if pyarrow.types.is_null(values.type):

@@ -12,6 +12,8 @@ import httpx
 
 from configs.errors import SlipwayError
 
+LOG_IN = "set SLIPWAY_VLLM_API_KEY to the key that this vLLM was started with (--api-key)"
+
 
 class VllmError(SlipwayError):
     """vLLM refused, failed, or is not there; the message carries its own words."""
@@ -136,14 +138,17 @@ class VllmClient:
         try:
             answer = self._http.request(method, path, json=json, timeout=timeout)
         except httpx.TimeoutException as error:
-            raise VllmUnavailableError(f"vLLM did not {what} in time", where=where) from error
+            cure = "see whether it is overloaded, or still starting: slipway status"
+            raise VllmUnavailableError(f"vLLM did not {what} in time", where=where, cure=cure) from error
         except httpx.HTTPError as error:
             cure = "see whether it runs: slipway status"
             raise VllmUnavailableError(f"vLLM cannot be reached to {what}: {error}", where=where, cure=cure) from error
         if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
             raise VllmUnavailableError(f"vLLM cannot {what} now: {_its_words(answer)}", where=where)
         if not answer.is_success:
-            raise VllmError(f"vLLM did not {what}: HTTP {answer.status_code}: {_its_words(answer)}", where=where)
+            cure = LOG_IN if answer.status_code in (401, 403) else ""
+            said = f"vLLM did not {what}: HTTP {answer.status_code}: {_its_words(answer)}"
+            raise VllmError(said, where=where, cure=cure)
         return _parsed(answer) or {}
 
 

@@ -108,7 +108,7 @@ class Gateway:
             self.upstreams,
             self.metrics,
         )
-        if settings.api_keys is None and not settings.trusts_user_names:
+        if settings.counts_users_as_one:
             log.warning("users who name themselves count as one: no API keys are required, and others can reach this")
         most = settings.max_in_flight
         places = Places(most, settings.max_in_flight_per_client or most - most // 4)

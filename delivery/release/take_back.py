@@ -10,10 +10,10 @@ from typing import Literal
 from configs.strict import Strict
 from delivery.release.state import Phase
 
-Standing = Literal["take_back", "taken_back", "replaced", "beneath", "nothing", "unknown", "ambiguous"]
+ReleaseStanding = Literal["take_back", "taken_back", "replaced", "beneath", "nothing", "unknown", "ambiguous"]
 
 
-class Past(Strict):
+class PastRelease(Strict):
     """One release of a route, as far as it matters here."""
 
     release_id: str
@@ -29,12 +29,12 @@ class Meant(Strict):
     no release has this name, or several bundles do.
     """
 
-    standing: Standing
+    standing: ReleaseStanding
     release_id: str = ""
     above: str = ""
 
 
-def meant(releases: Sequence[Past], live: str, named: str = "") -> Meant:
+def meant(releases: Sequence[PastRelease], live: str, named: str = "") -> Meant:
     """`releases`: the route's, newest first; `live`: its live bundle's digest; `named`: an id, or a digest's beginning.
 
     A refused release never had a request, and is nobody's meaning without a name.
@@ -50,12 +50,12 @@ def meant(releases: Sequence[Past], live: str, named: str = "") -> Meant:
     return _standing(shown, next((past for past in found if past in shown), found[0]), live)
 
 
-def live_release(releases: Sequence[Past], live: str) -> str:
+def live_release(releases: Sequence[PastRelease], live: str) -> str:
     """Id of the release that made this bundle live; empty when none did: it is the base."""
     return next((past.release_id for past in releases if past.phase == "live" and past.bundle == live), "")
 
 
-def _standing(shown: Sequence[Past], past: Past, live: str) -> Meant:
+def _standing(shown: Sequence[PastRelease], past: PastRelease, live: str) -> Meant:
     if past.phase in ("rolled_back", "refused"):
         return Meant(standing="taken_back", release_id=past.release_id)
     if past.phase != "live":

@@ -33,6 +33,7 @@ class TakenBack(Strict):
     at: float  # UNIX seconds
     to: Literal["previous", "base"]
     quarantine: bool
+    told: tuple[str, ...] = ()  # receivers that know of it
 
 
 class StepBack(Strict):

@@ -19,14 +19,14 @@ from configs.strict import Strict
 TRIPPED = "tripped"  # the error of an attempt that was not made: its variant had failed too often in a row
 Role = Literal["served", "failover", "mirror", "tester"]
 Rating = Literal[-1, 0, 1]
-Kind = Literal["text", "time", "number", "whole", "flag"]
+ColumnKind = Literal["text", "time", "number", "whole", "flag"]
 
 
 @dataclass(frozen=True)
 class Column:
     """A column of the traffic log. `needed`: a log without it cannot be replayed; all others may be missing or null."""
 
-    kind: Kind
+    kind: ColumnKind
     meaning: str
     needed: bool = False
     name: str = ""

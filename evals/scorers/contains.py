@@ -6,10 +6,10 @@ from typing import Literal
 from pydantic import Field
 
 from evals.samples import Reply, Sample
-from evals.scorers.verdict import Comparison, Verdict, expected_texts, nothing_expected, shown, unless
+from evals.scorers.verdict import TextComparison, Verdict, expected_texts, nothing_expected, shown, unless
 
 
-class Contains(Comparison):
+class Contains(TextComparison):
     """1 when the last reply holds all, any or none of the texts."""
 
     name: Literal["contains"]

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from evals.samples import Reply, Sample
-from evals.scorers.verdict import Comparison, Verdict, expected_texts, nothing_expected, shown, unless
+from evals.scorers.verdict import TextComparison, Verdict, expected_texts, nothing_expected, shown, unless
 
 
-class Exact(Comparison):
+class Exact(TextComparison):
     """1 when the last reply is the sample's `expected`, or one of them when it is a list."""
 
     name: Literal["exact"]

@@ -13,9 +13,9 @@ from configs.strict import Strict
 from evals.samples import Reply, Sample
 from evals.scorers.verdict import Verdict, expected_texts, nothing_expected
 
-Opinion = Literal["stable", "candidate", "tie", "swayed", "unclear"]
+JudgeOpinion = Literal["stable", "candidate", "tie", "swayed", "unclear"]
 _OF_A_RELEASE = frozenset(("share_bp", "pairs_per_tick", "pairs_per_release"))
-_VERDICTS: dict[Opinion, Verdict] = {
+_VERDICTS: dict[JudgeOpinion, Verdict] = {
     "stable": Verdict(0.0, "the judge prefers the expected answer"),
     "tie": Verdict(0.5, "the judge sees no difference to the expected answer"),
     "candidate": Verdict(1.0),
@@ -42,7 +42,7 @@ class Judged(Strict):
         """Without a judge's opinion there is nothing to say but that."""
         return nothing_expected(sample) if not expected_texts(sample) else Verdict(None, "no judge was asked")
 
-    def of(self, opinion: Opinion) -> Verdict:
+    def of(self, opinion: JudgeOpinion) -> Verdict:
         """What a judge's opinion of a reply (its "candidate") beside the expected answer ("stable") comes to."""
         verdict = _VERDICTS[opinion]
         return verdict if opinion != "tie" else verdict._replace(score=self.tie)

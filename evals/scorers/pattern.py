@@ -10,10 +10,10 @@ from pydantic import Field, model_validator
 
 from configs.patterns import Regex, compiled
 from evals.samples import Reply, Sample
-from evals.scorers.verdict import Comparison, Verdict, expected_texts, nothing_expected, shown, unless
+from evals.scorers.verdict import TextComparison, Verdict, expected_texts, nothing_expected, shown, unless
 
 
-class Pattern(Comparison):
+class Pattern(TextComparison):
     """1 when the pattern is found anywhere in the last reply; with `group`, when that group is what is expected."""
 
     name: Literal["pattern"]

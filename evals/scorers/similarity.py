@@ -6,10 +6,10 @@ from typing import Literal
 from pydantic import Field
 
 from evals.samples import Reply, Sample
-from evals.scorers.verdict import Comparison, Verdict, expected_texts, nothing_expected
+from evals.scorers.verdict import TextComparison, Verdict, expected_texts, nothing_expected
 
 
-class Similarity(Comparison):
+class Similarity(TextComparison):
     """The nearest of the expected texts counts; with `at_least`, 1 when it comes so near."""
 
     name: Literal["similarity"]

@@ -51,7 +51,7 @@ def _text(value: JsonValue) -> str | None:
     return str(value)
 
 
-class Comparison(Strict):
+class TextComparison(Strict):
     """How texts are made alike before they are compared. White space at both ends never counts."""
 
     ignore_case: bool = Field(False, description="whether capitals and small letters are the same")

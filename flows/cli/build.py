@@ -2,7 +2,7 @@
 
 import typer
 
-from flows.cli.options import STATE, TUTOR, Home, Project, require_prefect
+from flows.cli.options import STATE, TUTOR, Home, Project, require_prefect, say
 
 commands = typer.Typer()
 
@@ -15,9 +15,9 @@ def build(project: Project = TUTOR, home: Home = STATE) -> None:
     load_for(project, home, "the build cannot start", lambda found: before_build(found, home))
     require_prefect(home)
     from flows.build import build as flow
-    from flows.reporting import result_of
+    from flows.build import ended
 
-    outcome = result_of(flow(project=str(project), home=home, return_state=True))
+    outcome = ended.of(lambda: flow(project=str(project), home=home, return_state=True), say)
     typer.echo(outcome.render())
     raise typer.Exit(0 if outcome.passed else 1)
 

@@ -5,7 +5,7 @@ from tasks.projects.check import Expected
 
 TRAINED, END = "\033[32;1m", "\033[0m"
 PERCENTILES = (50, 90, 99)
-SHOWN_WHAT = 100
+SHOWN_WHAT = 200  # what happened, and its cure behind it
 
 
 def render(found: Expected, colours: bool) -> str:
@@ -40,13 +40,15 @@ def _examples(found: Expected, colours: bool) -> list[str]:
 
 
 def _sizes(found: Expected) -> list[str]:
-    tokens = sorted(found.tokens)
+    tokens, time = sorted(found.tokens), found.training
     at = ", ".join(
         f"{share} % within {tokens[min(len(tokens) - 1, len(tokens) * share // 100)]}" for share in PERCENTILES
     )
     lines = [
         f"tokens a row: {at}, the longest {tokens[-1]}; {sum(tokens):,} in all",
-        f"training on this machine's CPU: about {_duration(found.train_s)}, {found.memory.render()}",
+        f"training: about {_duration(time.seconds)}, {found.memory.render()}",
+        f"  that is {time.tokens:,} tokens ({time.passes:g} x {time.rows} rows) at {time.tokens_per_s:,.0f} tokens/s, "
+        "on this machine's CPU if nothing else uses it; a GPU is far quicker",
     ]
     lines += [f"suite {name}: {count} samples" for name, count in found.samples.items()]
     return lines

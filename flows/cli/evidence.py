@@ -30,10 +30,14 @@ def plan(
     """
     from delivery.checks.forecast import look_ahead
     from flows.cli.plan import render
+    from tasks.preflight import warnings_before_release
 
-    rollout = project_of(project).rollout
+    settings = project_of(project)
+    rollout = settings.rollout
     found = look_ahead(rollout if users is None else rollout.model_copy(update={"users": users}), requests_per_s)
     typer.echo(found.model_dump_json(indent=2) if as_json else render(found))
+    for text in warnings_before_release(settings.environment, rollout):
+        typer.echo(f"warning: {text}", err=True)
     raise typer.Exit(1 if found.blind_stages or found.empty_stages else 0)
 
 

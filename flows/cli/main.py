@@ -16,7 +16,7 @@ import typer
 
 from configs.errors import SlipwayError
 from delivery.clients.processes.interruption import leaving_tidily
-from flows.cli import build, decisions, environment, evidence, projects, release
+from flows.cli import build, decisions, environment, evidence, notify, projects, release
 
 PARTS = (
     projects,
@@ -25,6 +25,7 @@ PARTS = (
     release,
     decisions,
     evidence,
+    notify,
 )
 
 app = typer.Typer(

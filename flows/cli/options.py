@@ -47,6 +47,11 @@ def require_prefect(home: Path) -> None:
     require_prefect_server(home, narrate)
 
 
+def say(text: str) -> None:
+    """A line on standard error."""
+    typer.echo(f"  {text}", err=True)
+
+
 _repetition = Repetition()
 
 

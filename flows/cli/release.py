@@ -6,7 +6,7 @@ import typer
 
 from configs.errors import SlipwayError, require_all
 from configs.watch import LARGEST_HOLDBACK_BP, LONGEST_S, SHORTEST_S
-from flows.cli.options import STATE, TUTOR, AcceptBlind, By, Home, Project, decider, project_of, require_prefect
+from flows.cli.options import STATE, TUTOR, AcceptBlind, By, Home, Project, decider, project_of, require_prefect, say
 
 commands = typer.Typer()
 
@@ -44,22 +44,24 @@ def release(
     checks = before_release(settings, home, candidate_upstream, accept_blind_plan=accept_blind_plan)
     require_all("the release cannot start", checks)
     require_prefect(home)
+    from flows.release import ended, render
     from flows.release import release as flow
-    from flows.release import render
-    from flows.reporting import result_of
 
-    state = flow(
-        bundle=bundle,
-        project=str(project),
-        home=home,
-        candidate_upstreams=candidate_upstream,
-        accept_blind_plan=accept_blind_plan,
-        broken_stable=reason or None,
-        at_any_hour=at_any_hour,
-        by=decider(by),
-        return_state=True,
+    who = decider(by)
+    outcome = ended.of(
+        lambda: flow(
+            bundle=bundle,
+            project=str(project),
+            home=home,
+            candidate_upstreams=candidate_upstream,
+            accept_blind_plan=accept_blind_plan,
+            broken_stable=reason or None,
+            at_any_hour=at_any_hour,
+            by=who,
+            return_state=True,
+        ),
+        say,
     )
-    outcome = result_of(state)
     typer.echo(render(outcome))
     raise typer.Exit(0 if outcome.outcome == "live" else 1)
 
@@ -75,12 +77,10 @@ def refresh(
     load_for(project, home, what, lambda found: before_refresh(found, home, accept_blind_plan))
     require_prefect(home)
     from flows.refresh import refresh as flow
-    from flows.release import render
-    from flows.reporting import result_of
+    from flows.release import ended, render
 
-    who = decider(by)
-    state = flow(project=str(project), home=home, by=who, accept_blind_plan=accept_blind_plan, return_state=True)
-    outcome = result_of(state)
+    given = {"project": str(project), "home": home, "by": decider(by), "accept_blind_plan": accept_blind_plan}
+    outcome = ended.of(lambda: flow(**given, return_state=True), say)
     typer.echo(render(outcome))
     raise typer.Exit(0 if outcome.outcome == "live" else 1)
 
@@ -101,11 +101,10 @@ def watch(
 
     require_all("nothing can be watched", before_watch(project_of(project), home))
     require_prefect(home)
-    from flows.release import render
-    from flows.reporting import result_of
+    from flows.release import ended, render
     from flows.watch import watch as flow
 
-    state = flow(project=str(project), home=home, duration_s=duration_s, holdback_bp=holdback_bp, return_state=True)
-    outcome = result_of(state)
+    given = {"project": str(project), "home": home, "duration_s": duration_s, "holdback_bp": holdback_bp}
+    outcome = ended.of(lambda: flow(**given, return_state=True), say)
     typer.echo("nothing was released yet" if outcome is None else render(outcome))
     raise typer.Exit(0 if outcome is None or outcome.outcome == "live" else 1)

@@ -1,18 +1,22 @@
 """What the command line shows of an environment and of the bundles: plain text and plain data."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from configs.canonical import short
 from delivery.clients.bundles.images import damaged_bundles, list_bundles
+from delivery.clients.ledger.outbox import Waiting
 from tasks.serving.environment import EnvironmentStatus
 from tasks.serving.target import readiness
 
 
 def as_dict(status: EnvironmentStatus) -> dict[str, Any]:
     """For machines: the unfinished release as its id, phase and reason only."""
-    found = {name: value for name, value in asdict(status).items() if name != "unfinished"}
+    found = {name: value for name, value in asdict(status).items() if name not in ("unfinished", "untold")}
+    found["untold"] = [one.model_dump(mode="json") for one in status.untold]
     state = status.unfinished
     found["unfinished"] = state and {
         "release_id": state.release_id,
@@ -51,7 +55,29 @@ def render(status: EnvironmentStatus) -> str:
     if status.left_behind is not None:
         cure = "the supervisor finishes it" if status.supervisor_pid else "finish it: slipway rollback --reason TEXT"
         lines.append(f"left over  {status.left_behind}: its rollback lost its process; {cure}")
+    lines += untold(status.untold, time.time())
     return "\n".join(lines)
+
+
+def untold(waiting: Sequence[Waiting], now: float) -> list[str]:
+    """A line for each receiver that lacks messages: how many, since when, why, and when the next try is."""
+    lines = []
+    for name in sorted({one.receiver for one in waiting}):
+        mine = [one for one in waiting if one.receiver == name]
+        lost = [one for one in mine if one.given_up(now)]
+        young = [one for one in mine if one not in lost]
+        if young:
+            oldest, failed = young[0], next((one.error for one in reversed(young) if one.error), "")
+            why = failed or ("being tried" if any(one.is_being_tried(now) for one in young) else "not tried yet")
+            due_s = min(one.next_try_at for one in young) - now
+            again = f"next try in {due_s:.0f} s" if due_s > 0 else "due: whatever runs next tries it, or slipway notify"
+            minutes = (now - oldest.message.at) / 60
+            lines.append(
+                f"untold     {name}: {len(young)} message(s), the oldest {minutes:.0f} min old: {why}; {again}"
+            )
+        if lost:
+            lines.append(f"untold     {name}: {len(lost)} message(s) given up after three days: {lost[-1].error}")
+    return lines
 
 
 def render_bundles(home: Path) -> str:

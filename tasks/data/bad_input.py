@@ -6,13 +6,15 @@ from pathlib import Path
 from configs.dataset import DatasetRecipe
 from configs.errors import Problem, SlipwayError
 from delivery.build.dataset import PARTS, Part, PartSummary
-from delivery.build.report import Tally
+from delivery.build.report import RowTally
 from delivery.build.rows import Rejected
 
 SHOWN = 5  # rejected rows that an error names; all of them would bury the message
 
 
-def refuse_bad_rows(recipe: DatasetRecipe, tally: Tally, bad_rows: Sequence[Rejected], sources: Sequence[str]) -> None:
+def refuse_bad_rows(
+    recipe: DatasetRecipe, tally: RowTally, bad_rows: Sequence[Rejected], sources: Sequence[str]
+) -> None:
     """Raises SlipwayError where more rows are unusable than the recipe allows, or none is left.
 
     `bad_rows`: the first few of them; duplicates are none.
@@ -35,7 +37,7 @@ def refuse_bad_rows(recipe: DatasetRecipe, tally: Tally, bad_rows: Sequence[Reje
     )
 
 
-def refuse_mixture(recipe: DatasetRecipe, tally: Tally) -> None:
+def refuse_mixture(recipe: DatasetRecipe, tally: RowTally) -> None:
     """Raises SlipwayError for pairs and conversations in one version."""
     if 0 < tally.preferences < tally.kept:
         raise SlipwayError(

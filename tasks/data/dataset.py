@@ -24,7 +24,7 @@ from delivery.build.dataset import (
     recipe_without_paths,
 )
 from delivery.build.layouts.row import Unusable
-from delivery.build.report import RowReport, Tally, as_json
+from delivery.build.report import RowReport, RowTally, as_json
 from delivery.build.rows import Example, RawRow, Rejected
 from delivery.build.sift import sifted
 from delivery.build.split import Splitter
@@ -52,7 +52,7 @@ class _Pass:
     """What the first pass over the rows leaves behind."""
 
     splitter: Splitter
-    tally: Tally = field(default_factory=Tally)
+    tally: RowTally = field(default_factory=RowTally)
     sources: list[SourceFile] = field(default_factory=list)
     bad: list[Rejected] = field(default_factory=list)  # the first few, duplicates not among them
     tokens: "array[int]" = field(default_factory=lambda: array("I"))
@@ -109,7 +109,7 @@ def look_at(
     """What a build would make of the first `at_most` rows, without writing anything. Raises as `build_dataset` does."""
     tokenizer = open_tokenizer(tokenizer_folder, system_prompt, chat_template_kwargs)
     sources: list[SourceFile] = []
-    tally = Tally()
+    tally = RowTally()
     examples: list[Example] = []
     rows = _rows(locate_all(recipe.sources, folder), sources, silent)
     for outcome in _outcomes(islice(rows, at_most), recipe, tokenizer, Splitter(recipe.split)):

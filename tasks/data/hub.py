@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from configs.dataset import Source
 from configs.errors import SlipwayError
-from tasks.data.formats.datafile import Record
+from tasks.data.formats.datafile import FileRow
 from tasks.data.formats.tables import BATCH_ROWS, records_of
 
 
-def read(source: Source) -> Iterator[Record]:
+def read(source: Source) -> Iterator[FileRow]:
     """Row by row, from the library's cache on disk. Raises SlipwayError when the hub or the dataset is out of reach."""
     import datasets
 

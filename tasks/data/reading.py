@@ -11,7 +11,7 @@ from delivery.build.dataset import SourceFile
 from delivery.build.layouts.known import COLUMNS, recognise
 from delivery.build.rows import RawRow
 from tasks.data import hub
-from tasks.data.formats.datafile import DataFile, Record
+from tasks.data.formats.datafile import DataFile, FileRow
 from tasks.data.formats.known import FORMATS
 from tasks.data.sources import Located, file_digest
 
@@ -70,7 +70,7 @@ def first_rows(located: Located, count: int) -> list[Any]:
     return [record.data for record in islice(_records(located), count) if record.fault is None]
 
 
-def _records(located: Located) -> Iterator[Record]:
+def _records(located: Located) -> Iterator[FileRow]:
     if located.path is None:
         yield from hub.read(located.source)
         return
@@ -86,7 +86,7 @@ def _cure(cause: str) -> str:
     return "fetch or write the file again: it may be truncated" if packed else "check the file"
 
 
-def _reader(located: Located, first: list[Record]) -> str:
+def _reader(located: Located, first: list[FileRow]) -> str:
     source = located.source
     if source.messages:
         return COLUMNS
@@ -115,7 +115,7 @@ def _described(located: Located, reader: str, digest: str) -> SourceFile:
     return SourceFile(name=located.name, digest=digest, reader=reader, options=options)
 
 
-def _rows(located: Located, reader: str, records: Iterator[Record]) -> Iterator[RawRow]:
+def _rows(located: Located, reader: str, records: Iterator[FileRow]) -> Iterator[RawRow]:
     source = located.source
     for record in records:
         row = RawRow(located.name, record.number, reader, record.data, record.fault, changes=record.changes)

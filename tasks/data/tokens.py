@@ -63,8 +63,9 @@ def _left_out(text: str, messages: Sequence[Message], tools: Tools) -> str | Non
             return f"messages.{index} ({message['role']}) as it is written"
         for call in message.get("tool_calls", ()):
             if call["function"]["name"] not in text:
-                return f"the call of {call['function']['name']} in messages.{index}"
-    return next((f"the tool {t['function']['name']}" for t in tools if t["function"]["name"] not in text), None)
+                return f"the call of {call['function']['name']} in messages.{index}; another base model may"
+    lost = next((tool["function"]["name"] for tool in tools if tool["function"]["name"] not in text), None)
+    return lost and f"the tool {lost}; `ignore: [tools]` in the source leaves the tools out on purpose"
 
 
 def open_tokenizer(

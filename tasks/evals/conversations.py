@@ -19,8 +19,8 @@ from evals.samples import Message, Reply, Sample
 ATTEMPTS = 3
 _CONNECTION = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
 
-Chat = list[dict[str, str]]
-Turns = tuple[Message, ...]
+ChatSoFar = list[dict[str, str]]
+AskedTurns = tuple[Message, ...]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Subject:
 class Transcripts:
     """The replies to each sample, by the sample's messages; and what the requests cost."""
 
-    replies: dict[Turns, tuple[Reply, ...]] = field(default_factory=dict)
+    replies: dict[AskedTurns, tuple[Reply, ...]] = field(default_factory=dict)
     prompt_tokens: list[int] = field(default_factory=list)  # one per request
     failed: list[str] = field(default_factory=list)  # why, one per failed request
 
@@ -71,7 +71,7 @@ def hold(
 
 async def _hold(
     subject: Subject,
-    conversations: Sequence[Turns],
+    conversations: Sequence[AskedTurns],
     vllm_url: str,
     concurrency: int,
     on_progress: Progress,
@@ -114,9 +114,9 @@ class _Asker:
         self._transcripts = transcripts
         self._sent: dict[tuple[tuple[str, str], ...], asyncio.Task[Reply]] = {}
 
-    async def converse(self, turns: Turns) -> tuple[Turns, tuple[Reply, ...]]:
+    async def converse(self, turns: AskedTurns) -> tuple[AskedTurns, tuple[Reply, ...]]:
         """The user's turns one after the other; where the conversation leaves a gap, the model's own reply stays in."""
-        chat: Chat = []
+        chat: ChatSoFar = []
         replies: list[Reply] = []
         for message in turns:
             if message.content is not None:
@@ -135,13 +135,13 @@ class _Asker:
             task.cancel()
         await asyncio.gather(*tasks, *self._sent.values(), return_exceptions=True)
 
-    async def _once(self, chat: Chat) -> Reply:
+    async def _once(self, chat: ChatSoFar) -> Reply:
         key = tuple((turn["role"], turn["content"]) for turn in chat)
         if key not in self._sent:
             self._sent[key] = asyncio.create_task(self._ask(list(chat)))
         return await self._sent[key]
 
-    async def _ask(self, chat: Chat) -> Reply:
+    async def _ask(self, chat: ChatSoFar) -> Reply:
         subject = self._subject
         prompt = subject.system_prompt
         body: dict[str, Any] = {

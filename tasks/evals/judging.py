@@ -17,7 +17,7 @@ from evals.scorers.judge import Judged
 from evals.scorers.kinds import scored, unanswered
 from evals.scorers.verdict import Verdict, expected_texts, nothing_expected
 
-Asked = tuple[Sample, Sequence[Reply]]
+AskedSample = tuple[Sample, Sequence[Reply]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def require_judge(judge: Judge, environment: Mapping[str, str]) -> None:
 
 
 def judge_replies(
-    config: Judged, asked: Sequence[Asked], environment: Mapping[str, str], again_after_s: float = 1.0
+    config: Judged, asked: Sequence[AskedSample], environment: Mapping[str, str], again_after_s: float = 1.0
 ) -> Judgements:
     """Asks about each last reply that can be judged; one equal to what is expected is a tie without asking."""
     require_judge(config.judge_by, environment)

@@ -7,6 +7,7 @@ from pathlib import Path
 from configs.contract import Contract
 from configs.errors import ConfigError, Problem, require_all
 from configs.evals import EvalsConfig
+from delivery.clients.judge import JudgeClient, key_of
 from evals.results import measures_of
 from evals.scorers.judge import Judged
 from evals.suites import FOLDER, SuiteConfig, require_suites
@@ -40,6 +41,20 @@ def _require_behaviour(
         if isinstance(suite.scorer, Judged):
             require_judge(suite.scorer.judge_by, environment)
     require_measures(config, suites)
+
+
+def require_judges_answer(
+    config: EvalsConfig, suite_folders: Sequence[Path], contract: Contract | None, environment: Mapping[str, str]
+) -> None:
+    """Raises SlipwayError where a suite's judge cannot be reached, or refuses its key."""
+    try:
+        suites = require_suites(config.behaviour, (*suite_folders, FOLDER), contract)
+    except ConfigError:  # require_evals tells
+        return
+    judges = [suite.scorer.judge_by for suite in suites if isinstance(suite.scorer, Judged)]
+    keys = [(judge, key_of(judge, environment)) for judge in judges]
+    known = [JudgeClient(judge, key).require_answers for judge, key in keys if key is not None]
+    require_all("the evals' judges do not answer", known)
 
 
 def require_measures(config: EvalsConfig, suites: Sequence[SuiteConfig]) -> None:

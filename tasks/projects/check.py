@@ -4,26 +4,23 @@ It reads the first rows, renders some of them as the model would get them, and a
 show. It needs no GPU and no vLLM, and writes nothing but the base model's cache.
 """
 
-import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from configs.errors import SlipwayError
 from configs.project import Project
 from delivery.build.memory import MemoryEstimate
 from delivery.build.rows import Example
 from delivery.checks.forecast import Outlook, look_ahead
-from delivery.clients.bundles.safetensors_header import read_model_shapes
 from delivery.progress import Progress, silent
 from evals.power import told
 from evals.suites import FOLDER as SHIPPED
 from evals.suites import SuiteConfig, load_suites, require_suites
 from tasks.data.dataset import Look, look_at
+from tasks.preflight import warnings_before_release
+from tasks.projects.training_time import TrainingTime, training_time
 from tasks.training.chat import open_chat
 from tasks.training.fit import estimate_memory, require_fit
 from tasks.training.model import prepare_model
@@ -32,8 +29,6 @@ from tasks.training.rows import IGNORED, TokenRow, tokenise
 LOOKED_AT = 5000  # rows
 SHOWN = 3
 RUNS = 60  # of each simulated stage: `slipway plan` takes more and says the same, but for the last digit
-CALIBRATION_S = 0.2
-FLOPS_A_WEIGHT = 6  # forward and backward, of each token
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ class Expected:
     tokens: tuple[int, ...]  # of the rows that would be kept
     held_out: int
     outlook: Outlook
-    train_s: float  # on this machine's CPU, roughly
+    training: TrainingTime
     memory: MemoryEstimate
     samples: Mapping[str, int]  # of each suite
     warnings: tuple[str, ...] = field(default=())
@@ -80,7 +75,7 @@ def check(project: Project, home: Path, on_progress: Progress = silent) -> Expec
         tokens=tokens,
         held_out=held_out,
         outlook=found,
-        train_s=_seconds(project, tokens, held_out, _weights(base)),
+        training=training_time(project.training, tokens, held_out, base),
         memory=estimate_memory(project, base),
         samples=samples,
         warnings=tuple(_warnings(project, samples, found)),
@@ -145,29 +140,11 @@ def _warnings(project: Project, samples: Mapping[str, int], found: Outlook) -> l
         said.append(
             f"the release plan is blind in {', '.join(found.blind_stages)}: no candidate, however bad, is noticed"
         )
-    return said
-
-
-def _weights(base: Path) -> int:
-    return sum(math.prod(shape) for shape in read_model_shapes(base).values())
-
-
-def _seconds(project: Project, tokens: Sequence[int], held_out: int, weights: int) -> float:
-    """On this machine's CPU, from what a matrix product takes here."""
-    share = 1 - held_out / max(1, len(tokens))
-    trained = sum(tokens) * share * project.training.epochs
-    return trained * weights * FLOPS_A_WEIGHT / _flops_per_s()
-
-
-def _flops_per_s() -> float:
-    rng = np.random.default_rng(0)
-    matrix = rng.random((1024, 1024), dtype=np.float32)
-    done, began = 0, time.perf_counter()
-    while time.perf_counter() - began < CALIBRATION_S:
-        matrix @ matrix
-        done += 1
-    return done * 2 * 1024**3 / (time.perf_counter() - began)
+    return said + warnings_before_release(project.environment, project.rollout)
 
 
 def _reasons(look: Look) -> str:
-    return "the reasons: " + ", ".join(f"{reason} {rows}" for reason, rows in look.report.counts("rejected").items())
+    return "the reasons: " + "; ".join(
+        f"{reason} {kind.rows} (row {kind.examples[0].row}: {kind.examples[0].what})"
+        for reason, kind in look.report.rejected.items()
+    )

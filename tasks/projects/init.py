@@ -9,18 +9,19 @@ from string import Template
 
 from configs.dataset import Source
 from configs.errors import ConfigError, SlipwayError
-from delivery.build.guess import Guess, Kind, guess
+from delivery.build.guess import Guess, GuessedKind, guess
 from delivery.clients.fresh_folder import explained_writes, fresh_folder
 from tasks.data.reading import first_rows
 from tasks.data.sources import locate_all
 from tasks.projects.kinds import KINDS
-from tasks.projects.models import described
+from tasks.projects.models import BaseModel, described
+from tasks.training.template import usual_settings
 
 TEMPLATES = Path(__file__).parents[2] / "configs" / "templates"
 EXAMPLE = TEMPLATES / "example.jsonl"  # for a project that has no rows yet
 LOOKED_AT = 2000  # rows
 ROUTE = re.compile(r"[a-z0-9][a-z0-9._-]*")
-CHARS_A_TOKEN = 2.5  # fewer than any usual text has: too long a limit costs nothing, too short a one rows
+BYTES_A_TOKEN = 2.5  # fewer than any usual text has: too long a limit costs nothing, too short a one rows
 SAMPLES = 60  # held-out rows that a gate of max_drop 0.1 wants
 LEAST_HELD_OUT, MOST_HELD_OUT = 0.05, 0.3
 PROMPT_TOKENS = 96  # what system prompt and chat template add to a row
@@ -34,7 +35,7 @@ def init(
     folder: Path,
     data: Path | None = None,
     model: str | None = None,
-    kind: Kind | None = None,
+    kind: GuessedKind | None = None,
     question: str | None = None,
     answer: str | None = None,
 ) -> tuple[Path, Guess | None]:
@@ -62,16 +63,20 @@ def init(
     return folder, found
 
 
-def _look(data: Path, kind: Kind | None, question: str | None, answer: str | None) -> Guess:
+def _look(data: Path, kind: GuessedKind | None, question: str | None, answer: str | None) -> Guess:
     located = locate_all([Source(path=data.absolute())], Path())
-    rows = itertools.chain.from_iterable(first_rows(one, LOOKED_AT) for one in located)
-    objects = [row for row in itertools.islice(rows, LOOKED_AT) if isinstance(row, Mapping)]
+    found = itertools.chain.from_iterable(first_rows(one, LOOKED_AT) for one in located)
+    rows = list(itertools.islice(found, LOOKED_AT))
+    objects = [row for row in rows if isinstance(row, Mapping)]
     if not objects:
-        raise SlipwayError(f"{data} holds no row with named fields", where="--data", cure="one JSON object a line")
+        is_empty = not any(one.path is None or one.path.stat().st_size for one in located)
+        what = "is empty" if is_empty else "holds no row with named fields" if rows else "holds no row that can be read"
+        cure = "give it rows: one JSON object a line, or a table whose first line names the fields"
+        raise SlipwayError(f"{data} {what}", where="--data", cure=cure)
     return guess(objects, kind, question, answer)
 
 
-def _files(route: str, data: Path | None, model: str | None, found: Guess | None, kind: Kind) -> dict[str, str]:
+def _files(route: str, data: Path | None, model: str | None, found: Guess | None, kind: GuessedKind) -> dict[str, str]:
     base = described(model)
     longest = _sequence_tokens(found, base.context_tokens)
     parts = KINDS[kind](found)
@@ -86,11 +91,13 @@ def _files(route: str, data: Path | None, model: str | None, found: Guess | None
         "base_prompt": _block(parts.base_prompt),
         "adapter_prompt": _block(parts.adapter_prompt),
         "max_tokens": parts.max_tokens,
+        "template_settings": _template_settings(base, found is not None and found.has_reasoning),
         "checks": parts.checks,
         "behaviour": "\n".join(f"  - {name}" for name in parts.gates),
         "gates": "\n".join(f"  - suite: {name}\n{text}" for name, text in parts.gates.items()),
     }
-    files = {path.name: _Template(path.read_text("utf-8")).substitute(values) for path in (TEMPLATES / "all").iterdir()}
+    texts = {path.name: path.read_text("utf-8") for path in (TEMPLATES / "all").iterdir()}
+    files = {name: _Template(text).substitute(values).rstrip("\n") + "\n" for name, text in texts.items()}
     files |= parts.files
     return files if data is not None else files | {f"data/{EXAMPLE.name}": EXAMPLE.read_text("utf-8")}
 
@@ -104,7 +111,7 @@ def _holdout_share(found: Guess | None) -> float:
 
 def _sequence_tokens(found: Guess | None, context: int) -> int:
     """A power of two with room for the longest row seen; `slipway check` says how long rows really are."""
-    needed = (found.longest_chars / CHARS_A_TOKEN if found else 256) + PROMPT_TOKENS
+    needed = (found.longest_bytes / BYTES_A_TOKEN if found else 256) + PROMPT_TOKENS
     size = 128
     while size < min(needed, context):
         size *= 2
@@ -123,6 +130,19 @@ def _source(data: Path | None, found: Guess | None) -> str:
     for turn in found.turns:
         lines += [f"      - role: {turn.role}", "        content: |-"]
         lines += [f"          {line}" for line in turn.content.split("\n")]
+    return "\n".join(lines)
+
+
+def _template_settings(base: BaseModel, reasoning: bool) -> str:
+    """The settings without which this base model would think aloud unasked, or be asked otherwise every day."""
+    settings = usual_settings(base.template, reasoning) if base.template else {}
+    if not settings:
+        return ""
+    lines = ["chat_template_kwargs: # of the base model's template: in training, in evals and with every request"]
+    for name, value in settings.items():
+        thinking = "the rows hold reasoning" if value else "the rows hold no reasoning"
+        why = thinking if name == "enable_thinking" else "or the template writes another date every day"
+        lines.append(f"  {name}: {json.dumps(value)} # {why}")
     return "\n".join(lines)
 
 

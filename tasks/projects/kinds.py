@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from delivery.build.guess import Guess, Kind
+from delivery.build.guess import Guess, GuessedKind
 
 SPARE_TOKENS = 16
-CHARS_A_TOKEN = 2.0  # of an answer in JSON or of a label: shorter tokens than prose has
+HOW_OFTEN_RIGHT = "    # min_score: 0.8 # how often it must be right, however little production is"
+BYTES_A_TOKEN = 2.0  # of an answer in JSON or of a label: shorter tokens than prose has
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ limit: 200
         base_prompt="You are a helpful assistant. Answer what you are asked, clearly and in a few sentences. "
         "If you do not know something, say so.",
         adapter_prompt="You are a helpful assistant.",
-        max_tokens=256,
+        max_tokens=max(256, _answer_tokens(found.longest_answer) if found else 0),
         gates={
             "close-to-expected": "    max_drop: 0.05",
             "no-refusals": "    min_score: 0.95",
@@ -85,8 +86,8 @@ limit: 200
         base_prompt="You answer with exactly one JSON object and nothing else: no introduction, no explanation, no "
         f"code fence. Its fields are {shape}. An example of an answer: {example}",
         adapter_prompt=f"Answer with one JSON object, for example: {example}",
-        max_tokens=_answer_tokens(example),
-        gates={"valid-json": "    min_score: 0.95", "right-fields": "    max_drop: 0.1"},
+        max_tokens=_answer_tokens(found.longest_answer if found else example),
+        gates={"valid-json": "    min_score: 0.95", "right-fields": f"    max_drop: 0.1\n{HOW_OFTEN_RIGHT}"},
         checks=_check("contract:valid_json", "an answer that is no JSON of the schema"),
         files={
             "contract.yaml": _contract("valid_json", "is not JSON, or not of this schema", "json", json_schema=schema),
@@ -113,7 +114,7 @@ limit: 400
         f"it is written here and without anything else. The labels are: {named}.",
         adapter_prompt=f"Answer with one label: {named}.",
         max_tokens=_answer_tokens(max(labels, key=len)),
-        gates={"right-label": "    max_drop: 0.05"},
+        gates={"right-label": f"    max_drop: 0.1\n{HOW_OFTEN_RIGHT}"},
         checks=_check("contract:known_label", "an answer that is none of the labels"),
         files={
             "contract.yaml": _contract(
@@ -154,7 +155,7 @@ def _tutor(found: Guess | None) -> Parts:
     )
 
 
-KINDS: Mapping[Kind, Callable[[Guess | None], Parts]] = {
+KINDS: Mapping[GuessedKind, Callable[[Guess | None], Parts]] = {
     "chat": _chat,
     "json": _json,
     "classify": _classify,
@@ -188,5 +189,5 @@ def _escaped(label: str) -> str:
     return "".join(char if char.isalnum() or char in " _" else f"\\{char}" for char in label)
 
 
-def _answer_tokens(example: str) -> int:
-    return int(len(example) * 1.5 / CHARS_A_TOKEN) + SPARE_TOKENS
+def _answer_tokens(longest: str) -> int:
+    return int(len(longest.encode()) / BYTES_A_TOKEN) + SPARE_TOKENS

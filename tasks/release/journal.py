@@ -1,10 +1,11 @@
 """A release's decisions on record: which of them the ledger is told, and what became of their actions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from delivery.checks.evidence import Cursor
 from delivery.clients.ledger.ledger import LedgerError
+from delivery.release.messages import Letter
 from delivery.release.state import Decision, ReleaseState, RenewLease
 from tasks.release.site import LEASE_TTL_S, Site
 
@@ -21,16 +22,17 @@ class Journal:
     _at: float = 0.0
     _judged: dict[str, Cursor] = field(default_factory=dict)
 
-    def record(self, decision: Decision, now: float) -> int | None:
+    def record(self, decision: Decision, now: float, letters: Sequence[Letter] = ()) -> int | None:
         """On record when something changed, as a heartbeat now and then; the decision's number if so.
 
-        What the judge said is on record at once: it is paid for, and not asked again. LedgerError: it is not on record.
+        What the judge said is on record at once: it is paid for, and not asked again. `letters`: what people are told
+        of the decision. LedgerError: none of it is on record.
         """
         site, state = self.site, decision.state
         judged = state.evidence.judging.cursors
         about = _what_it_is_about(decision)
-        if about != self._about:
-            number = site.ledger.record(decision, site.owner, LEASE_TTL_S, now)
+        if about != self._about or letters:
+            number = site.ledger.record(decision, site.owner, LEASE_TTL_S, now, letters=letters)
         elif judged != self._judged or not 0 <= now - self._at < HEARTBEAT_S:
             number = site.ledger.record(decision, site.owner, LEASE_TTL_S, now, heartbeat=True)
         else:

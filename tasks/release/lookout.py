@@ -14,7 +14,7 @@ from delivery.release.state import Approval, Command, GatewaySeen, Observation, 
 from delivery.traffic.records import RecordPage
 from tasks.release.gateways import Gateways
 from tasks.release.judge import JudgeBatches
-from tasks.release.replicas import Replicas
+from tasks.release.replicas import SiteReplicas
 from tasks.release.site import Site
 from tasks.release.way_back import noted_command
 
@@ -33,7 +33,7 @@ class Lookout:
 
     site: Site
     plan: RolloutPlan
-    replicas: Replicas
+    replicas: SiteReplicas
     gateways: Gateways
     say: Say
     refusal: str = ""

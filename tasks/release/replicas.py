@@ -13,13 +13,13 @@ from delivery.release.state import LoadAdapter, ReplicaSeen, UnloadAdapter
 WAIT_S = 0.3  # for a listing; one that takes longer counts when it is there
 LISTING_STALE_S = 10.0
 
-Change = LoadAdapter | UnloadAdapter
+AdapterChange = LoadAdapter | UnloadAdapter
 Report = Callable[[str], None]
 """Called with the error, or with "" when it worked."""
 
 
 @dataclass
-class Replicas:
+class SiteReplicas:
     """Listings, loads and unloads of all replicas by base URL."""
 
     client: Callable[[str], VllmClient]
@@ -30,7 +30,7 @@ class Replicas:
     _listings: dict[str, "Future[dict[str, str]]"] = field(default_factory=dict)
     _listed: dict[str, tuple[float, frozenset[str]]] = field(default_factory=dict)
     _paths: dict[tuple[str, str], str] = field(default_factory=dict)  # of adapters, as a replica was told
-    _jobs: dict[tuple[str, str], tuple["Future[None]", Change, Report]] = field(default_factory=dict)
+    _jobs: dict[tuple[str, str], tuple["Future[None]", AdapterChange, Report]] = field(default_factory=dict)
 
     def see(self, urls: Iterable[str]) -> dict[str, ReplicaSeen | None]:
         """What each replica lists, and which of it answered a probe since it was last missing."""
@@ -42,7 +42,7 @@ class Replicas:
         wait([self._listings[url] for url in wanted], timeout=WAIT_S)
         return {url: self._seen(url) for url in wanted}
 
-    def start(self, action: Change, report: Report) -> None:
+    def start(self, action: AdapterChange, report: Report) -> None:
         """Begins a load or an unload unless one of the same name is under way there."""
         place = (action.url, action.name)
         if place in self._jobs:
@@ -87,13 +87,13 @@ class Replicas:
         self._listed.pop(url, None)
         self._verified = {(u, name) for u, name in self._verified if u != url}
 
-    def _load(self, action: Change) -> None:
+    def _load(self, action: AdapterChange) -> None:
         client = self.client(action.url)
         if isinstance(action, LoadAdapter) and action.path is not None:
             client.load_adapter(action.name, action.path)
         client.probe(action.name)
 
-    def _unload(self, action: Change) -> None:
+    def _unload(self, action: AdapterChange) -> None:
         self.client(action.url).unload_adapter(action.name)
 
     def _collect_jobs(self) -> None:

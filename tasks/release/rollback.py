@@ -17,12 +17,13 @@ from delivery.release.routes import alone, table_with
 from delivery.release.state import Observation, ReleaseState, Served
 from delivery.release.take_back import live_release, meant
 from delivery.release.way_back import TakenBack
+from tasks.notify.courier import delivering
 from tasks.release.gateways import LATE_S, failures, put, tables
 from tasks.release.left_behind import see_to_the_end
 from tasks.release.rollback_outcome import RollbackOutcome, nothing_taken_back
 from tasks.release.site import Site, open_gateways, open_site_of, open_vllm
 from tasks.release.start import make_servable
-from tasks.release.way_back import leave_note
+from tasks.release.way_back import leave_note, tell_of_note
 from tasks.release.without_ledger import take_back_without_ledger
 
 CONFLICT = 409  # a gateway has a higher revision
@@ -87,7 +88,7 @@ def rollback_in(
     named(by, reason)
     environment = project.environment
     try:
-        with open_site_of(project, home) as site:
+        with open_site_of(project, home) as site, delivering(environment, site.ledger, on_progress):
             return rollback(
                 site,
                 project.route,
@@ -181,16 +182,17 @@ def _left_to_do(
         except LedgerError as error:
             return f"{where}; the rollback is on record, but cannot be finished: {error.what}; {again}"
         return "" if ended else f"{where}; the rollback is on record, and its controller has yet to finish it"
-    return f"{where}; this is NOT on record: {unrecorded}; {again}{_noted(site, asked)}"
+    return f"{where}; this is NOT on record: {unrecorded}; {again}{_noted(site, asked, stable.name)}"
 
 
-def _noted(site: Site, asked: TakenBack) -> str:
+def _noted(site: Site, asked: TakenBack, serves: str) -> str:
     """Leaves a note for whoever looks when the ledger can be written; what happens if nobody repeats the command."""
     yet = "It is neither unloaded nor quarantined yet"
     try:
         file = leave_note(site.home, site.name, asked)
     except SlipwayError:
         return f", or the next release, restart or controller brings the bundle back. {yet}"
+    tell_of_note(site.environment, file, serves)
     return f"; it is noted in {file} and goes on record when the ledger can be written. {yet}"
 
 

@@ -9,7 +9,7 @@ from configs.errors import SlipwayError
 from configs.strict import Strict
 from delivery.clients.ledger.reads import RouteRow
 from delivery.release.state import ReleaseState
-from delivery.release.take_back import Meant, Past, live_release
+from delivery.release.take_back import Meant, PastRelease, live_release
 from tasks.release.site import Site
 
 
@@ -57,7 +57,7 @@ class RollbackOutcome(Strict):
 
 
 def nothing_taken_back(
-    site: Site, pointers: RouteRow, pasts: list[Past], found: Meant, named: str, route: str, to: str
+    site: Site, pointers: RouteRow, pasts: list[PastRelease], found: Meant, named: str, route: str, to: str
 ) -> RollbackOutcome:
     """The outcome where nothing is to be changed. SlipwayError: the name means nothing, or not what is live."""
     live, behind = pointers.live, live_release(pasts, pointers.live.bundle)
@@ -87,7 +87,9 @@ def nothing_taken_back(
     return known.model_copy(update={"reason": text})
 
 
-def _no_such_release(pointers: RouteRow, pasts: list[Past], found: Meant, named: str, route: str) -> SlipwayError:
+def _no_such_release(
+    pointers: RouteRow, pasts: list[PastRelease], found: Meant, named: str, route: str
+) -> SlipwayError:
     recent = ", ".join(f"{past.release_id} ({short(past.bundle)}, {past.phase})" for past in pasts[:5]) or "none"
     what = "several bundles" if found.standing == "ambiguous" else "no release"
     if pointers.base.bundle.removeprefix("sha256:").startswith(named.removeprefix("sha256:")):

@@ -10,7 +10,10 @@ from configs.watch import require_watch
 from delivery.build.bundle import Bundle
 from delivery.progress import Progress, silent
 from delivery.release.decide import new_state, watching
+from delivery.release.messages import of_refusal
 from delivery.release.state import ReleaseState
+from tasks.notify.courier import delivering
+from tasks.notify.told import put_in_outbox
 from tasks.release.broken_stable import give_up_stable, over_broken_stable
 from tasks.release.controller import Controller, OnDecision, ignore
 from tasks.release.cursors import cursors, reading_from_now
@@ -43,8 +46,39 @@ def run_release(
     `candidate_upstreams`: vLLM replicas for the candidate other than the environment's (blue and green).
     Waits for the plan's release hours first, unless it goes on with a release or comes `at_any_hour`.
     `broken_stable`: why what is live is given up first: the base serves instead, and only absolute limits count.
-    LeaseHeldError: somebody else controls the environment.
+    Who is to be told of it is told beside it. LeaseHeldError: somebody else controls the environment.
     """
+    with delivering(site.environment, site.ledger, on_progress, site.clock):
+        outcome = _run_release(
+            project,
+            bundle,
+            site,
+            by,
+            on_progress,
+            on_decision,
+            steps,
+            candidate_upstreams,
+            broken_stable,
+            at_any_hour,
+        )
+        if outcome.outcome == "refused" and not outcome.release_id:
+            refused = of_refusal(site.name, project.route, bundle.digest, outcome.reason, site.clock())
+            put_in_outbox(site.environment, site.ledger, refused, on_progress)
+        return outcome
+
+
+def _run_release(
+    project: Project,
+    bundle: Bundle,
+    site: Site,
+    by: str,
+    on_progress: Progress,
+    on_decision: OnDecision,
+    steps: Steps,
+    candidate_upstreams: tuple[str, ...] | None,
+    broken_stable: str,
+    at_any_hour: bool,
+) -> ReleaseOutcome:
     wrong = why_not_here(project, bundle) or wait_for_hours(site, project, at_any_hour, on_progress)
     if wrong:
         return no_release(project, bundle, "refused", wrong)
@@ -114,25 +148,26 @@ def watch_live(
     base has no predecessor. SlipwayError: another release is under way, or this is no watch (configs.watch).
     """
     require_watch(duration_s, holdback_bp)
-    site.take_lease(PATIENCE_S)
-    try:
-        state = site.ledger.unfinished(site.name, route)
-        if state is not None and state.phase not in ("watching", "rolling_back"):
-            raise SlipwayError(
-                f"release {state.release_id} is under way on route {route}, and watches itself",
-                cure="if its controller was killed, the same `slipway release` goes on with it",
-            )
-        if state is None:
-            pointers = site.ledger.route(site.name, route)
-            bundle = pointers.live.bundle if pointers else ""
-            live = site.ledger.release_that_made_live(site.name, route, bundle)
-            if live is None:
-                return None
-            state = watching(reading_from_now(site, live), duration_s, holdback_bp, site.clock())
-            site.ledger.begin_watch(state, site.owner, LEASE_TTL_S, site.clock())
-        return _drive(site, state, on_progress, on_decision, steps)
-    finally:
-        site.drop_lease()
+    with delivering(site.environment, site.ledger, on_progress, site.clock):
+        site.take_lease(PATIENCE_S)
+        try:
+            state = site.ledger.unfinished(site.name, route)
+            if state is not None and state.phase not in ("watching", "rolling_back"):
+                raise SlipwayError(
+                    f"release {state.release_id} is under way on route {route}, and watches itself",
+                    cure="if its controller was killed, the same `slipway release` goes on with it",
+                )
+            if state is None:
+                pointers = site.ledger.route(site.name, route)
+                bundle = pointers.live.bundle if pointers else ""
+                live = site.ledger.release_that_made_live(site.name, route, bundle)
+                if live is None:
+                    return None
+                state = watching(reading_from_now(site, live), duration_s, holdback_bp, site.clock())
+                site.ledger.begin_watch(state, site.owner, LEASE_TTL_S, site.clock())
+            return _drive(site, state, on_progress, on_decision, steps)
+        finally:
+            site.drop_lease()
 
 
 def _drive(

@@ -5,13 +5,17 @@ They let a rollback work while the ledger cannot be reached. They hold prompts, 
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
+from configs.environment import Environment
 from configs.errors import SlipwayError
 from delivery.clients.fresh_folder import explained_writes
 from delivery.clients.ledger.ledger import LedgerError
+from delivery.release.messages import letters, of_rollback_without_ledger
 from delivery.release.state import Command
 from delivery.release.way_back import TakenBack, WayBack
+from tasks.notify.direct import Direct
 from tasks.release.site import Site
 
 UNKNOWN = ".unknown"  # a note of a release that the ledger never had
@@ -55,6 +59,22 @@ def leave_note(home: Path, environment: str, taken: TakenBack) -> Path:
             return file
     name = f"taken-back-{taken.at:.0f}-{secrets.token_hex(3)}.json"
     return _write(folder_of(home, environment) / name, taken.model_dump_json())
+
+
+def tell_of_note(environment: Environment, file: Path, serves: str) -> None:
+    """Tells of a noted rollback whoever was not told, and notes who has been. It takes a few seconds at most."""
+    try:
+        taken = TakenBack.model_validate_json(file.read_bytes())
+    except (OSError, ValueError):  # on record since
+        return
+    missing = {name: one for name, one in environment.notifications.items() if name not in taken.told}
+    message, direct = of_rollback_without_ledger(taken, environment.name, serves), Direct(missing)
+    direct.tell([message])
+    direct.wait()
+    told = direct.told(message)
+    if told and file.exists():
+        with suppress(SlipwayError):
+            _write(file, taken.model_copy(update={"told": (*taken.told, *told)}).model_dump_json())
 
 
 def notes(home: Path, environment: str) -> list[tuple[Path, TakenBack]]:
@@ -102,6 +122,9 @@ def put_on_record(site: Site) -> list[str]:
             site.ledger.add_command(
                 taken.release_id, "rollback", taken.by, taken.reason, taken.at, target, quarantine=taken.quarantine
             )
+        message = of_rollback_without_ledger(taken, site.name, state.stable.name)
+        known = letters(site.environment.notifications, [message], taken.told)
+        site.ledger.outbox.add([letter for letter in known if letter.told])  # the others are told by its controller
         file.unlink(missing_ok=True)
         told.append(taken.release_id)
     return told

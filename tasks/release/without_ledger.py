@@ -18,7 +18,7 @@ from delivery.release.state import GatewaySeen, Observation, Served
 from delivery.release.way_back import StepBack, TakenBack, step_back
 from tasks.release.gateways import failures, put, tables
 from tasks.release.rollback_outcome import RollbackOutcome
-from tasks.release.way_back import leave_note, notes, way_back
+from tasks.release.way_back import leave_note, notes, tell_of_note, way_back
 
 
 def take_back_without_ledger(
@@ -50,6 +50,8 @@ def take_back_without_ledger(
         on_progress(1, 2, problem or f"all traffic of {asked.route} is on {serves}")
         if not problem and noted is None:
             noted = leave_note(home, environment.name, asked)
+    if noted is not None:
+        tell_of_note(environment, noted, serves)
     left = f"all traffic of {asked.route} is on {serves}"
     if problem:
         left = f"traffic of {asked.route} could NOT be moved to {serves}: {problem}; see to that, and give it again"

@@ -11,6 +11,7 @@ from configs.routing import RoutingTable
 from delivery.clients.at_once import at_once
 from delivery.clients.gateway import GatewayClient
 from delivery.clients.ledger.ledger import LeaseHeldError
+from delivery.clients.ledger.outbox import Waiting
 from delivery.clients.processes import local as processes
 from delivery.clients.processes.local import ProcessCommand
 from delivery.progress import Progress
@@ -43,6 +44,7 @@ class EnvironmentStatus:
     previous: str | None
     unfinished: ReleaseState | None
     left_behind: str | None  # the release whose rollback was asked for, or begun, and has no controller
+    untold: tuple[Waiting, ...] = ()  # messages that did not reach their receivers yet
 
 
 def start(project: Project, home: Path, on_progress: Progress, *, attached: bool = False) -> Target:
@@ -111,6 +113,7 @@ def status(project: Project, home: Path) -> EnvironmentStatus:
             previous=row.previous.bundle if row and row.previous else None,
             unfinished=site.ledger.unfinished(environment.name, project.route),
             left_behind=lost.release_id if lost else None,
+            untold=tuple(site.ledger.outbox.waiting(environment.name)),
         )
 
 

@@ -11,18 +11,24 @@ from pathlib import Path
 
 from configs.errors import SlipwayError
 from configs.project import Project, load_project
-from delivery.clients.ledger.ledger import LeaseHeldError
+from delivery.clients.ledger.ledger import LeaseHeldError, Ledger
 from delivery.clients.processes.interruption import leaving_tidily
 from delivery.progress import silent
+from delivery.release.messages import Message, of_incident
+from tasks.notify.courier import Courier
+from tasks.notify.receivers import senders
+from tasks.notify.told import put_in_outbox
 from tasks.release.left_behind import finish, left_behind
-from tasks.release.site import open_site_of
+from tasks.release.site import open_ledger, open_site_of
 from tasks.serving.environment import serve_live
+from tasks.serving.keep_alive import Incident
 from tasks.serving.target import ModelToServe
 from tasks.serving.targets import target_of
 from tasks.training.model import prepare_model
 
 CHECK_EVERY_S = 2.0
 HEAL_EVERY_S = 5.0
+ALERTS = ("died", "gave_up", "away")
 
 
 def supervise(project: Project, home: Path) -> None:
@@ -30,22 +36,63 @@ def supervise(project: Project, home: Path) -> None:
     base = prepare_model(project.model, home, silent)
     target = target_of(project.environment, home)
     watcher = target.watch(ModelToServe(project.model.name, base, project.model.max_context_tokens))
-    finisher = Finisher(project, home)
+    finisher, told = Finisher(project, home), Told(project, home)
     to_heal, healed_at, said = True, float("-inf"), ""  # true: nobody saw what was lost before this process looked
     while True:
         now = time.monotonic()
         for event in watcher.check(now):
             _say(f"{event.kind}: {event.text}")
+            told.of(event)
             to_heal = to_heal or event.kind == "back"
         if now - healed_at >= HEAL_EVERY_S:
             healed_at = now
             finisher.look()
+            told.look()
             trouble = _heal(project, base, home) if to_heal else ""
             to_heal = bool(trouble)
             if trouble != said:
                 _say(trouble or "the live bundle is served again")
                 said = trouble
         time.sleep(CHECK_EVERY_S)
+
+
+class Told:
+    """Puts what happened to vLLM and gateways into the ledger's outbox, and delivers all that lies there."""
+
+    def __init__(self, project: Project, home: Path):
+        self._project = project
+        self._home = home
+        self._ledger: Ledger | None = None
+        self._courier: Courier | None = None
+        self._waiting: list[Message] = []  # for a ledger that cannot be opened
+
+    def of(self, event: Incident) -> None:
+        """What people have to know of."""
+        if event.kind in ALERTS and self._project.environment.notifications:
+            place = (self._project.environment.name, self._project.route)
+            self._waiting.append(of_incident(*place, event.name, event.kind, event.text, time.time()))
+            self.look()
+
+    def look(self) -> None:
+        """Begins to deliver as soon as the ledger can be opened; nothing waits for a receiver."""
+        environment = self._project.environment
+        if not environment.notifications:
+            return
+        try:
+            if self._ledger is None:
+                self._ledger = open_ledger(environment, self._home)
+                self._courier = Courier(environment.name, self._ledger, senders(environment.notifications), _say)
+                self._courier.start()
+        except SlipwayError as error:
+            _say(f"nobody can be told yet: {error.what}")
+            return
+        while self._waiting:
+            put_in_outbox(environment, self._ledger, self._waiting.pop(0), lambda done, total, text: _say(text))
+
+    def stop(self) -> None:
+        """Returns when everything was tried once, or after a few seconds."""
+        if self._courier is not None:
+            self._courier.stop()
 
 
 class Finisher:

@@ -34,7 +34,7 @@ class ModelToServe(NamedTuple):
     context_tokens: int = 1024
 
 
-class Watch(Protocol):
+class Watcher(Protocol):
     """Looks after what was started or registered."""
 
     def check(self, now: float) -> tuple[Incident, ...]:
@@ -75,7 +75,7 @@ class Target(Protocol):
     def state(self) -> tuple[PartState, ...]:
         """How each vLLM and each gateway is."""
 
-    def watch(self, model: ModelToServe, *, attached: bool = False) -> Watch:
+    def watch(self, model: ModelToServe, *, attached: bool = False) -> Watcher:
         """Who looks after what `up` started or found."""
 
     def evaluates_on(self, model_name: str) -> str | None:

@@ -17,9 +17,9 @@ from configs.prompts import SystemPlace, with_system_prompt
 from tasks.training.template import ANSWERED, ASKED, REFUSED, place_of_system, shows_parts_only
 from tasks.training.template import in_parts as in_parts_of
 
-Message = Mapping[str, Any]
+AnyMessage = Mapping[str, Any]
 """`role` and `content`; an assistant's may have `tool_calls`, and `weight` 0 where it is not to be learned."""
-Messages = Sequence[Message]
+Messages = Sequence[AnyMessage]
 MARK = ANSWERED["content"]
 NEXT = "\ue002next\ue003"
 REASONING = (  # what opens and closes a block of reasoning, in the families that have one
@@ -104,7 +104,7 @@ class Chat:
         """Tokens of a conversation, prompt and answer, at the longest."""
         return len(self.tokens(self.render(messages))) + self.beyond_the_rendering
 
-    def answer(self, before: Messages, answer: Message) -> Spoken:
+    def answer(self, before: Messages, answer: AnyMessage) -> Spoken:
         """What is trained when the assistant says `answer` after `before`. Raises UntrainableError.
 
         What the template itself puts between the generation prompt and the answer is left out where it says nothing
@@ -125,6 +125,8 @@ class Chat:
         else:
             said = self._said(prompt, lead, tail, written[len(cue) :], answer["content"])
             target = said + self._until_stop(asked, tail)
+            if lead.isspace() and not target.startswith(lead) and self._merges(prompt, target):
+                target = lead + target  # Llama 2 has a token for the bracket before an answer and the answer's brace
         return Spoken(prompt, target, *self._both(prompt, target))
 
     def _said(self, prompt: str, lead: str, tail: str, body: str, content: str) -> str:
@@ -141,7 +143,7 @@ class Chat:
         self._require_unchanged(content, said)
         return said
 
-    def _calls(self, answer: Message, body: str) -> str:
+    def _calls(self, answer: AnyMessage, body: str) -> str:
         """An answer that calls functions, in the words of the template, up to the first token at which vLLM stops."""
         names = [call["function"]["name"] for call in answer["tool_calls"]]
         if lost := [name for name in names if name not in body]:
@@ -177,7 +179,7 @@ class Chat:
         cue = before[:length]
         return cue, before[len(cue) :], tail
 
-    def _behind(self, asked: Messages, *more: Message) -> str:
+    def _behind(self, asked: Messages, *more: AnyMessage) -> str:
         """What is rendered after the last of the messages when more of them follow it."""
         text = self.render([*asked, *more])
         if not asked:
@@ -224,6 +226,11 @@ class Chat:
                 "remove white space at the answer's start",
             )
         return asked, apart
+
+    def _merges(self, prompt: str, target: str) -> bool:
+        """Whether one token would lie across the edge between the two."""
+        asked = self.tokens(prompt)
+        return self.tokens(prompt + target)[: len(asked)] != asked
 
     def _text(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))

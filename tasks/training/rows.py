@@ -7,16 +7,15 @@ vLLM would send, and a row that does not fit is an error.
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from configs.errors import Problem, SlipwayError
+from delivery.build.layouts.row import Tools
 from tasks.training.chat import Chat, Messages, Spoken, UntrainableError, control_tokens
 
 IGNORED = -100  # torch's cross entropy leaves these labels out
 SHOWN_PROBLEMS = 20
-Tools = Sequence[Mapping[str, Any]] | None
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class TokenRow:
     spoken: tuple[str, ...]  # per assistant turn: what the model must produce, the stop token included
 
 
-def tokenise(rows: Iterable[tuple[str, Messages, Tools]], chat: Chat, max_tokens: int) -> list[TokenRow]:
+def tokenise(rows: Iterable[tuple[str, Messages, Tools | None]], chat: Chat, max_tokens: int) -> list[TokenRow]:
     """Every row with its labels: one TokenRow each, or several where the template renders earlier turns differently.
 
     One SlipwayError lists the rows that are too long or cannot be labelled.

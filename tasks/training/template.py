@@ -22,6 +22,7 @@ GIVEN = frozenset(
     | {"range", "tojson", "content", "reasoning_content", "bos_token", "eos_token", "unk_token", "pad_token"}
 )
 DAYS = ("1 of May", "2 of June")
+PINNED = "26 Jul 2026"  # any day that stays
 
 Render = Callable[[Sequence[Mapping[str, Any]]], str]
 
@@ -118,7 +119,17 @@ def problems_with_template(template: ChatTemplate, kwargs: Mapping[str, Any]) ->
         return [Problem(where, f"it refuses a system prompt and a question: {error}", cure)]
     if ASKED["content"] not in text:
         return [Problem(where, "it leaves the user's question out", "use a chat model's own template")]
-    return [*_unread(template, kwargs), *_dated(template, in_parts(messages) if parts else messages, kwargs)]
+    return [*_unread(template, kwargs), *_dated(template, messages, kwargs)]
+
+
+def usual_settings(template: ChatTemplate, reasoning: bool) -> dict[str, Any]:
+    """What a new project says to its template: thinking is on where its answers hold reasoning, and no date moves."""
+    settings = {"enable_thinking": reasoning} if "enable_thinking" in template.reads() else {}
+    try:
+        name = _pinning(template, [ASKED], settings) if _depends(template, [ASKED], settings) else None
+    except REFUSED:  # `check` says so
+        name = None
+    return settings | ({name: PINNED} if name else {})
 
 
 def _unread(template: ChatTemplate, kwargs: Mapping[str, Any]) -> list[Problem]:
@@ -133,18 +144,29 @@ def _unread(template: ChatTemplate, kwargs: Mapping[str, Any]) -> list[Problem]:
 
 def _dated(template: ChatTemplate, messages: Sequence[Mapping[str, Any]], kwargs: Mapping[str, Any]) -> list[Problem]:
     """Whether the prompt is another one tomorrow: what was evaluated today would not be what is served then."""
-
-    def depends(**more: Any) -> bool:
-        days = [template.render(messages, strftime_now=lambda _, day=day: day, **kwargs, **more) for day in DAYS]
-        return days[0] != days[1]
-
-    if not depends():
+    if not _depends(template, messages, kwargs):
         return []
-    name = next((name for name in DATED if name not in kwargs and not depends(**{name: "26 Jul 2026"})), None)
-    pinned = f'pin it in prompts.yaml: `chat_template_kwargs: {{{name}: "26 Jul 2026"}}`' if name else ""
+    name = _pinning(template, messages, kwargs)
+    pinned = f'pin it in prompts.yaml: `chat_template_kwargs: {{{name}: "{PINNED}"}}`' if name else ""
     cure = pinned or "write a date into the template: save it as chat_template.jinja in a copy of the model's folder"
     what = "it writes the day's date into every prompt, so that the model is asked otherwise every day"
     return [Problem("the base model's chat template", what, cure)]
+
+
+def _depends(
+    template: ChatTemplate, messages: Sequence[Mapping[str, Any]], kwargs: Mapping[str, Any], **more: Any
+) -> bool:
+    """Whether what the template writes depends on the day."""
+    parts = shows_parts_only(lambda said: template.render(said, **kwargs))
+    said = in_parts(messages) if parts else messages
+    days = [template.render(said, strftime_now=lambda _, day=day: day, **kwargs, **more) for day in DAYS]
+    return days[0] != days[1]
+
+
+def _pinning(template: ChatTemplate, messages: Sequence[Mapping[str, Any]], kwargs: Mapping[str, Any]) -> str | None:
+    """The setting that keeps the date as it is given; None where the template has none."""
+    unset = [name for name in DATED if name not in kwargs]
+    return next((name for name in unset if not _depends(template, messages, kwargs, **{name: PINNED})), None)
 
 
 def takes_tools(template: ChatTemplate, kwargs: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from benchmarks.rollback.__main__ import figures
 from benchmarks.rollback.blame import Surroundings, equal_misbehaviour, release_in, without_traffic
 from benchmarks.rollback.histories import repeated_rollbacks
 from benchmarks.rollback.run import CASES, RollbackRun
-from delivery.release.take_back import Meant, Past
+from delivery.release.take_back import Meant, PastRelease
 
 
 def run(case: str, seconds: float) -> RollbackRun:
@@ -35,7 +35,7 @@ def test_one_slow_run_in_thirty_misses_a_target_of_the_99th_percentile(slowest_s
     assert {figure.met for figure in found.values()} == ({True, None} if met else {False, None})
 
 
-def live_or_under_way(releases: Sequence[Past], live: str, named: str = "") -> Meant:
+def live_or_under_way(releases: Sequence[PastRelease], live: str, named: str = "") -> Meant:
     """What a rollback meant before it had a name: whatever is under way, or else live."""
     for past in releases:
         if past.phase not in ("live", "rolled_back") or (past.phase == "live" and past.bundle == live):

@@ -53,7 +53,12 @@ def test_all_problems_of_a_file_come_at_once(tmp_path):
             "settings.yaml: sources.0.raeder",
             "did you mean 'reader'?",
         ),
-        (Environment, {"zzz": 1}, "settings.yaml: zzz", "known keys: gateway, ledger_url, name, target, vllm"),
+        (
+            Environment,
+            {"zzz": 1},
+            "settings.yaml: zzz",
+            "known keys: gateway, ledger_url, name, notifications, target, vllm",
+        ),
     ],
 )
 def test_an_unknown_key_is_told_its_nearest_neighbour(tmp_path, model, content, where, cure):

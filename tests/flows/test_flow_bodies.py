@@ -282,6 +282,34 @@ def test_slipway_watch_takes_back_what_breaks_with_status_1(place: Place) -> Non
     assert place.prefect.ends == ["RolledBack"]
 
 
+@pytest.mark.parametrize("refused", ["artifacts", "ends"])
+def test_what_prefect_does_not_take_at_the_end_changes_no_commands_status(place: Place, refused: str) -> None:
+    state = place.released()
+    place.prefect.refuses = {refused}
+    with place.users():
+        done = place.slipway("watch", "--duration-s", "1")
+    assert done.returncode == 0, done.stderr
+    assert "live: " in done.stdout
+    assert "shown in Prefect" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert place.route().stable == state.candidate.name
+    vllm = serving.addresses(place.project.environment).vllm_url
+    httpx.post(f"{vllm}/fail", json={"model": state.candidate.variant.model, "share": 1.0}).raise_for_status()
+    with place.users():
+        done = place.slipway("watch", "--duration-s", "60")
+    assert done.returncode == 1, done.stderr
+    assert "rolled_back: " in done.stdout
+
+
+def test_a_rollback_whose_page_prefect_does_not_take_is_done(place: Place) -> None:
+    state = place.released()
+    place.prefect.refuses = {"artifacts"}
+    done = result_of(rollback(by="ann", reason="complaints", **place.wanted, return_state=True))
+    assert done.outcome == "rolled_back"
+    assert place.route().stable == state.stable.name
+    assert place.prefect.ends == ["Completed"]
+
+
 def test_there_is_nothing_to_watch_before_the_first_release(place: Place) -> None:
     assert result_of(watch(**place.wanted, return_state=True)) is None
     assert place.prefect.ends == ["Completed"]

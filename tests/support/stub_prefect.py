@@ -15,6 +15,7 @@ class StubPrefect:
     def __init__(self) -> None:
         self.told: dict[str, list[dict[str, Any]]] = {}
         self.runs: dict[str, dict[str, Any]] = {}
+        self.refuses: set[str] = set()  # "artifacts", or "ends": how a run ended
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -63,6 +64,9 @@ class StubPrefect:
 
     def post(self, path: str, body: Any) -> tuple[int, Any]:
         kind, _, rest = path.partition("/")
+        is_end = rest.endswith("/set_state") and body["state"]["type"] not in ("PENDING", "RUNNING")
+        if kind in self.refuses or (is_end and "ends" in self.refuses):
+            return 500, {"detail": "its database is full"}
         self.told.setdefault(kind, []).append(body)
         made = {"id": str(uuid.uuid4()), "created": NOW, "updated": NOW}
         if rest.endswith("/set_state"):

@@ -9,16 +9,17 @@ CHATML = (
 )
 
 
-def tiny_tokenizer(template: str = CHATML) -> Any:
-    """Byte-level: every character is a token or more; <|im_end|> (id 1) ends a turn."""
+def tiny_tokenizer(template: str = CHATML, merges: tuple[tuple[str, str], ...] = ()) -> Any:
+    """Byte-level: every character is a token or more, but for `merges`; <|im_end|> (id 1) ends a turn."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {"<|im_start|>": 0, "<|im_end|>": 1} | {letter: i + 2 for i, letter in enumerate(alphabet)}
     # one merge, so that a token can lie across the edge of an answer that starts with a newline
-    vocabulary["ĊĊ"] = len(vocabulary)
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[("Ċ", "Ċ")]))
+    merges = (("Ċ", "Ċ"), *merges)
+    vocabulary |= {left + right: len(vocabulary) + n for n, (left, right) in enumerate(merges)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=list(merges)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken("<|im_start|>", special=True), AddedToken("<|im_end|>", special=True)])

@@ -1,14 +1,11 @@
 """Every way in which a Prefect server cannot be used ends in one message with its cure."""
 
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
+from answering import answering
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from configs.errors import SlipwayError
@@ -16,33 +13,6 @@ from delivery.clients.processes.ports import free_ports
 from delivery.progress import silent
 from flows.cli.main import for_users
 from tasks.prefect_server import require_prefect_server, require_usable
-
-
-@contextmanager
-def answering(status: int, body: bytes = b"{}") -> Iterator[str]:
-    """Whatever is asked, this is the answer."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length") or 0))
-            self.send_response(status)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST  # noqa: N815 - http.server's name
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def told(url: str, home: Path) -> SlipwayError:

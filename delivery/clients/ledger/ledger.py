@@ -7,7 +7,7 @@ machines that share a ledger must agree on the time to within a few seconds, or 
 of two controllers stops, and neither does harm.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,9 +23,11 @@ from delivery.clients.ledger import schema as schema
 from delivery.clients.ledger import writes as write
 from delivery.clients.ledger.engine import open_engine
 from delivery.clients.ledger.errors import LeaseHeldError, LedgerError, RevisionTakenError, explained, named
+from delivery.clients.ledger.outbox import Outbox, post
 from delivery.clients.ledger.reads import Lease, RouteRow
+from delivery.release.messages import Letter
 from delivery.release.state import Approval, Command, Decision, ReleaseState, Served
-from delivery.release.take_back import Past
+from delivery.release.take_back import PastRelease
 
 __all__ = ["LeaseHeldError", "Ledger", "LedgerError", "RevisionTakenError"]
 
@@ -37,6 +39,7 @@ class Ledger:
         self.url = url
         with explained(url):
             self._engine = open_engine(url, busy_timeout_s)
+        self.outbox = Outbox(self._write, self._read)
 
     def close(self) -> None:
         """Closes its connections."""
@@ -99,9 +102,19 @@ class Ledger:
             text = f"bundle {bundle.digest} on route {state.route}, controlled by {owner}"
             write.note(connection, state.environment, "release_begun", by, text, now, state.release_id)
 
-    def record(self, decision: Decision, owner: str, ttl_s: float, now: float, *, heartbeat: bool = False) -> int:
+    def record(
+        self,
+        decision: Decision,
+        owner: str,
+        ttl_s: float,
+        now: float,
+        *,
+        heartbeat: bool = False,
+        letters: Sequence[Letter] = (),
+    ) -> int:
         """Writes a decision ahead of its actions, prolongs the lease, returns the decision's number.
 
+        `letters`: what people are told of it. They are on record with it, or neither is.
         LeaseHeldError: another controller took over. LedgerError: nothing was written, nothing may be applied but what
         makes things safer.
         """
@@ -112,6 +125,7 @@ class Ledger:
             number = write.insert_decision(connection, decision, owner, now, heartbeat)
             for action in decision.actions:
                 write.take_effect(connection, state, action, decision.reason, now)
+            post(connection, letters)
         return number
 
     def mark_applied(self, decision_id: int, action_index: int, now: float, error: str = "") -> None:
@@ -146,7 +160,7 @@ class Ledger:
         with self._read() as connection:
             return read.release_that_made_live(connection, environment, route, bundle)
 
-    def pasts(self, environment: str, route: str) -> list[Past]:
+    def pasts(self, environment: str, route: str) -> list[PastRelease]:
         """Every release of a route, newest first, as far as a rollback has to know it."""
         with self._read() as connection:
             return read.pasts(connection, environment, route)
@@ -232,12 +246,13 @@ class Ledger:
         with self._read() as connection:
             return read.bundle(connection, digest)
 
-    def add_build(self, bundle: Bundle, gate: GateDecision, now: float) -> None:
-        """What the eval gate said of a bundle."""
+    def add_build(self, bundle: Bundle, gate: GateDecision, now: float, letters: Sequence[Letter] = ()) -> None:
+        """What the eval gate said of a bundle, and what people are told of it."""
         with self._write() as connection:
             write.remember(connection, bundle, now)
             values = {"bundle": bundle.digest, "gate": gate.model_dump(mode="json"), "at": now}
             connection.execute(sa.insert(schema.builds).values(**values))
+            post(connection, letters)
 
     def gate(self, bundle: str) -> GateDecision | None:
         """What the eval gate last said of a bundle; None when it was never asked."""

@@ -14,7 +14,7 @@ from delivery.build.gate import GateDecision
 from delivery.clients.ledger import schema as schema
 from delivery.clients.ledger.writes import first
 from delivery.release.state import TERMINAL, Approval, Command, ReleaseState, Served
-from delivery.release.take_back import Past
+from delivery.release.take_back import PastRelease
 
 
 class RouteRow(Strict):
@@ -56,12 +56,12 @@ def release_that_made_live(connection: Connection, environment: str, route: str,
     return ReleaseState.model_validate(row["state"]) if row else None
 
 
-def pasts(connection: Connection, environment: str, route: str) -> list[Past]:
+def pasts(connection: Connection, environment: str, route: str) -> list[PastRelease]:
     """Every release of a route, newest first."""
     table = schema.releases
     query = _of_route(environment, route).with_only_columns(table.c.id, table.c.bundle, table.c.phase)
     return [
-        Past(release_id=row["id"], bundle=row["bundle"], phase=row["phase"])
+        PastRelease(release_id=row["id"], bundle=row["bundle"], phase=row["phase"])
         for row in connection.execute(query).mappings()
     ]
 

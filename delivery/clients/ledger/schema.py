@@ -1,7 +1,7 @@
 """The ledger's tables. What is written about a decision is never changed; only pointers and states move on.
 
 The database refuses to change or delete what happened: triggers of migration 0002 guard all but `releases`, `routes`
-and `leases`, which are pointers.
+and `leases`, which are pointers. Of `outbox` only how its delivery goes moves on; none of its rows is ever deleted.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer,
 from sqlalchemy import Text as AnyText
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0003"  # the newest migration; a test compares it and these tables with the migrations
+HEAD = "0004"  # the newest migration; a test compares it and these tables with the migrations
 
 
 class Text(TypeDecorator[str]):
@@ -161,4 +161,19 @@ events = Table(
     Column("who", String(200), nullable=False),
     Column("text", Text, nullable=False),
     Column("at", Float, nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("environment", String(80), primary_key=True),
+    Column("receiver", String(40), primary_key=True),
+    Column("key", String(250), primary_key=True),  # of the message: it is told once
+    Column("message", JSON, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_try_at", Float, nullable=False),
+    Column("delivered_at", Float, nullable=True),  # null: it waits
+    Column("error", Text, nullable=False),  # of the last try
+    Index("outbox_waiting", "environment", "delivered_at"),
 )

@@ -13,7 +13,7 @@ from functools import partial
 
 from configs.contract import JUDGED_CHARS, Contract
 from delivery.gateway.seldom import Seldom
-from evals.contract import MOST_STEPS, QUICK_STEPS, Judgement, is_quick, judge
+from evals.contract import MOST_STEPS, QUICK_STEPS, ContractJudgement, is_quick, judge
 
 log = logging.getLogger("slipway.gateway")
 WAITING = 64  # answers for the thread; more are not judged
@@ -51,7 +51,7 @@ class Judges:
         self._gave_up = Seldom("detectors gave up on an answer, which counts for nothing")
         self.waiting = 0
 
-    def judge(self, contract: Contract, said: Said, request_id: str, then: Callable[[Judgement], None]) -> None:
+    def judge(self, contract: Contract, said: Said, request_id: str, then: Callable[[ContractJudgement], None]) -> None:
         """Says `then` what the contract says, now or later. A detector that cannot cope costs its verdict alone."""
         text = said.text
         if is_quick(contract, text):
@@ -60,18 +60,20 @@ class Judges:
                 then(found)
                 return
         if self.waiting >= WAITING:
-            self._tell(then, request_id, Judgement({}, tuple(contract.detectors)))
+            self._tell(then, request_id, ContractJudgement({}, tuple(contract.detectors)))
             return
         self.waiting += 1
         slowly = partial(_judged, contract, text, said.is_whole, request_id, MOST_STEPS)
         judging = asyncio.get_running_loop().run_in_executor(self._thread, slowly)
         judging.add_done_callback(partial(self._done, then, request_id))
 
-    def _done(self, then: Callable[[Judgement], None], request_id: str, judging: asyncio.Future[Judgement]) -> None:
+    def _done(
+        self, then: Callable[[ContractJudgement], None], request_id: str, judging: asyncio.Future[ContractJudgement]
+    ) -> None:
         self.waiting -= 1
-        self._tell(then, request_id, Judgement({}) if judging.cancelled() else judging.result())
+        self._tell(then, request_id, ContractJudgement({}) if judging.cancelled() else judging.result())
 
-    def _tell(self, then: Callable[[Judgement], None], request_id: str, found: Judgement) -> None:
+    def _tell(self, then: Callable[[ContractJudgement], None], request_id: str, found: ContractJudgement) -> None:
         if found.given_up:
             self._gave_up.warn(request_id=request_id, detectors=found.given_up)
         then(found)
@@ -81,9 +83,9 @@ class Judges:
         self._thread.shutdown(cancel_futures=True)
 
 
-def _judged(contract: Contract, text: str, is_whole: bool, request_id: str, steps: int) -> Judgement:
+def _judged(contract: Contract, text: str, is_whole: bool, request_id: str, steps: int) -> ContractJudgement:
     try:
         return judge(contract, text, is_whole=is_whole, steps=steps)
     except Exception:
         log.exception("an answer could not be judged", extra={"request_id": request_id})
-        return Judgement({})
+        return ContractJudgement({})

@@ -24,7 +24,7 @@ from delivery.gateway.openai.forced import is_end_forced
 from delivery.gateway.table.served import Clock
 from delivery.traffic.assignment import is_captured
 from delivery.traffic.records import Assigned, Feedback, InFlight, Rating, Record, Role, names
-from evals.contract import Judgement
+from evals.contract import ContractJudgement
 
 EXHAUSTED = "exhausted"
 EMPTY = "empty"
@@ -178,7 +178,7 @@ class Attempts:
         else:
             self.judges.judge(contract, attempt.said, attempt.request_id, partial(self._judged, attempt))
 
-    def _judged(self, attempt: Attempt, found: Judgement) -> None:
+    def _judged(self, attempt: Attempt, found: ContractJudgement) -> None:
         attempt.verdicts, attempt.unjudged = found
         self.file(attempt)
 

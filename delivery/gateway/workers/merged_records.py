@@ -6,7 +6,7 @@ from typing import Any
 
 from delivery.traffic.records import Record, checked
 
-Item = dict[str, Any]  # a record or a feedback, as a worker's page shows it, under its new `seq`
+MergedItem = dict[str, Any]  # a record or a feedback, as a worker's page shows it, under its new `seq`
 WORKER_DIED = "worker_died"
 
 
@@ -27,7 +27,7 @@ class MergedRecords:
         self.boot_id = boot_id
         self.last_seq = 0
         self._kept = kept
-        self._ring: list[Item | None] = []  # None: lost before it could be read
+        self._ring: list[MergedItem | None] = []  # None: lost before it could be read
         self._answered: dict[str, int] = {}  # request id -> source, as long as it is in the ring
         self._sources: dict[int, _Source] = {}
         self._now = 0.0
@@ -91,7 +91,7 @@ class MergedRecords:
             "last_seq": self.last_seq,
         }
 
-    def _keep(self, item: Item | None, source: int) -> None:
+    def _keep(self, item: MergedItem | None, source: int) -> None:
         """Into the ring, in place of the oldest."""
         self.last_seq += 1
         if item is not None:
@@ -107,12 +107,12 @@ class MergedRecords:
             self._answered.pop(former["request_id"], None)
 
 
-def _is_answer(item: Item) -> bool:
+def _is_answer(item: MergedItem) -> bool:
     """Whether users may rate it."""
     return bool(item.get("ok") and item["role"] != "mirror" and item["request_id"])
 
 
-def _lost(item: Mapping[str, Any], now: float) -> Item:
+def _lost(item: Mapping[str, Any], now: float) -> MergedItem:
     """Its variant did not fail; its user got no complete answer."""
     return {
         **item,

@@ -17,7 +17,7 @@ BUFFER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Record:
+class FileRow:
     """`data` is the row; `fault` is (reason, detail) where it cannot be read; `changes` names what reading changed."""
 
     number: int  # line of the file, or row of the table, from 1
@@ -68,7 +68,7 @@ class Format:
     """`suffixes` tell it by a file's name; `read` gives its records, and raises SlipwayError for a broken file."""
 
     suffixes: tuple[str, ...]
-    read: Callable[[DataFile], Iterator[Record]]
+    read: Callable[[DataFile], Iterator[FileRow]]
     describes: str
 
 

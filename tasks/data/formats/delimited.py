@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from configs.errors import SlipwayError
-from tasks.data.formats.datafile import DataFile, Format, Record, refuse_encoding
+from tasks.data.formats.datafile import DataFile, FileRow, Format, refuse_encoding
 from tasks.data.formats.jsonl import OTHER_ENCODINGS
 
 CELL_CHARS = 1 << 26  # the csv module's own limit is 128 KiB
 OTHER_DELIMITERS = ";\t|,"
 
 
-def reader_of(delimiter: str) -> Callable[[DataFile], Iterator[Record]]:
+def reader_of(delimiter: str) -> Callable[[DataFile], Iterator[FileRow]]:
     """How a file with this delimiter is read, unless its source names another."""
 
-    def read(file: DataFile) -> Iterator[Record]:
+    def read(file: DataFile) -> Iterator[FileRow]:
         csv.field_size_limit(CELL_CHARS)
         with file.opened() as stream:
             if stream.peek(4).startswith(OTHER_ENCODINGS):  # type: ignore[attr-defined]
@@ -30,7 +30,7 @@ def reader_of(delimiter: str) -> Callable[[DataFile], Iterator[Record]]:
     return read
 
 
-def _records(path: Path, text: io.TextIOWrapper, delimiter: str, has_mark: bool) -> Iterator[Record]:
+def _records(path: Path, text: io.TextIOWrapper, delimiter: str, has_mark: bool) -> Iterator[FileRow]:
     rows = csv.reader(text, delimiter=delimiter, strict=True)
     try:
         header = next(rows, None)
@@ -61,16 +61,16 @@ def _check_header(path: Path, header: Sequence[str], delimiter: str) -> None:
         raise SlipwayError(f"{path}: the first line {what}", cure=cure)
 
 
-def _record(line: int, header: Sequence[str], cells: Sequence[str], changes: tuple[str, ...]) -> Record:
+def _record(line: int, header: Sequence[str], cells: Sequence[str], changes: tuple[str, ...]) -> FileRow:
     for name, cell in zip(header, cells, strict=False):
         if not cell.isascii() and (bad := next((char for char in cell if "\udc80" <= char <= "\udcff"), None)):
             shown = [text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for text in cells]
-            return Record(line, shown, ("not-utf8", f"`{name}`: a byte is {ord(bad) - 0xDC00:#04x}"), changes)
+            return FileRow(line, shown, ("not-utf8", f"`{name}`: a byte is {ord(bad) - 0xDC00:#04x}"), changes)
     if len(cells) != len(header):
         what = f"{len(cells)} cells, and the first line names {len(header)} fields"
         shown = [text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for text in cells]
-        return Record(line, shown, ("wrong-shape", what), changes)
-    return Record(line, dict(zip(header, cells, strict=True)), None, changes)
+        return FileRow(line, shown, ("wrong-shape", what), changes)
+    return FileRow(line, dict(zip(header, cells, strict=True)), None, changes)
 
 
 CSV = Format((".csv",), reader_of(","), "a table with a first line of names")

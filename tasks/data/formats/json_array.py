@@ -12,13 +12,13 @@ from typing import Any, BinaryIO
 
 from configs.errors import SlipwayError
 from tasks.data.formats import jsonl
-from tasks.data.formats.datafile import DataFile, Format, Record, refuse_encoding
+from tasks.data.formats.datafile import DataFile, FileRow, Format, refuse_encoding
 
 PIECE_BYTES = 1 << 20
 SPACE = re.compile(r"[ \t\r\n]*")
 
 
-def read(file: DataFile) -> Iterator[Record]:
+def read(file: DataFile) -> Iterator[FileRow]:
     """Row by row. After a fault inside an array nothing can be told apart any more, so the file is refused."""
     with file.opened() as stream:
         start = stream.peek(4096)[:4096].removeprefix(codecs.BOM_UTF8).lstrip()  # type: ignore[attr-defined]
@@ -39,7 +39,7 @@ def _is_json(line: bytes) -> bool:
         return False
 
 
-def _held(file: DataFile) -> Iterator[Record]:
+def _held(file: DataFile) -> Iterator[FileRow]:
     """The rows of the only list of objects in one object; the object itself is the row where it holds none."""
     with file.opened() as stream:
         content = stream.read()
@@ -56,7 +56,7 @@ def _held(file: DataFile) -> Iterator[Record]:
         raise _broken(file.path, f"it holds several lists: {', '.join(lists)}")
     is_row = not lists or any(name in ("messages", "conversations") for name in lists)
     for number, row in enumerate([value] if is_row else next(iter(lists.values())), start=1):
-        yield Record(number, row)
+        yield FileRow(number, row)
 
 
 def _are_rows(value: Any) -> bool:
@@ -72,7 +72,7 @@ class _Array:
         self.parse = json.JSONDecoder(object_pairs_hook=jsonl.without_twins)
         self.text, self.at, self.ended, self.number = "", 0, False, 0
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[FileRow]:
         self._take("[")
         while self._next() != "]" or self.number:
             self.number += 1
@@ -84,7 +84,7 @@ class _Array:
         if self._next():
             raise self._wrong(f"there is more behind the array: {self.text[self.at : self.at + 40]!r}")
 
-    def _value(self) -> Record:
+    def _value(self) -> FileRow:
         while True:
             self._next()
             try:
@@ -96,7 +96,7 @@ class _Array:
                 if end < len(self.text) or self.ended:  # at the very end 12 may be the start of 123
                     raw, self.at = (self.at, end), end
                     fault = jsonl.fault_of(value)
-                    return Record(self.number, self.text[slice(*raw)] if fault else value, fault)
+                    return FileRow(self.number, self.text[slice(*raw)] if fault else value, fault)
             self._more(max(PIECE_BYTES, len(self.text) - self.at))  # twice as much: a long row is parsed a few times
 
     def _next(self) -> str:

@@ -9,13 +9,13 @@ from typing import Any
 
 from configs.canonical import canonical_json
 from configs.errors import SlipwayError
-from tasks.data.formats.datafile import DataFile, Format, Record, refuse_encoding, undecodable
+from tasks.data.formats.datafile import DataFile, FileRow, Format, refuse_encoding, undecodable
 
 OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 SHOWN_CHARS = 80
 
 
-def read(file: DataFile) -> Iterator[Record]:
+def read(file: DataFile) -> Iterator[FileRow]:
     """Line by line. What speaks against the file as a whole is known at its end at the latest."""
     rows = undecoded = faults = 0
     first, last, number = "", b"", 0
@@ -37,7 +37,7 @@ def read(file: DataFile) -> Iterator[Record]:
     _refuse_half(file.path, last, number, rows, faults)
 
 
-def parsed_line(number: int, line: bytes) -> Record | None:
+def parsed_line(number: int, line: bytes) -> FileRow | None:
     """One line, unless it is blank."""
     bare = line.removesuffix(b"\n").removesuffix(b"\r")
     text = bare.removeprefix(codecs.BOM_UTF8)
@@ -48,9 +48,9 @@ def parsed_line(number: int, line: bytes) -> Record | None:
         decoded = text.decode("utf-8")
     except UnicodeDecodeError as error:
         data, fault = undecodable(text, error)
-        return Record(number, data, fault, changes)
+        return FileRow(number, data, fault, changes)
     value, wrong = parsed(decoded)
-    return Record(number, value, wrong, changes)
+    return FileRow(number, value, wrong, changes)
 
 
 def parsed(text: str) -> tuple[Any, tuple[str, str] | None]:

@@ -9,12 +9,12 @@ from typing import Any
 
 from configs.errors import SlipwayError
 from delivery.build.layouts.row import NotUtf8
-from tasks.data.formats.datafile import DataFile, Format, Record
+from tasks.data.formats.datafile import DataFile, FileRow, Format
 
 BATCH_ROWS = 512
 
 
-def _parquet(file: DataFile) -> Iterator[Record]:
+def _parquet(file: DataFile) -> Iterator[FileRow]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -26,7 +26,7 @@ def _parquet(file: DataFile) -> Iterator[Record]:
             raise _broken(file.path, "parquet", error) from error
 
 
-def _arrow(file: DataFile) -> Iterator[Record]:
+def _arrow(file: DataFile) -> Iterator[FileRow]:
     """Both of Arrow's forms: files (Feather 2) and streams, which the `datasets` library writes."""
     import pyarrow as pa
 
@@ -45,7 +45,7 @@ def _arrow(file: DataFile) -> Iterator[Record]:
             raise _broken(file.path, "Arrow", error) from error
 
 
-def records_of(batches: Iterator[Any]) -> Iterator[Record]:
+def records_of(batches: Iterator[Any]) -> Iterator[FileRow]:
     """The rows of Arrow batches or tables, numbered from 1."""
     number = 0
     for batch in batches:
@@ -56,7 +56,7 @@ def records_of(batches: Iterator[Any]) -> Iterator[Record]:
             for key, labels in names.items():
                 if isinstance(row.get(key), int) and 0 <= row[key] < len(labels):
                     row[key] = labels[row[key]]
-            yield Record(number, row)
+            yield FileRow(number, row)
 
 
 def class_names(schema: Any) -> dict[str, list[str]]:

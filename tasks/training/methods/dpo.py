@@ -20,7 +20,7 @@ SAMPLES = 5
 
 
 @dataclass(frozen=True)
-class Pair:
+class TokenPair:
     """A prompt's tokens as vLLM sends them, and both answers with their stop tokens."""
 
     id: str
@@ -37,7 +37,7 @@ def read(rows: Iterable[Mapping[str, Any]], chat: Chat, system_prompt: str, conf
     `messages` may stand for the prompt, and for prompt and chosen answer where the latter is not there. All may stand
     among the row's other `fields`.
     """
-    pairs: list[Pair] = []
+    pairs: list[TokenPair] = []
     problems: list[Problem] = []
     control = control_tokens(chat.tokenizer, chat.stop_ids)
     for row in rows:
@@ -107,7 +107,7 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         return super().compute_loss(model, inputs, *arguments, **named)
 
 
-def _pair(row: Mapping[str, Any], chat: Chat, system_prompt: str, control: Sequence[str]) -> Pair | Problem:
+def _pair(row: Mapping[str, Any], chat: Chat, system_prompt: str, control: Sequence[str]) -> TokenPair | Problem:
     where = f"row {row['id']}"
     given: dict[str, Any] = {**row.get("fields", {}), **row}
     sides: list[Any] = [given.get(name) for name in ("prompt", "chosen", "rejected")]
@@ -132,14 +132,14 @@ def _pair(row: Mapping[str, Any], chat: Chat, system_prompt: str, control: Seque
         return Problem(where, error.what, error.cure)
     if good.target == bad.target:
         return Problem(where, "both answers are the same, so neither is preferred", "leave the row out")
-    return Pair(row["id"], good.prompt_ids, good.target_ids, bad.target_ids, good.target, bad.target)
+    return TokenPair(row["id"], good.prompt_ids, good.target_ids, bad.target_ids, good.target, bad.target)
 
 
 def _is_answer(side: Any) -> bool:
     return len(side) == 1 and side[0].get("role") == "assistant"
 
 
-def _length(pair: Pair) -> int:
+def _length(pair: TokenPair) -> int:
     return len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids))
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.dataset import Filters
-from delivery.build.report import Tally
+from delivery.build.report import RowTally
 from delivery.build.rows import RawRow
 from delivery.build.sift import sift
 from delivery.build.text import ControlTokens, repaired
@@ -99,7 +99,7 @@ def test_the_base_models_own_are_never_kept():
 
 
 def test_the_report_counts_rows_by_kind_and_shows_the_first_of_each():
-    tally = Tally()
+    tally = RowTally()
     result = sifted(*(row(f" question {n}", kind="sum") for n in range(5)), row("<s>"), row("\ufeffmarked"))
     for outcome in (*result.examples, *result.rejected):
         tally.add(outcome)

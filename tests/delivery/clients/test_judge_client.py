@@ -4,8 +4,10 @@ import json
 import time
 
 import pytest
+from answering import answering
 from stub_judge import StubJudge, always_a, garbage
 
+from configs.errors import SlipwayError
 from configs.judge import Judge
 from delivery.clients.judge import AGAIN_AFTER_S, JudgeClient, key_of
 
@@ -102,3 +104,30 @@ def test_the_key_comes_from_the_environment_alone() -> None:
     assert key_of(settings, {"JUDGE_KEY": "k"}) == ""
     assert key_of(named, {"JUDGE_KEY": " k "}) == "k"
     assert key_of(named, {"JUDGE_KEY": ""}) is None
+
+
+def test_a_judge_is_looked_for_without_a_question() -> None:
+    with StubJudge(always_a) as judge:
+        client(judge).require_answers()  # it has no list of models, and answers
+        assert judge.bodies == []
+    with pytest.raises(SlipwayError, match="the judge cannot be reached") as away:
+        client(judge).require_answers()
+    assert "judge.base_url" in away.value.cure
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "refuses this key"), (403, "refuses this key"), (500, "fails")])
+def test_a_judge_that_refuses_the_key_or_fails_is_told_with_the_cure_and_without_the_key(
+    status: int, said: str
+) -> None:
+    with answering(status, b'{"error": "no such key: sk-secret"}') as place:
+        settings = Judge.model_validate({"base_url": f"http://{place}/v1", "model": "wise", "api_key_env": "JUDGE_KEY"})
+        with pytest.raises(SlipwayError, match=said) as found:
+            JudgeClient(settings, "sk-secret").require_answers()
+    assert "sk-secret" not in found.value.render()
+    assert ("JUDGE_KEY" if status < 500 else "see that it runs") in found.value.cure
+
+
+@pytest.mark.parametrize("status", [200, 404, 405, 429, 501])
+def test_a_judge_without_a_list_of_models_or_with_too_much_to_do_is_there(status: int) -> None:
+    with answering(status, b"{}") as place:
+        JudgeClient(Judge.model_validate({"base_url": f"http://{place}/v1", "model": "wise"})).require_answers()

@@ -3,11 +3,11 @@
 import pytest
 
 from delivery.release.state import Phase
-from delivery.release.take_back import Meant, Past, live_release, meant
+from delivery.release.take_back import Meant, PastRelease, live_release, meant
 
 
-def past(name: str, phase: Phase, bundle: str = "") -> Past:
-    return Past(release_id=name, bundle=f"sha256:{bundle or name}", phase=phase)
+def past(name: str, phase: Phase, bundle: str = "") -> PastRelease:
+    return PastRelease(release_id=name, bundle=f"sha256:{bundle or name}", phase=phase)
 
 
 R1_LIVE = past("r1", "live", "aa11")

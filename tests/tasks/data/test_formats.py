@@ -318,7 +318,9 @@ def test_tools_that_the_chat_template_does_not_show_cost_their_row(build):
     rows = [row | ({"tools": [tool]} if n == 3 else {}) for n, row in enumerate(ROWS)]
     version = build({"rows.jsonl": as_lines(rows)})
     assert version.manifest.rejected == {"template-changes": 1}
-    assert "the tool add" in rejected(version)[0]["detail"]
+    detail = rejected(version)[0]["detail"]
+    assert "the tool add" in detail
+    assert "`ignore: [tools]`" in detail
     assert build({}, path="rows.jsonl", ignore=["tools"]).manifest.kept == 20
 
 

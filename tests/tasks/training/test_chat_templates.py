@@ -2,7 +2,7 @@
 
 import pytest
 from chat_templates import chat_for, templates, tokenizer_for
-from tiny_model import CHATML
+from tiny_model import CHATML, tiny_tokenizer
 
 from configs.errors import SlipwayError
 from tasks.training.chat import Chat, control_tokens
@@ -237,3 +237,18 @@ def test_a_turn_that_is_not_to_be_learned_carries_no_loss():
     first = {**FIRST[1], "weight": 0}
     (row,) = tokenise([("r", [FIRST[0], first, *SECOND], None)], chat, 4096)
     assert row.spoken == ("The second.<|im_end|>",)
+
+
+def test_the_templates_space_is_learned_where_a_token_would_else_lie_across_the_answers_edge():
+    """Llama 2 has a token for `]{`: without the space that its template writes, no answer in JSON could be trained."""
+    template = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}{{ '(' + m['content'] + ')' }}"
+        "{% else %}{{ ' ' + m['content'] + '<|im_end|>' }}{% endif %}{% endfor %}"
+    )
+    tokenizer = tiny_tokenizer(template, merges=((")", "{"),))
+    chat = Chat(tokenizer, frozenset({tokenizer.eos_token_id}))
+    for content, said in (("Yes.", "Yes."), ("{}", " {}")):
+        row = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": content}]
+        (found,) = tokenise([("r", row, None)], chat, 64)
+        assert found.spoken == (f"{said}<|im_end|>",)
+        assert found.input_ids[: len(chat.tokens("(One?)"))] == chat.tokens("(One?)")
