@@ -1,7 +1,5 @@
 """Build: dataset version, adapter, evals, bundle, and the gate that says whether the bundle may be released."""
 
-import time
-from contextlib import closing
 from pathlib import Path
 
 from prefect import flow, task
@@ -13,7 +11,6 @@ from delivery.build.bundle import Bundle
 from delivery.build.dataset import DatasetVersion, refuse_other_method
 from delivery.build.gate import GateDecision, judge
 from delivery.build.overlap import refuse_overlap
-from delivery.release.messages import letters, of_gate
 from evals.report import EvalReport
 from evals.suites import FOLDER as SHIPPED_SUITES
 from evals.tables import compare, failures
@@ -24,10 +21,9 @@ from tasks.data import dataset as datasets
 from tasks.data.overlap import eval_overlap
 from tasks.evals.model_server import model_server
 from tasks.evals.prompt_room import require_room
-from tasks.notify.courier import delivering
 from tasks.preflight import before_build, load_for
 from tasks.release import bundle as bundles
-from tasks.release.site import open_ledger
+from tasks.release.verdict import record_verdict
 from tasks.training import model
 from tasks.training import train as training
 from tasks.training.fit import require_fit
@@ -176,11 +172,7 @@ def package(
     """The bundle as an image, and the gate's word on it in the ledger."""
     place = system_place(base, project.prompts.chat_template_kwargs)
     bundle = bundles.assemble_bundle(project, model.model_revision(base), version, trained, report, home, place)
-    now, environment = time.time(), project.environment
-    against = of_gate(environment.name, project.route, bundle.digest, refusal(decision), now)
-    news = () if decision.passed else letters(environment.notifications, [against])
-    with closing(open_ledger(environment, home)) as ledger, delivering(environment, ledger):
-        ledger.add_build(bundle, decision, now, news)
+    record_verdict(project, bundle, decision, refusal(decision), home)
     return bundle
 
 

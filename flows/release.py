@@ -118,7 +118,9 @@ def log_decisions() -> OnDecision:
                 background.do(page)
         now = (state.phase, state.stage_index, decision.verdict, decision.reason)
         if now != last:
-            log(f"{state.phase} {state.stage_index}: {decision.verdict} - {decision.reason}")
+            says_it = decision.reason.startswith(f"{decision.verdict}: ")
+            verdict = "" if says_it else f"{decision.verdict} - "
+            log(f"{state.phase} {state.stage_index}: {verdict}{decision.reason}")
             last = now
 
     return on_decision

@@ -24,14 +24,9 @@ def _send(receiver: AnyReceiver, environ: Mapping[str, str], message: Message) -
     match receiver:
         case Webhook():
             headers = {name: _read(secret, environ) for name, secret in receiver.headers.items()}
-            named = isinstance(receiver.url, Secret)
             url = _read(receiver.url, environ) if isinstance(receiver.url, Secret) else receiver.url
-            return post(
-                url,
-                shapes.generic(message),
-                {"Idempotency-Key": message.key, **headers},
-                (*headers.values(), *((url,) if named else ())),
-            )
+            heads = {"Idempotency-Key": message.key, **headers}
+            return post(url, shapes.generic(message), heads, (*headers.values(), url))
         case Slack() | Teams():
             url = _read(receiver.url, environ)
             shape = shapes.slack if isinstance(receiver, Slack) else shapes.teams

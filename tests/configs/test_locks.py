@@ -1,5 +1,6 @@
 """The lock files: every direct dependency at a version that pyproject allows, and not a word of where it was found."""
 
+import json
 import re
 import tomllib
 
@@ -55,6 +56,14 @@ def test_every_direct_dependency_is_locked_within_its_range(name: str) -> None:
 @pytest.mark.parametrize("name", WANTED)
 def test_a_lock_names_no_index_no_host_and_no_folder(name: str) -> None:
     assert ABROAD.findall(lock(name)) == []
+
+
+def test_the_lock_of_the_clients_in_javascript_names_none_either_and_pins_all() -> None:
+    packages = json.loads((ROOT / "tests" / "clients" / "package-lock.json").read_text())["packages"]
+    assert all(one["version"] and one["integrity"] and "resolved" not in one for name, one in packages.items() if name)
+    assert packages[""]["dependencies"] == {
+        name: packages[f"node_modules/{name}"]["version"] for name in packages[""]["dependencies"]
+    }
 
 
 def test_every_lock_is_looked_at() -> None:

@@ -7,10 +7,11 @@ import pytest
 from gateway_world import CHAT, Running, World, all_to_new, table_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stub_responses import responds
 from stub_upstream import Stub, answers, sends
 
 from delivery.gateway.openai.answers import Frames
-from delivery.gateway.openai.endpoints import CHAT_COMPLETIONS, ROLES
+from delivery.gateway.openai.endpoints import CHAT_COMPLETIONS, ENDPOINTS, ROLES
 
 pytestmark = pytest.mark.live
 
@@ -42,6 +43,44 @@ ANSWER = st.fixed_dictionaries(
         | st.fixed_dictionaries({"message": JSON, "code": JSON | st.just(400), "type": JSON, "param": JSON}),
         "object": JSON | st.just("error"),
     },
+)
+(RESPONSES,) = [one.parameters for one in ENDPOINTS if one.name == "responses"]
+NEED_MEMORY = {"background", "conversation", "previous_response_id", "prompt"}
+TEXT = st.fixed_dictionaries({}, optional={"type": JSON, "text": JSON, "image_url": JSON, "refusal": JSON})
+ITEM = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": JSON | st.sampled_from(["message", "reasoning", "function_call", "function_call_output", "mcp_call"]),
+        "role": JSON | st.sampled_from(["user", "assistant", "system"]),
+        "content": JSON | st.text() | st.lists(TEXT | JSON, max_size=2),
+        "output": JSON | st.lists(TEXT | JSON, max_size=2),
+        "id": JSON,
+    },
+)
+KIND = {"type": JSON | st.sampled_from(["function", "custom", "namespace", "mcp", "json_schema", "text"])}
+RESPONSE_BODY = st.fixed_dictionaries(
+    {"model": st.just("tutor"), "input": st.text(min_size=1) | st.lists(ITEM | JSON, min_size=1, max_size=3)},
+    optional={
+        "stream": st.booleans(),
+        "text": JSON | st.fixed_dictionaries({"format": JSON | st.fixed_dictionaries(KIND)}),
+        "tools": JSON | st.lists(st.fixed_dictionaries(KIND, optional={"tools": JSON, "format": JSON}), max_size=2),
+        **{name: JSON for name in sorted(RESPONSES - NEED_MEMORY - {"model", "input", "stream", "text", "tools"})},
+    },
+)
+RESPONSE = st.fixed_dictionaries(
+    {},
+    optional={
+        "output": JSON | st.lists(ITEM | JSON, max_size=2),
+        "status": JSON | st.sampled_from(["completed", "incomplete", "failed", "cancelled"]),
+        "incomplete_details": JSON | st.fixed_dictionaries({"reason": JSON}),
+        "usage": JSON | st.fixed_dictionaries({"input_tokens": JSON, "output_tokens": JSON}),
+        "error": JSON,
+    },
+)
+KINDS = ("created", "output_item.added", "output_text.delta", "completed", "incomplete", "failed")
+EVENT = st.fixed_dictionaries(
+    {"type": st.sampled_from([f"response.{kind}" for kind in KINDS]) | st.just("error") | JSON},
+    optional={"response": RESPONSE | JSON, "item": ITEM | JSON, "delta": JSON, "sequence_number": JSON},
 )
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -103,6 +142,32 @@ def test_any_json_for_an_upstreams_chunks(between: tuple[Running, Stub], chunks:
     running, stub = between
     stub.behaviours["new-model"] = sends(*(b"data: " + json.dumps(value).encode() + b"\n\n" for value in chunks))
     assert_openai(running, running.ask(stream=True))
+
+
+@FEW
+@given(body=RESPONSE_BODY)
+def test_any_values_for_the_parameters_of_a_response(between: tuple[Running, Stub], body: dict[str, Any]) -> None:
+    running, stub = between
+    stub.behaviours = dict.fromkeys(("old-model", "new-model"), responds("four"))
+    assert_openai(running, running.http.post("/v1/responses", content=json.dumps(body).encode()))
+
+
+@FEW
+@given(answer=RESPONSE)
+def test_any_json_for_an_upstreams_response(between: tuple[Running, Stub], answer: Any) -> None:
+    running, stub = between
+    stub.behaviours |= {"new-model": answers(answer), "old-model": responds("four")}
+    assert_openai(running, running.http.post("/v1/responses", json={"model": "tutor", "input": "Hi"}))
+
+
+@FEW
+@given(events=st.lists(EVENT, max_size=4))
+def test_any_json_for_an_upstreams_events(between: tuple[Running, Stub], events: list[Any]) -> None:
+    running, stub = between
+    sent = [b"data: " + json.dumps(value).encode() + b"\n\n" for value in events]
+    stub.behaviours |= {"new-model": sends(*sent), "old-model": responds("four")}
+    body = {"model": "tutor", "input": "Hi", "stream": True}
+    assert_openai(running, running.http.post("/v1/responses", json=body))
 
 
 @given(events=st.lists(st.text(max_size=20).filter(lambda t: "\n" not in t and "\r" not in t)), cuts=st.data())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from receivers import Hooks
-from release_fakes import lora_bundle
+from release_fakes import lora_bundle, project
 from release_scene import Scene, bad, killed_after, taken_back_by_hand, taken_back_in_the_middle, when
 
 from configs.notifications import Notifications, Secret, Slack, Webhook
@@ -19,6 +19,7 @@ from delivery.release.way_back import TakenBack
 from tasks.notify.courier import delivering
 from tasks.release.left_behind import finish
 from tasks.release.rollback import rollback
+from tasks.release.verdict import record_verdict
 from tasks.release.way_back import notes
 from tasks.release.without_ledger import take_back_without_ledger
 
@@ -69,6 +70,20 @@ def test_a_bundle_that_is_refused_is_told_each_time_somebody_asks_for_it(scene: 
         foreign = scene.new.model_copy(update={"route": "another"})
         assert scene.release(foreign).outcome == "refused"
         assert "is for route another" in hooks.got[-1][2]["text"]
+
+
+def test_a_bundle_that_the_eval_gate_refuses_is_told_when_it_is_built_and_one_that_passes_is_not(home: Path) -> None:
+    with Hooks() as hooks:
+        tutor = project()
+        environment = tutor.environment.model_copy(update={"notifications": pager(hooks)})
+        tutor = replace(tutor, environment=environment)
+        bundle = lora_bundle(home, 7)
+        record_verdict(tutor, bundle, GateDecision(passed=True, findings=()), "", home)
+        record_verdict(tutor, bundle, GateDecision(passed=False, findings=()), "format fell from 0.9 to 0.7", home)
+        ((_, _, body),) = hooks.got
+        assert body["kind"] == "refusal"
+        assert "the eval gate refuses bundle" in body["title"]
+        assert body["text"] == "format fell from 0.9 to 0.7"
 
 
 def test_a_persons_rollback_is_told_with_name_and_reason_and_its_repetition_is_not(scene: Scene) -> None:
