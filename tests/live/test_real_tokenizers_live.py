@@ -24,7 +24,7 @@ from tasks.training.chat import REASONING
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 
-TRAINING = {"learning_rate": 1e-2, "epochs": 6.0, "batch_size": 8}
+TRAINING = {"learning_rate": 5e-3, "epochs": 4.0}  # a random model of 64 dimensions says only what its LoRA teaches it
 REFUSED = {"gptoss": "vLLM writes the prompts of gpt-oss itself"}
 
 

@@ -111,5 +111,8 @@ def save_real_model(folder: Path, family: Family, tokenizer: Path | None) -> Pat
     settings = {**SMALL, **family.settings, **ids, "vocab_size": -(-len(found) // 64) * 64}
     config = getattr(transformers, family.config)(**settings)
     torch.manual_seed(3)
-    transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    spread = 0.3 if "Gemma" in family.config else 1.0  # Gemma makes embeddings larger by itself
+    torch.nn.init.normal_(model.get_input_embeddings().weight, std=spread)  # or no state could choose one token of all
+    model.save_pretrained(folder)
     return folder
