@@ -164,13 +164,14 @@ KINDS: Mapping[GuessedKind, Callable[[Guess | None], Parts]] = {
 
 
 def _check(metric: str, what: str) -> str:
-    return f"  - metric: {metric} # {what}\n    max_increase: 0.2\n    stages: [shadow, canary]"
+    """A limit of its own: a first stable, the base model, may break the contract every time, and no candidate more."""
+    return f"  - metric: {metric} # {what}\n    max: 0.2"
 
 
 def _contract(name: str, what: str, kind: str, **settings: Any) -> str:
     lines = [
         "# What no answer may do. The gateway judges every answer, of stable and candidate alike; a check of",
-        f"# rollout.yaml named contract:{name} compares how often they break it. It breaks where an answer {what}.",
+        f"# rollout.yaml named contract:{name} limits how often they break it. It breaks where an answer {what}.",
         "detectors:",
         f"  {name}:",
         f"    kind: {kind}",
