@@ -17,9 +17,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
     unsupported_method,
 )
+from stub_responses import responds
 from stub_upstream import DONE, USAGE, Stub, answers, frame, sends
 from test_gateway_keys import ADA, BOB, ask, entry, write
 
+from delivery.gateway.log_ins import FORGOTTEN_S
 from delivery.gateway.openai.endpoints import ENDPOINTS
 from delivery.gateway.openai.openapi import ERRORS, page
 
@@ -32,11 +34,14 @@ PROMISES = [
     response_schema_conformance,
     unsupported_method,
 ]
+RESPONSES = "/v1/responses"
 CHOICE = {"index": 0, "message": {"content": "Hi"}, "delta": {"content": "Hi"}, "text": "Hi", "finish_reason": "stop"}
 ANY_ANSWER = {"choices": [CHOICE], "data": [{"index": 0, "embedding": [0.5]}], "usage": USAGE}
 
 
 async def answers_all(http: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    if http.path == RESPONSES:
+        return await responds("Hi")(http, body)
     behave = sends(frame(ANY_ANSWER), DONE) if body.get("stream") else answers(ANY_ANSWER)
     return await behave(http, body)
 
@@ -60,9 +65,13 @@ class Guarded:
     running: Running
     request_id: str
 
-    @staticmethod
-    def headers(key: str) -> dict[str, str]:
-        return {"Authorization": f"Bearer {key}"} if key else {}
+    def headers(self, key: str) -> dict[str, str]:
+        """A key's; where there is none, the address's failed log-ins are forgotten, so that none is answered late."""
+        if key:
+            return {"Authorization": f"Bearer {key}"}
+        self.running.clock.now += FORGOTTEN_S + 1
+        ask(self.running, BOB)  # his budget has been refilled meanwhile
+        return {}
 
 
 @pytest.fixture(scope="module")
