@@ -1,10 +1,15 @@
 """Refreshes that were missed are made up for once, by the newest."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+from places import SUPPORT
 from prefect.client.schemas.objects import FlowRun
+from real_prefect import real_prefect
 
 from flows.missed import made_up_for_by, newer_run_that_is_due
 
@@ -46,3 +51,14 @@ def test_a_persons_run_is_never_left_out() -> None:
 
 def test_outside_of_a_scheduled_run_nothing_is_asked_of_prefect() -> None:
     assert newer_run_that_is_due() == ""
+
+
+@pytest.mark.live
+def test_a_real_server_knows_which_of_the_missed_runs_is_the_newest(tmp_path: Path) -> None:
+    with real_prefect(tmp_path) as server:
+        argv = [sys.executable, str(SUPPORT / "missed_child.py")]
+        done = subprocess.run(argv, env=server.env, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    said = [line.split(" ") for line in done.stdout.splitlines()]
+    newest = said[-1][0]
+    assert [makes_up for _, makes_up in said] == [newest, newest, ""]
