@@ -142,12 +142,17 @@ def _messages(call: Call, system_prompt: str, place: SystemPlace) -> list[dict[s
 
 def _fill_in(sent: dict[str, Any], variant: Variant, call: Call, context: int | None) -> None:
     policy, endpoint = call.route.policy, call.endpoint
-    own = in_its_words(variant.parameters) if endpoint.name == "responses" else variant.parameters
-    for name, value in own.items():
-        if sent.get(name) is None:
-            sent[name] = value
+    if variant.parameters:
+        own = in_its_words(variant.parameters) if endpoint.name == "responses" else variant.parameters
+        for name, value in own.items():
+            if sent.get(name) is None:
+                sent[name] = value
     if variant.temperature is not None and sent.get("temperature") is None:
         sent["temperature"] = variant.temperature
-    if (variant.max_tokens or policy.max_tokens) and all(sent.get(name) is None for name in endpoint.limits):
-        limits = (variant.max_tokens, policy.max_tokens, context)
-        sent[endpoint.limits[0]] = min([most for most in limits if most is not None])
+    if not (variant.max_tokens or policy.max_tokens):
+        return
+    for name in endpoint.limits:
+        if sent.get(name) is not None:
+            return
+    limits = (variant.max_tokens, policy.max_tokens, context)
+    sent[endpoint.limits[0]] = min([most for most in limits if most is not None])
