@@ -97,25 +97,23 @@ def of_ledger_away(state: ReleaseState, why: str) -> Message:
 
 def of_refusal(environment: str, route: str, bundle: str, reason: str, at: float) -> Message:
     """A release that did not even begin."""
-    return Message(
-        key=f"refusal/{bundle}/{at:.3f}",
-        kind="refusal",
-        title=f"{route}: bundle {short(bundle)} is not released",
-        text=reason,
-        environment=environment,
-        route=route,
-        bundle=bundle,
-        at=at,
-    )
+    title = f"{route}: bundle {short(bundle)} is not released"
+    return _against(bundle, "refusal", title, reason, environment, route, at)
 
 
 def of_gate(environment: str, route: str, bundle: str, reason: str, at: float) -> Message:
     """The eval gate is against a bundle that was built."""
+    title = f"{route}: the eval gate refuses bundle {short(bundle)}"
+    return _against(bundle, "gate", title, reason, environment, route, at)
+
+
+def _against(bundle: str, who: str, title: str, text: str, environment: str, route: str, at: float) -> Message:
+    """A bundle is refused before a release of it has begun."""
     return Message(
-        key=f"gate/{bundle}/{at:.3f}",
+        key=f"{who}/{bundle}/{at:.3f}",
         kind="refusal",
-        title=f"{route}: the eval gate refuses bundle {short(bundle)}",
-        text=reason,
+        title=title,
+        text=text,
         environment=environment,
         route=route,
         bundle=bundle,

@@ -5,16 +5,15 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from away_ledger import AWAY, AwayLedger
 from receivers import Hooks
 from release_fakes import lora_bundle, project
 from release_scene import Scene, bad, killed_after, taken_back_by_hand, taken_back_in_the_middle, when
 
 from configs.notifications import Notifications, Secret, Slack, Webhook
 from delivery.build.gate import GateDecision
-from delivery.clients.ledger.ledger import Ledger, LedgerError
 from delivery.release.way_back import TakenBack
 from tasks.notify.courier import delivering
 from tasks.release.left_behind import finish
@@ -22,8 +21,6 @@ from tasks.release.rollback import rollback
 from tasks.release.verdict import record_verdict
 from tasks.release.way_back import notes
 from tasks.release.without_ledger import take_back_without_ledger
-
-AWAY = LedgerError("the ledger cannot be used: connection refused", where="postgresql://db/slipway")
 
 
 def telling(scene: Scene, receivers: Notifications) -> Scene:
@@ -124,15 +121,7 @@ def test_a_rollback_without_the_ledger_is_told_at_once_and_not_again_when_it_is_
 
 
 def test_a_controller_that_loses_its_ledger_tells_so_and_that_it_takes_its_release_back(scene: Scene) -> None:
-    class Away(Ledger):
-        away = False
-
-        def _write(self) -> Any:
-            if self.away:
-                raise AWAY
-            return super()._write()
-
-    ledger = Away(scene.ledger.url)
+    ledger = AwayLedger(scene.ledger.url)
     with Hooks() as hooks:
         site = replace(telling(scene, pager(hooks)).site, ledger=ledger)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from away_ledger import AWAY, AwayLedger
 from release_fakes import site_of
 from release_scene import KilledError, Scene, in_canary_of, killed_while, when
 
 from configs.errors import SlipwayError
-from delivery.clients.ledger.ledger import Ledger, LedgerError
 from delivery.release.way_back import TakenBack
 from tasks.release.left_behind import finish
 from tasks.release.rollback import rollback
@@ -18,8 +18,6 @@ from tasks.release.rollback_outcome import RollbackOutcome
 from tasks.release.start import bootstrap
 from tasks.release.way_back import notes, way_back
 from tasks.release.without_ledger import take_back_without_ledger
-
-AWAY = LedgerError("the ledger cannot be used: connection refused", where="postgresql://db/slipway")
 
 
 def without_ledger(scene: Scene, release: str = "", **more: Any) -> RollbackOutcome:
@@ -98,14 +96,7 @@ def test_a_start_after_it_does_not_bring_the_bundle_back(two: Scene) -> None:
 
 
 def test_a_candidate_loses_its_users_and_its_controller_obeys_although_it_cannot_write(scene: Scene) -> None:
-    class Away(Ledger):
-        away = False
-
-        def _write(self) -> Any:
-            if self.away:
-                raise AWAY
-            return super()._write()
-
+    class Away(AwayLedger):
         def command(self, release_id: str) -> Any:
             if self.away:
                 raise AWAY
