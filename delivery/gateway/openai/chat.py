@@ -38,6 +38,10 @@ class Call:
     chosen: str | None = None  # the variant that the table names for this tester
     seen: set[str] = field(default_factory=set)  # base URLs of replicas that had it and failed
 
+    def asked(self) -> bytes:
+        """What the client said, as JSON."""
+        return orjson.dumps(self.endpoint.asked(self.body))
+
     def may_reach(self, upstream: str, variant: str) -> bool:
         """Whether this replica may see it too: two at most do, and of them one that stable can take over with."""
         seen = self.seen | {upstream}

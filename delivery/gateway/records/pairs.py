@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar
 import orjson
 
 from configs.routing import RoutingTable
-from delivery.gateway.openai.chat import Call
 from delivery.gateway.records.attempts import Attempt
 from delivery.gateway.records.redaction import Redactor
 from delivery.traffic.assignment import is_captured
@@ -126,7 +125,7 @@ class Pairs:
             self._waiting.pop(attempt.request_id)
             return
         other = self._waiting.pop(attempt.request_id)
-        asked = other.asked if other is not None else _asked(call)
+        asked = other.asked if other is not None else call.asked()
         if len(asked) > MOST_BYTES:
             self._left_out += attempt.role == "served"  # once for both halves
             return
@@ -173,7 +172,3 @@ def captured(table: RoutingTable) -> frozenset[tuple[str, str]]:
         for name, route in table.routes.items()
         if route.candidate is not None and route.candidate.capture_bp
     )
-
-
-def _asked(call: Call) -> bytes:
-    return orjson.dumps(call.endpoint.asked(call.body))

@@ -15,7 +15,6 @@ import orjson
 
 from configs.routing import Route
 from configs.traffic_log import TrafficLog
-from delivery.gateway.openai.chat import Call
 from delivery.gateway.records.attempts import Attempt, Given, as_dict
 from delivery.gateway.records.log_files import TEXTS, LogFiles, LogRow
 from delivery.gateway.records.redaction import Redactor
@@ -154,7 +153,7 @@ def _row_of(attempt: Attempt, *, with_text: bool) -> LogRow:
         row["arm"] = arm_of(route, attempt.variant)
         row["bundle"] = route.variants[attempt.variant].bundle
         if with_text:
-            row["prompt"] = _asked(attempt.call)  # as parsed it may take thirty times the room
+            row["prompt"] = attempt.call.asked()  # as parsed it may take thirty times the room
             row["answer"] = attempt.said.text if attempt.said is not None else None
     return row
 
@@ -172,7 +171,3 @@ def arm_of(route: Route, variant: str) -> str:
     if route.candidate is not None and variant == route.candidate.variant:
         return "candidate"
     return "holdback" if route.holdback is not None and variant == route.holdback.variant else "experiment"
-
-
-def _asked(call: Call) -> bytes:
-    return orjson.dumps(call.endpoint.asked(call.body))
