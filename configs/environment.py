@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from configs.gateway import GatewayConfig
 from configs.notifications import Notifications
+from configs.registry import RegistryConfig, Signatures
 from configs.strict import Strict
 from configs.target import ExternalTarget, LocalTarget, Target
 
@@ -46,6 +47,8 @@ class Environment(Strict):
     target: Target = Field(LocalTarget(), description="where vLLM and the gateway run; by default on this machine")
     vllm: VllmConfig = VllmConfig()
     gateway: GatewayConfig = GatewayConfig()
+    registry: RegistryConfig = RegistryConfig()
+    signatures: Signatures = Signatures()
     notifications: Notifications = Field(default_factory=dict, description="who is told of what, by a name of yours")
 
     @model_validator(mode="after")
