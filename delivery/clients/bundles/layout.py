@@ -7,6 +7,7 @@ file at which that chain breaks. The digest of `index.json` is what a registry c
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -208,11 +209,15 @@ def _manifest(folder: Path, entry: Descriptor) -> dict[str, Any]:
         raise damaged(path, f"not an image's manifest: {error!r}") from error
 
 
+def is_digest(text: str) -> bool:
+    """Whether it is one of sha256, which makes a plain file name, never a path that leaves its folder."""
+    return re.fullmatch(r"sha256:[0-9a-f]{64}", text) is not None
+
+
 def _blob(folder: Path, digest: Any) -> Path:
-    name = str(digest).removeprefix("sha256:")
-    if len(name) != 64 or not set(name) <= set("0123456789abcdef"):  # never a path that leaves the folder
+    if not is_digest(str(digest)):
         raise damaged(folder / "index.json", f"{digest!r} is no sha256 digest")
-    return folder / "blobs" / "sha256" / name
+    return folder / "blobs" / "sha256" / short(digest, 64)
 
 
 def _checked(folder: Path, entry: Descriptor) -> bytes:
