@@ -15,7 +15,7 @@ from delivery.build.documents.origin import PROVENANCE
 from delivery.clients.bundles.images import read_bundle, read_documents, unpack_adapter
 from delivery.clients.fresh_folder import remove_whole
 from delivery.progress import Progress, silent
-from tasks.data.store import read_version
+from tasks.data.dataset import read_version
 from tasks.training.model import model_revision, prepare_model
 from tasks.training.train import train, trainer
 
