@@ -70,3 +70,20 @@ def rebuild(
     found = again(project_of(project), home, bundle, narrate)
     typer.echo(found.render())
     raise typer.Exit(0 if found.comparison.is_same else 1)
+
+
+@commands.command()
+def merge(
+    bundle: Annotated[str, typer.Argument(help="The bundle's digest, or a unique beginning of it.")],
+    project: Project = TUTOR,
+    home: Home = STATE,
+) -> None:
+    """Merge a bundle's adapter into its base model, as a bundle of its own that the eval gate compares with its parent.
+
+    Exit status 1 when the gate refuses it.
+    """
+    from tasks.release.merge import merge_bundle
+
+    found = merge_bundle(project_of(project), home, bundle, narrate)
+    typer.echo(found.render())
+    raise typer.Exit(0 if found.gate.passed else 1)

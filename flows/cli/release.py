@@ -36,8 +36,11 @@ def release(
     from delivery.clients.bundles.images import read_bundle
     from tasks.preflight import before_release
     from tasks.release.broken_stable import over_broken_stable as without_stable
+    from tasks.release.refusals import why_other_form
 
-    read_bundle(home, bundle)  # a wrong digest is said at once
+    other_form = why_other_form(read_bundle(home, bundle))  # a wrong digest is said at once
+    if other_form:
+        raise SlipwayError(other_form)
     if over_broken_stable != bool(reason.strip()):
         raise SlipwayError("--over-broken-stable and --reason belong together", cure="give both, or none of them")
     settings = without_stable(project_of(project)) if over_broken_stable else project_of(project)
