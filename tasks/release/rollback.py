@@ -129,7 +129,7 @@ def _take_back(
     """Of a release that is under way, live, or being taken back already."""
     started_at, route = site.clock(), state.route
     is_new = state.phase != "rolling_back"
-    stable = (target or state.stable) if is_new else state.stable
+    stable = site.here((target or state.stable) if is_new else state.stable)
     text = f"release {state.release_id} of bundle {short(state.candidate.bundle)}"
     on_progress(0, 3, f"taking back {text}")
     unasked = _ask(site, target, asked) if is_new else ""

@@ -8,7 +8,7 @@ from configs.errors import SlipwayError
 from configs.routing import RoutingTable
 from delivery.build.bundle import Bundle
 from delivery.clients.at_once import at_once
-from delivery.clients.vllm import VllmClient, VllmError
+from delivery.clients.vllm import VllmError
 from delivery.progress import Progress, silent
 from delivery.release.routes import alone, table_with
 from delivery.release.state import Observation, Served
@@ -40,7 +40,7 @@ def bootstrap(
         pointers = site.ledger.route(site.name, route)
         if pointers is None:
             raise SlipwayError(f"route {route} is not in the ledger although it was just written")
-        live = _to_be_served(site, route, pointers.live)
+        live = site.here(_to_be_served(site, route, pointers.live))
         away = make_servable(site, live)
         seen = tables(site.gateways)
         if not any(seen.values()):
@@ -80,9 +80,7 @@ def make_servable(site: Site, served: Served, *, probe: bool = True, late_s: flo
     All are asked at the same time; once one is ready the others get `late_s` more. Users are served by those that are
     ready: a gateway asks no replica that does not list the model. Raises VllmError when there is none.
     """
-    return at_least_one(
-        {url: partial(_serve, site.vllm(url), served, probe) for url in served.variant.upstreams}, late_s
-    )
+    return at_least_one({url: partial(_serve, site, url, served, probe) for url in served.variant.upstreams}, late_s)
 
 
 def at_least_one(calls: Mapping[str, Callable[[], object]], late_s: float = 10.0) -> dict[str, SlipwayError]:
@@ -94,9 +92,10 @@ def at_least_one(calls: Mapping[str, Callable[[], object]], late_s: float = 10.0
     return wrong
 
 
-def _serve(client: VllmClient, served: Served, probe: bool) -> None:
-    name = served.variant.model
+def _serve(site: Site, url: str, served: Served, probe: bool) -> None:
+    client, name = site.vllm(url), served.variant.model
     if served.adapter_path is not None:
+        site.target.prove(url, served.adapter_path)
         client.load_adapter(name, served.adapter_path)
     elif name not in client.models():
         raise VllmError(f"vLLM does not serve {name}", where=client.base_url)
