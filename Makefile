@@ -3,6 +3,7 @@
 #
 #   make demo     set up, then run the product's story on the embedded default
 #   make clients  set up the client libraries that the gateway is tried with (make test does)
+#   make images   build the gateway's and vLLM's images; IMAGES=gateway builds one, BASE=... on another root
 #   make test     set up, then lint, types, import rules, fast tests, live tests
 
 PYTHON ?= python3
@@ -18,6 +19,11 @@ TORCH_BACKEND := $(if $(CUDA),,$(if $(UV_FIND_LINKS),,--torch-backend cpu))
 NO_CPU_TORCH := $(if $(CUDA),build/no-cpu-torch.txt)
 SYNC = $(UV) pip sync $(TORCH_BACKEND) $(addprefix --constraints ,$(NO_CPU_TORCH))
 
+# Debian's own client brings BuildKit where another one on the PATH may lack it.
+DOCKER ?= DOCKER_BUILDKIT=1 $(firstword $(wildcard /usr/bin/docker) docker)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BUILD_ARGS = --build-arg BUILD=$(BUILD) $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(INDEX),--build-arg INDEX=$(INDEX))
+
 # Nothing that runs here reports home, nor looks for models that were not asked for.
 export DO_NOT_TRACK := 1
 export HF_HUB_OFFLINE ?= 1
@@ -29,7 +35,7 @@ export PYTHONUNBUFFERED := 1
 # Without kept bytecode every start of Prefect, torch or vLLM takes several times as long.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup clients demo test lint test-fast test-live lock clean
+.PHONY: setup clients demo images version test lint test-fast test-live lock clean
 
 setup: .venv/.$(BUILD) .venv-vllm/.$(BUILD)
 
@@ -37,6 +43,17 @@ setup: .venv/.$(BUILD) .venv-vllm/.$(BUILD)
 clients: .venv-clients/.ready
 	@if command -v npm > /dev/null; then $(MAKE) --no-print-directory tests/clients/node_modules/.ready \
 		|| echo "set-up: no clients in JavaScript"; else echo "set-up: no npm, no clients in JavaScript"; fi
+
+# A build sees uv, and the wheels and certificates that this machine is told to use, in a folder of its own.
+IMAGES ?= gateway vllm
+images: $(UV)
+	rm -rf build/image && mkdir -p build/image/wheels && cp $(UV) build/image/uv
+	[ -z "$(UV_FIND_LINKS)" ] || cp $(UV_FIND_LINKS)/*.whl build/image/wheels/
+	[ -z "$(SSL_CERT_FILE)" ] || cp "$(SSL_CERT_FILE)" build/image/ca.pem
+	for name in $(IMAGES); do $(DOCKER) build $(BUILD_ARGS) --file images/$$name/Dockerfile --tag slipway-$$name:$(VERSION) . || exit 1; done
+
+version:
+	@echo $(VERSION)
 
 demo: setup
 	.venv/bin/python -m demo
@@ -108,6 +125,7 @@ lock: $(UV)
 	$(COMPILE) pyproject.toml --group dev --constraint build/cpu.txt --override build/without.txt -o locks/pipeline-cpu.txt
 	$(COMPILE) --group vllm --constraint build/cpu.txt --override build/without.txt -o locks/vllm-cpu.txt
 	$(COMPILE) --group clients -o locks/clients.txt
+	$(COMPILE) --group gateway --constraint locks/pipeline-cpu.txt -o locks/gateway.txt
 	UV_FIND_LINKS= $(COMPILE) pyproject.toml --group dev --constraint build/cuda.txt -o locks/pipeline-cuda.txt
 	UV_FIND_LINKS= $(COMPILE) --group vllm-gpu --python-platform x86_64-manylinux_2_28 -o locks/vllm-cuda.txt
 

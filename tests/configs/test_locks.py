@@ -16,6 +16,7 @@ WANTED = {
     "pipeline-cpu": PIPELINE,
     "pipeline-cuda": PIPELINE,
     "clients": PYPROJECT["dependency-groups"]["clients"],
+    "gateway": PYPROJECT["dependency-groups"]["gateway"],
     "vllm-cpu": PYPROJECT["dependency-groups"]["vllm"],
     "vllm-cuda": PYPROJECT["dependency-groups"]["vllm-gpu"],
 }
@@ -75,6 +76,11 @@ def test_cpu_and_cuda_are_the_same_release_of_torch_and_of_vllm() -> None:
         cpu, cuda = (pins(lock(f"{kind}-{build}"))["torch"] for build in ("cpu", "cuda"))
         assert cpu == f"{cuda}+cpu"
     assert pins(lock("vllm-cpu"))["vllm-cpu"] == pins(lock("vllm-cuda"))["vllm"]
+
+
+def test_the_gateways_image_holds_what_the_pipeline_is_tested_with() -> None:
+    pipeline = pins(lock("pipeline-cpu"))
+    assert {name: pipeline.get(name) for name in pins(lock("gateway"))} == pins(lock("gateway"))
 
 
 @pytest.mark.parametrize(
