@@ -30,7 +30,7 @@ class Agent(ThreadingHTTPServer):
 
     def lets_in(self, header: str) -> bool:
         """Whether this Authorization header is ours."""
-        return hmac.compare_digest(header.removeprefix("Bearer ").encode(), self._token)
+        return hmac.compare_digest(header.encode(), b"Bearer " + self._token)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -42,7 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Who asks for an adapter has its bytes hashed."""
         if self.path == "/healthz":
             self._answer(HTTPStatus.OK, {"status": "ok"})
-        elif name := self._name():
+        elif (name := self._name()) is not None:
             try:
                 digest = digest_in(self.server.folder, name)
             except SlipwayError as error:
@@ -57,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
         """An adapter arrives."""
         self.close_connection = True  # what is left of a refused body is not read
         name = self._name()
-        if not name:
+        if name is None:
             return
         if not self.server.writable:
             self._answer(HTTPStatus.FORBIDDEN, {"error": "adapters come by a volume here, and are not sent"})
@@ -73,14 +73,14 @@ class _Handler(BaseHTTPRequestHandler):
         except SlipwayError as error:
             self._answer(HTTPStatus.UNPROCESSABLE_ENTITY, {"error": str(error)})
 
-    def _name(self) -> str:
-        """The adapter's name; empty when the request is answered already."""
+    def _name(self) -> str | None:
+        """The adapter's name; None when the request is answered already."""
         if not self.path.startswith(PREFIX):
             self._answer(HTTPStatus.NOT_FOUND, {"error": "there is nothing under this path"})
-            return ""
+            return None
         if not self.server.lets_in(self.headers.get("Authorization", "")):
             self._answer(HTTPStatus.UNAUTHORIZED, {"error": "this needs the agent's token"})
-            return ""
+            return None
         return self.path.removeprefix(PREFIX)
 
     def _answer(self, status: HTTPStatus, content: dict[str, Any]) -> None:

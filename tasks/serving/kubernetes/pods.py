@@ -8,7 +8,7 @@ from tasks.serving.target import PartState
 
 Resource = Mapping[str, Any]
 COMPONENTS = ("vllm", "gateway")
-OLD_NEWS = ("Scheduled", "Pulled", "Pulling", "Created", "Started", "Killing", "SuccessfulCreate")
+NO_REASON = ("MissingClusterDNS", "FailedKillPod")  # warnings after which a pod starts all the same
 HINTS = {
     "ImagePullBackOff": "see that the image is there under this digest, and target.images.pull_secrets",
     "ErrImagePull": "see that the image is there under this digest, and target.images.pull_secrets",
@@ -113,7 +113,7 @@ def _why_not_running(container: Resource) -> str:
     ended = state.get("terminated")
     if ended and (ended.get("exitCode") or ended.get("reason") == "OOMKilled"):
         return _said(str(ended.get("reason", "Error")), f"container {name}: {_how_it_ended(ended)}")
-    if state.get("running") and last and not container.get("ready"):
+    if "running" in state and last and not container.get("ready"):
         return f"container {name} was restarted ({_how_it_ended(last)}) and is starting"
     return ""
 
@@ -144,7 +144,7 @@ def _last_warnings(events: Iterable[Resource]) -> dict[str, Resource]:
     """By pod, its newest warning."""
     found: dict[str, Resource] = {}
     for event in sorted(events, key=lambda e: str(e.get("lastTimestamp") or e.get("eventTime") or "")):
-        if event.get("type") == "Warning" and event.get("reason") not in OLD_NEWS:
+        if event.get("type") == "Warning" and event.get("reason") not in NO_REASON:
             found[str(event["involvedObject"].get("name"))] = event
     return found
 

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -244,15 +244,15 @@ class KubernetesPods:
         until, said = time.monotonic() + self.config.start_timeout_s, ""
         while True:
             try:
-                missing = self._missing()
+                parts = self._started()
             except ClusterAwayError as error:
-                missing = [PartState("cluster", error.where, False, False, None, "", error.what)]
+                parts = (PartState("cluster", error.where, False, False, None, "", error.what),)
+            missing = [part for part in parts if not part.healthy]
+            if readiness(parts) != said:
+                said = readiness(parts)
+                on_progress(len(parts) - len(missing), len(parts), said)
             if not missing:
                 return
-            text = readiness(missing)
-            if text != said:
-                on_progress(0, 0, text)
-                said = text
             if time.monotonic() > until:
                 break
             time.sleep(POLL_S)
@@ -266,11 +266,12 @@ class KubernetesPods:
             cure="see to that and give the same command again; `slipway down` deletes what was applied",
         )
 
-    def _missing(self) -> list[PartState]:
-        """Pods that are not ready; a gateway is ready enough once it takes our token."""
-        token, missing = self.admin_token(), []
-        for part in self._states():
-            answers = part.name == "gateway" and part.running and gateway_health(part.url, token) == "ok"
-            if not part.healthy and not answers:
-                missing.append(part)
-        return missing
+    def _started(self) -> tuple[PartState, ...]:
+        """As they are; a gateway that takes our token waits for its table only."""
+        token = self.admin_token()
+        return tuple(
+            replace(part, healthy=True)
+            if part.name == "gateway" and part.running and gateway_health(part.url, token) == "ok"
+            else part
+            for part in self._states()
+        )
