@@ -7,7 +7,8 @@ file at which that chain breaks. The digest of `index.json` is what a registry c
 
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +16,8 @@ from pydantic import ValidationError
 
 from configs.canonical import canonical_json, digest_bytes, short
 from delivery.build.bundle import Bundle
+from delivery.build.documents.agreement import problems_with_documents
+from delivery.build.documents.origin import NAMES as DOCUMENTS
 from delivery.clients.bundles import adapters as adapter_store
 from delivery.clients.bundles import layers as tar_layers
 from delivery.clients.bundles.layers import BUNDLE_FILE, damaged
@@ -31,18 +34,22 @@ from delivery.clients.bundles.manifests import (
 
 LAYOUT = canonical_json({"imageLayoutVersion": "1.0.0"})
 SIGNATURES = "signatures"  # beside the layout's own files; each is verified when it is asked for
-KNOWN_FILES = frozenset({BUNDLE_FILE, *adapter_store.FILES})
+KNOWN_FILES = frozenset({BUNDLE_FILE, *adapter_store.FILES, *DOCUMENTS})
 MOST_JSON_BYTES = 4 * 1024 * 1024  # of an index, a manifest, a configuration: what registries take at least
+MOST_DOCUMENT_BYTES = 64 * 1024 * 1024  # one is read as a whole
 MOST_MANIFESTS = 8
 
 
-def write_layout(bundle: Bundle, adapter_folder: Path | None, folder: Path) -> None:
-    """Fills an empty folder."""
+def write_layout(
+    bundle: Bundle, adapter_folder: Path | None, folder: Path, documents: Mapping[str, bytes] | None = None
+) -> None:
+    """Fills an empty folder. `documents`: name -> content, see `delivery.build.documents`."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     files: dict[str, tar_layers.Content] = {BUNDLE_FILE: canonical_json(bundle.model_dump(mode="json"))}
     if bundle.adapter is not None and adapter_folder is not None:
         files |= {name: adapter_folder / name for name in bundle.adapter.files}
+    files |= documents or {}
     layers: dict[str, Descriptor] = {}
     for kind, of_kind in tar_layers.by_kind(files).items():
         fresh = blobs / "layer"
@@ -84,7 +91,8 @@ def _verified(folder: Path) -> Bundle:
         is_ours = found == layers if entry.get("artifactType") == MODELPACK else found[-len(layers) :] == layers
         if not is_ours:
             raise damaged(_blob(folder, entry["digest"]), "its layers are not those of the bundle's image")
-    bundle = _bundle_in([_blob(folder, digest) for digest in layers])
+    files = [_blob(folder, digest) for digest in layers]
+    bundle = _bundle_in(files)
     for path, named in (
         (folder / "index.json", image["annotations"][BUNDLE_DIGEST]),
         (_blob(folder, image["digest"]), ours["annotations"].get(BUNDLE_DIGEST)),
@@ -95,6 +103,9 @@ def _verified(folder: Path) -> Bundle:
     if not folder.name.startswith(".") and folder.name != short(bundle.digest):
         raise damaged(folder, f"the folder's name says otherwise: it holds bundle {bundle.digest}")
     _require_nothing_else(folder, entries, manifests)
+    problems = problems_with_documents(bundle, _documents_in(files))
+    if problems:
+        raise damaged(files[-1], "; ".join(map(str, problems)))
     return bundle
 
 
@@ -115,6 +126,26 @@ def adapter_files(folder: Path) -> Iterator[tuple[str, IO[bytes]]]:
         for name, content in tar_layers.members(_blob(folder, layer["digest"]), KNOWN_FILES):
             if name in adapter_store.FILES:
                 yield name, content
+
+
+def documents(folder: Path) -> dict[str, bytes]:
+    """Name -> content of the documents in a verified layout; empty for a bundle that was made before there were any."""
+    layers = _manifest(folder, _the_image(folder, _entries(folder)))["layers"]
+    return _documents_in([_blob(folder, layer["digest"]) for layer in layers])
+
+
+def _documents_in(layers: list[Path]) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for layer in layers:
+        for name, content in tar_layers.members(layer, KNOWN_FILES):
+            if name not in DOCUMENTS:
+                continue
+            if name in found:
+                raise damaged(layer, f"{name} is in it twice")
+            found[name] = content.read(MOST_DOCUMENT_BYTES)
+            if content.read(1):
+                raise damaged(layer, f"{name} has more than {MOST_DOCUMENT_BYTES} bytes")
+    return found
 
 
 def image_digest(folder: Path) -> str:
@@ -178,11 +209,15 @@ def _manifest(folder: Path, entry: Descriptor) -> dict[str, Any]:
         raise damaged(path, f"not an image's manifest: {error!r}") from error
 
 
+def is_digest(text: str) -> bool:
+    """Whether it is one of sha256, which makes a plain file name, never a path that leaves its folder."""
+    return re.fullmatch(r"sha256:[0-9a-f]{64}", text) is not None
+
+
 def _blob(folder: Path, digest: Any) -> Path:
-    name = str(digest).removeprefix("sha256:")
-    if len(name) != 64 or not set(name) <= set("0123456789abcdef"):  # never a path that leaves the folder
+    if not is_digest(str(digest)):
         raise damaged(folder / "index.json", f"{digest!r} is no sha256 digest")
-    return folder / "blobs" / "sha256" / name
+    return folder / "blobs" / "sha256" / short(digest, 64)
 
 
 def _checked(folder: Path, entry: Descriptor) -> bytes:
@@ -221,7 +256,7 @@ def _bundle_in(layers: list[Path]) -> Bundle:
             if name == BUNDLE_FILE:
                 text = content.read(MOST_JSON_BYTES)
                 of_bundle = layer
-            else:
+            elif name not in DOCUMENTS:
                 files[name] = "sha256:" + hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
     where = of_bundle if text else layers[-1]
     try:

@@ -16,11 +16,15 @@ from safetensors.numpy import save_file
 from configs.canonical import canonical_json, digest_bytes, short
 from configs.errors import SlipwayError
 from delivery.build.bundle import Bundle
+from delivery.build.documents.origin import Origin
+from delivery.build.documents.written import documents
 from delivery.clients.bundles import adapters as adapter_store
 from delivery.clients.bundles import images as oci
 from delivery.clients.bundles import layout as oci_layout
 from delivery.clients.bundles.safetensors_header import read_shapes
 from delivery.clients.fresh_folder import discard
+
+ORIGIN = Origin(builder="0.1.0", base_source="base")
 
 
 def make_adapter(folder: Path, value: float = 1.0) -> Path:
@@ -467,3 +471,36 @@ def test_a_safetensors_file_cut_short_is_refused(adapter):
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(SlipwayError, match="no whole safetensors file"):
         read_shapes(path)
+
+
+def test_documents_lie_in_a_layer_of_their_own_beside_the_adapter(adapter, home):
+    bundle = make_bundle(adapter)
+    plain = oci_layout.image_digest(oci.write_bundle(bundle, adapter, home / "plain"))
+    folder = oci.write_bundle(bundle, adapter, home, documents(bundle, ORIGIN))
+    assert oci.read_documents(home, bundle.digest) == (folder, documents(bundle, ORIGIN))
+    assert oci.read_bundle(home, bundle.digest) == bundle  # documents change no identity
+    assert oci_layout.image_digest(folder) != plain
+    assert {path.name for path in oci.unpack_adapter(bundle, home).iterdir()} == set(adapter_store.FILES)
+
+
+def test_a_bundle_without_documents_is_read_as_ever(adapter, home):
+    bundle = make_bundle(adapter)
+    oci.write_bundle(bundle, adapter, home)
+    assert oci.read_documents(home, bundle.digest)[1] == {}
+
+
+def test_documents_of_another_bundle_are_refused_when_written_and_when_read(adapter, home):
+    bundle, other = make_bundle(adapter), make_bundle(adapter, max_tokens=5)
+    with pytest.raises(SlipwayError, match="it speaks of bundle"):
+        oci.write_bundle(bundle, adapter, home, documents(other, ORIGIN))
+    assert oci.list_bundles(home) == []
+
+
+def test_a_flipped_byte_in_a_document_is_found_out(adapter, home):
+    bundle = make_bundle(adapter)
+    folder = oci.write_bundle(bundle, adapter, home, documents(bundle, ORIGIN))
+    layer = max((folder / "blobs/sha256").iterdir(), key=lambda path: b"README.md" in path.read_bytes())
+    tamper(layer)
+    with pytest.raises(SlipwayError, match="its content has digest") as caught:
+        oci.read_bundle(home, bundle.digest)
+    assert caught.value.where == str(layer)
