@@ -11,7 +11,6 @@ from configs.project import Project
 from delivery.clients.gateway import GatewayError
 from delivery.clients.ledger.errors import named
 from delivery.clients.ledger.ledger import LedgerError, RevisionTakenError
-from delivery.clients.vllm import VllmError
 from delivery.progress import Progress, silent
 from delivery.release.routes import alone, table_with
 from delivery.release.state import Observation, ReleaseState, Served
@@ -206,7 +205,7 @@ def _reroute(site: Site, state: ReleaseState, stable: Served, asked: TakenBack, 
     if state.committed:  # stable's adapter was not used for a while: vLLM may have been restarted since
         try:
             make_servable(site, stable, probe=False, late_s=LATE_S)
-        except VllmError as error:
+        except SlipwayError as error:
             return str(error), not_now
     problem, unrecorded = "", not_now
     for _ in range(CLASHES):

@@ -8,7 +8,7 @@ from configs.errors import SlipwayError
 from configs.routing import RoutingTable
 from delivery.build.bundle import Bundle
 from delivery.clients.at_once import at_once
-from delivery.clients.vllm import VllmError
+from delivery.clients.vllm import VllmClient, VllmError
 from delivery.progress import Progress, silent
 from delivery.release.routes import alone, table_with
 from delivery.release.state import Observation, Served
@@ -16,6 +16,7 @@ from tasks.release.gateways import put, tables
 from tasks.release.left_behind import asked_back
 from tasks.release.site import Site, served_as
 from tasks.release.way_back import remember_if_possible
+from tasks.serving.target import Target
 
 
 def bootstrap(
@@ -95,9 +96,17 @@ def at_least_one(calls: Mapping[str, Callable[[], object]], late_s: float = 10.0
 def _serve(site: Site, url: str, served: Served, probe: bool) -> None:
     client, name = site.vllm(url), served.variant.model
     if served.adapter_path is not None:
-        site.target.prove(url, served.adapter_path)
-        client.load_adapter(name, served.adapter_path)
+        if probe:
+            site.target.prove(url, served.adapter_path)
+        load_proved(site.target, client, url, name, served.adapter_path)
     elif name not in client.models():
         raise VllmError(f"vLLM does not serve {name}", where=client.base_url)
     if probe:
         client.probe(name)
+
+
+def load_proved(target: Target, client: VllmClient, url: str, name: str, path: str) -> None:
+    """Loads what the replica proves to have; one that lists it has proved it before, and a rollback cannot wait."""
+    if name not in client.models():
+        target.prove(url, path)
+    client.load_adapter(name, path)

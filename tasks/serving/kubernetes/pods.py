@@ -98,7 +98,7 @@ def _state(component: str, pod: Resource, port: int, latest: Mapping[str, Resour
     ready = is_ready(pod)
     url = f"http://{_bracketed(_address(pod))}:{port}" if _address(pod) else f"pod/{_name(pod)}"
     reason = "" if ready else f"pod {_name(pod)}: {why_not_ready(pod, latest)}"
-    return PartState(component, url, _is_running(pod), ready, pid=None, log=f"pod/{_name(pod)}", reason=reason)
+    return PartState(component, url, _is_running(pod), ready, pid=None, log="", reason=reason)
 
 
 def _why_not_running(container: Resource) -> str:
