@@ -31,6 +31,7 @@ from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress, silent
 from delivery.release.state import Served
 from tasks.release.judge import Asker, RunBeside, in_thread, open_judge
+from tasks.release.published import require_signed
 from tasks.serving.target import Target
 from tasks.serving.targets import target_of
 
@@ -146,7 +147,7 @@ def open_ledger(environment: Environment, home: Path) -> Ledger:
 
 def served_as(bundle: Bundle, site: Site, upstreams: tuple[str, ...] | None = None) -> Served:
     """A bundle as the environment's replicas (or these) serve it; its adapter is unpacked, verified, and in place."""
-    path = None if bundle.adapter is None else site.target.place(unpack_adapter(bundle, site.home))
+    path = None if bundle.adapter is None else site.target.place(_verified_adapter(bundle, site))
     variant = Variant(
         model=bundle.served_name,
         upstreams=upstreams or site.upstreams,
@@ -160,6 +161,11 @@ def served_as(bundle: Bundle, site: Site, upstreams: tuple[str, ...] | None = No
     judged_by = bundle.routing.get("contract")
     contract = None if judged_by is None else Contract.model_validate(judged_by)
     return Served(bundle=bundle.digest, name=bundle.variant_name, variant=variant, adapter_path=path, contract=contract)
+
+
+def _verified_adapter(bundle: Bundle, site: Site) -> Path:
+    require_signed(site.environment, site.home, bundle.digest, site.clock())
+    return unpack_adapter(bundle, site.home)
 
 
 def why_not_servable(bundle: Bundle, site: Site) -> str:
