@@ -8,6 +8,7 @@ from configs.canonical import short
 from configs.environment import Environment
 from configs.errors import SlipwayError
 from configs.registry import Signatures
+from delivery.clients.bundles.base_image import put_on_base
 from delivery.clients.bundles.images import find_bundle
 from delivery.clients.registry.pull import Pulled, pull, resolve
 from delivery.clients.registry.push import Pushed, push
@@ -65,6 +66,8 @@ def push_bundle(
     to = parse(reference) if reference is not None else _default(environment, found.bundle.variant_name)
     if to.digest is not None:
         raise SlipwayError("what is pushed has the digest that it has", where=str(to), cure="leave out the digest")
+    if environment.registry.base_image is not None:
+        layout = put_on_base(found.bundle, home, environment.registry.base_image)
     sign_layout(layout, environment.signatures)
     wire = Wire(to.host, environment.registry)
     return push(wire, to, layout, home, move_tag=move_tag, on_progress=on_progress)
