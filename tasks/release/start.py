@@ -8,12 +8,14 @@ from configs.errors import SlipwayError
 from configs.routing import RoutingTable
 from delivery.build.bundle import Bundle
 from delivery.clients.at_once import at_once
+from delivery.clients.bundles.images import read_bundle, unpack_adapter
 from delivery.clients.vllm import VllmClient, VllmError
 from delivery.progress import Progress, silent
 from delivery.release.routes import alone, table_with
 from delivery.release.state import Observation, Served
 from tasks.release.gateways import put, tables
 from tasks.release.left_behind import asked_back
+from tasks.release.published import require_signed
 from tasks.release.site import Site, served_as
 from tasks.release.way_back import remember_if_possible
 from tasks.serving.target import Target
@@ -42,6 +44,7 @@ def bootstrap(
         if pointers is None:
             raise SlipwayError(f"route {route} is not in the ledger although it was just written")
         live = site.here(_to_be_served(site, route, pointers.live))
+        _require_signed_when_released(site, route, live)
         away = make_servable(site, live)
         seen = tables(site.gateways)
         if not any(seen.values()):
@@ -73,6 +76,18 @@ def _to_be_served(site: Site, route: str, live: Served) -> Served:
     asked = asked_back(site, route)
     command = site.ledger.command(asked.release_id) if asked is not None and asked.phase == "live" else None
     return live if asked is None or command is None else command.target or asked.stable
+
+
+def _require_signed_when_released(site: Site, route: str, live: Served) -> None:
+    """Where signatures are required: its bytes are those that were signed.
+
+    Certificates count as of the release: one that expires later must not keep what is live from a restart.
+    """
+    if live.adapter_path is None or not site.environment.signatures.required:
+        return
+    at = [float(r["started_at"]) for r in site.ledger.releases(site.name, route) if r["bundle"] == live.bundle]
+    require_signed(site.environment, site.home, live.bundle, at[0] if at else site.clock())
+    site.target.place(unpack_adapter(read_bundle(site.home, live.bundle), site.home))
 
 
 def make_servable(site: Site, served: Served, *, probe: bool = True, late_s: float = 10.0) -> dict[str, SlipwayError]:
