@@ -3,6 +3,7 @@
 #
 #   tests/engines.sh            everything
 #   tests/engines.sh dockerd    a Docker engine that runs
+#   tests/engines.sh registry   Debian's OCI registry, which each test starts for itself
 set -eu
 
 packages() { # those of these Debian packages that are missing
@@ -28,10 +29,15 @@ dockerd() { # Debian's, since its client alone brings BuildKit; containers run, 
     return 1
 }
 
-[ $# -gt 0 ] || set -- dockerd
+registry() { # htpasswd is of apache2-utils
+    packages docker-registry apache2-utils
+}
+
+[ $# -gt 0 ] || set -- dockerd registry
 for need in "$@"; do
     case $need in
         dockerd) dockerd ;;
-        *) echo "tests/engines.sh knows: dockerd" >&2 && exit 2 ;;
+        registry) registry ;;
+        *) echo "tests/engines.sh knows: dockerd, registry" >&2 && exit 2 ;;
     esac
 done

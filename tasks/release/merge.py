@@ -30,7 +30,7 @@ from tasks.evals.model_server import model_server
 from tasks.release.bundle import scores
 from tasks.release.rebuild import base_of
 from tasks.release.verdict import record_verdict
-from tasks.training.merge import MergedModel, merge
+from tasks.training.merge import Dtype, MergedModel, merge
 from tasks.training.train import TRAINER_PACKAGES
 
 TEXTS = 16  # held-out rows on which the merged model is compared with base and adapter
@@ -49,7 +49,7 @@ class MergeOutcome(Strict):
     def render(self) -> str:
         """For people: what it saves, what it costs, what the gate says."""
         model = self.model
-        verdict = "as good as its parent by the eval gate" if self.gate.passed else "REFUSED by the eval gate"
+        verdict = "passes the eval gate" if self.gate.passed else "REFUSED by the eval gate"
         findings = "\n".join(f"  {f.verdict:5} {f.sentence} ({f.limit})" for f in self.gate.findings)
         return (
             f"saves: vLLM multiplies no LoRA beside the weights, and needs no LoRA slot for it (not measured)\n"
@@ -57,12 +57,15 @@ class MergeOutcome(Strict):
             f"others share, and a vLLM process of its own\n"
             f"rounding: {model.same} of {model.positions} tokens have the same likeliest successor, a logit changes by "
             f"{model.largest:.3f} at most\n"
-            f"model: {model.folder}\n\n{compare(self.reports)}\n{findings}\n"
+            f"model: {model.folder}\n\n{compare(self.reports)}\n"
+            f"the eval gate, with the parent in production's place:\n{findings}\n"
             f"bundle {self.bundle}, merged from {short(self.parent)}: {verdict}"
         )
 
 
-def merge_bundle(project: Project, home: Path, reference: str, on_progress: Progress = silent) -> MergeOutcome:
+def merge_bundle(
+    project: Project, home: Path, reference: str, on_progress: Progress = silent, dtype: Dtype = "auto"
+) -> MergeOutcome:
     """Merges, evaluates through a vLLM of its own, judges beside the parent's own eval report, packages.
 
     Raises SlipwayError where there is no adapter, no eval report of it, or no vLLM.
@@ -71,7 +74,7 @@ def merge_bundle(project: Project, home: Path, reference: str, on_progress: Prog
     report = _report_of(parent, home)
     base, version = base_of(parent, project, home, on_progress), read_version(home, str(parent.dataset_version))
     adapter = unpack_adapter(parent, home)
-    model = merge(base, adapter, _texts(version), home, on_progress)
+    model = merge(base, adapter, _texts(version), home, on_progress, dtype)
     bundle = parent.model_copy(update={"adapter": None, "merged": model.merged, "parent": parent.digest, "evals": {}})
     found = _evaluated(project, bundle, model.folder, version, home, on_progress)
     decision = judge(project.evals.gates, found, report)

@@ -13,7 +13,7 @@ LOADED = ("config.json", "generation_config.json", "model.safetensors")
 
 
 def work(spec: Path, report: OnWorkerEvent) -> None:
-    """`spec` is JSON: folders `base`, `adapter`, `target` (to fill), `texts` to compare on, and `result`, a file."""
+    """`spec` is JSON: folders `base`, `adapter`, `target` (to fill), `dtype`, `texts` to compare on, `result` (a file)."""
     order = json.loads(spec.read_bytes())
     base, target = Path(order["base"]), Path(order["target"])
     report({"event": "phase", "text": "importing torch and peft"})
@@ -21,7 +21,7 @@ def work(spec: Path, report: OnWorkerEvent) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     report({"event": "phase", "text": "loading base model and adapter"})
-    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype="auto").eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=order["dtype"]).eval()
     model = PeftModel.from_pretrained(model, order["adapter"]).eval()
     encoded = [AutoTokenizer.from_pretrained(base)(text, return_tensors="pt") for text in order["texts"]]
     before = [_logits(model, one) for one in encoded]
