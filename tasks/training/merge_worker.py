@@ -13,7 +13,7 @@ LOADED = ("config.json", "generation_config.json", "model.safetensors")
 
 
 def work(spec: Path, report: OnWorkerEvent) -> None:
-    """`spec` is JSON: folders `base`, `adapter`, `target` (to fill), `dtype`, `texts` to compare on, `result` (a file)."""
+    """`spec` is JSON: folders `base`, `adapter`, `target` (to fill), `dtype`, `texts` to try, `result`: a file."""
     order = json.loads(spec.read_bytes())
     base, target = Path(order["base"]), Path(order["target"])
     report({"event": "phase", "text": "importing torch and peft"})
