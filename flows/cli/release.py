@@ -1,5 +1,6 @@
 """Commands that put a bundle in front of users and judge it there: release, refresh, watch."""
 
+import time
 from typing import Annotated
 
 import typer
@@ -36,11 +37,13 @@ def release(
     from delivery.clients.bundles.images import read_bundle
     from tasks.preflight import before_release
     from tasks.release.broken_stable import over_broken_stable as without_stable
+    from tasks.release.published import require_signed
     from tasks.release.refusals import why_other_form
 
-    other_form = why_other_form(read_bundle(home, bundle))  # a wrong digest is said at once
-    if other_form:
-        raise SlipwayError(other_form)
+    found = read_bundle(home, bundle)  # a wrong digest is said at once, another form, and a missing signature
+    if why_other_form(found):
+        raise SlipwayError(why_other_form(found))
+    require_signed(project_of(project).environment, home, found.digest, time.time())
     if over_broken_stable != bool(reason.strip()):
         raise SlipwayError("--over-broken-stable and --reason belong together", cure="give both, or none of them")
     settings = without_stable(project_of(project)) if over_broken_stable else project_of(project)
