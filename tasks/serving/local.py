@@ -21,7 +21,8 @@ from delivery.clients.processes.local import ProcessCommand
 from delivery.clients.processes.ports import Port, require_free
 from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress, silent
-from tasks.serving.keep_alive import KeepAlive, ProcessHealth, Supervised
+from tasks.serving.keep_alive import KeepAlive, ProcessHealth
+from tasks.serving.processes import Processes, SupervisedProcess
 from tasks.serving.target import ModelToServe, PartState
 from tasks.serving.vllm_command import phase, require_vllm, vllm_command
 
@@ -140,9 +141,9 @@ class LocalProcesses:
         folder, parts = self.folder, self._parts(model, attached)
         with processes.exclusive(folder):
             missing = [part for part in parts if not _is_usable(part, folder)]
-            wanted_before = {part.command.name for part in missing if processes.remembered(part.command.name, folder)}
+            wanted_before = {part.name for part in missing if processes.remembered(part.name, folder)}
             for part in missing:  # a server whose engine died still has the port
-                processes.stop(part.command.name, folder, forget=False)
+                processes.stop(part.name, folder, forget=False)
             ports = [port for part in missing for port in part.ports]
             require_all("vLLM and the gateway cannot start", [partial(require_free, port) for port in ports])
             try:
@@ -153,7 +154,7 @@ class LocalProcesses:
                 yield
             except BaseException:
                 for part in missing:  # forgotten, a supervisor would take what had died before for stopped on purpose
-                    processes.end_own(part.command.name, folder, forget=part.command.name not in wanted_before)
+                    processes.end_own(part.name, folder, forget=part.name not in wanted_before)
                 raise
 
     def down(self) -> tuple[str, ...]:
@@ -180,7 +181,7 @@ class LocalProcesses:
 
     def watch(self, model: ModelToServe, *, attached: bool = False) -> KeepAlive:
         """Restarts what `up` started when it dies. A restarted vLLM has lost its adapters."""
-        return KeepAlive(self._parts(model, attached), self.folder)
+        return KeepAlive(Processes(self._parts(model, attached), self.folder))
 
     def evaluates_on(self, model_name: str) -> str | None:
         """A build uses the vLLM that runs here, or starts one that ends with it."""
@@ -191,11 +192,12 @@ class LocalProcesses:
         where = addresses(self.environment)
         return f"gateway {where.gateway_url}/v1   admin {where.admin_url}   vLLM {where.vllm_url}"
 
-    def _parts(self, model: ModelToServe, attached: bool) -> tuple[Supervised, ...]:
+    def _parts(self, model: ModelToServe, attached: bool) -> tuple[SupervisedProcess, ...]:
         where, token = addresses(self.environment), self.admin_token()
         vllm, ports = self.environment.vllm, ports_of(self.environment)
         return (
-            Supervised(
+            SupervisedProcess(
+                name="vllm",
                 command=vllm_command(vllm, *model),
                 health=lambda: vllm_health(where.vllm_url),
                 start_timeout_s=vllm.start_timeout_s,
@@ -203,7 +205,8 @@ class LocalProcesses:
                 phase=phase,
                 attached=attached,
             ),
-            Supervised(
+            SupervisedProcess(
+                name="gateway",
                 command=gateway_command(self.environment, self.home, token),
                 health=lambda: gateway_health(where.admin_url, token),
                 start_timeout_s=GATEWAY_START_TIMEOUT_S,
@@ -270,9 +273,9 @@ def _kept(config: GatewayConfig, folder: Path) -> Path:
     return file
 
 
-def _is_usable(part: Supervised, folder: Path) -> bool:
+def _is_usable(part: SupervisedProcess, folder: Path) -> bool:
     """Whether it runs (or is about to) as asked. Raises SlipwayError when it runs with other settings."""
-    running = processes.find(part.command.name, folder)
+    running = processes.find(part.name, folder)
     if running is None:
         return False
     wanted = dict(part.command.settings)
@@ -287,10 +290,10 @@ def _is_usable(part: Supervised, folder: Path) -> bool:
     return part.health() != "dead"
 
 
-def _wait(part: Supervised, folder: Path, on_progress: Progress) -> None:
-    process = processes.remembered(part.command.name, folder)
+def _wait(part: SupervisedProcess, folder: Path, on_progress: Progress) -> None:
+    process = processes.remembered(part.name, folder)
     if process is None:
-        raise SlipwayError(f"{part.command.name} was ended while it started", where=str(folder))
+        raise SlipwayError(f"{part.name} was ended while it started", where=str(folder))
     ready = lambda: part.health() == "ok"  # noqa: E731
     processes.wait_ready(process, ready, part.start_timeout_s, on_progress, part.phase)
 
