@@ -1,10 +1,11 @@
-"""Where an environment's vLLM and gateways run: on this machine as processes of Slipway's, or where others run them."""
+"""Where an environment's vLLM and gateways run: as local processes, as containers, or where others run them."""
 
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from configs.docker import DockerTarget
 from configs.strict import Strict
 from configs.urls import BaseUrl
 
@@ -47,4 +48,4 @@ class ExternalTarget(Strict):
         return self
 
 
-Target = Annotated[LocalTarget | ExternalTarget, Field(discriminator="kind")]
+Target = Annotated[LocalTarget | ExternalTarget | DockerTarget, Field(discriminator="kind")]

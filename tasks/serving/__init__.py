@@ -1,5 +1,6 @@
-"""Where vLLM and gateways run: as local processes with a supervisor, or as replicas that others start and end.
+"""Where vLLM and gateways run: as local processes with a supervisor, as containers, or as replicas that others run.
 
-Doors: `environment` (up, down, state), `target` (what a place can do), `targets` (which there are), `local` (the
-processes), `keep_alive`, `supervisor`, `vllm_command` and `vllm_models` (vLLM's arguments, and what it can serve).
+Doors: `environment` (up, down, state), `target` (what a place can do), `targets` (which there are), `local` and
+`processes` (of this machine), `docker` (containers), `keep_alive`, `supervisor`, `vllm_command` and `vllm_models`
+(vLLM's arguments, and what it can serve).
 """

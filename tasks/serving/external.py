@@ -189,6 +189,12 @@ def _with(client: Callable[[], C], ask: Callable[[C], T]) -> T:
         return ask(opened)
 
 
+def require_serves(url: str, model_name: str) -> None:
+    """Raises VllmError when the vLLM there does not serve the model."""
+    with VllmClient(url, os.environ.get(VLLM_KEY) or None, ANSWER_S) as client:
+        _require_serves(client, model_name)
+
+
 def _require_serves(client: VllmClient, model_name: str | None) -> None:
     if client.health() == httpx.codes.SERVICE_UNAVAILABLE:
         raise VllmError("it says that its engine died")

@@ -234,10 +234,10 @@ def gateway_command(environment: Environment, home: Path, token: str) -> Process
     config = gateway_settings(environment, home)
     file = _kept(config, environment_folder(environment, home))
     said = config.model_dump(mode="json", exclude_none=True)
-    env, settings = {ADMIN_TOKEN: token}, {"admin token": _digest(token)}
+    env, settings = {ADMIN_TOKEN: token}, {"admin token": secret_digest(token)}
     upstream_key = os.environ.get(UPSTREAM_KEY, "").strip() or os.environ.get(VLLM_KEY, "").strip()
     if upstream_key:  # otherwise the controller would be let in, and no user
-        env[UPSTREAM_KEY], settings["upstream key"] = upstream_key, _digest(upstream_key)
+        env[UPSTREAM_KEY], settings["upstream key"] = upstream_key, secret_digest(upstream_key)
     return ProcessCommand(
         name="gateway",
         argv=(sys.executable, "-m", "delivery.gateway", "--config", str(file)),
@@ -247,7 +247,7 @@ def gateway_command(environment: Environment, home: Path, token: str) -> Process
     )
 
 
-def _digest(secret: str) -> str:
+def secret_digest(secret: str) -> str:
     """Shows that a secret is another one, and nothing else of it."""
     return "digest " + hashlib.sha256(secret.encode()).hexdigest()[:8]
 

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from configs.docker import DockerTarget
 from configs.environment import Environment
 from configs.target import ExternalTarget
+from tasks.serving.docker.target import DockerContainers
 from tasks.serving.external import External
 from tasks.serving.local import LocalProcesses
 from tasks.serving.target import Target
@@ -13,4 +15,6 @@ def target_of(environment: Environment, home: Path) -> Target:
     """Where this environment runs. `home` is the state folder."""
     if isinstance(environment.target, ExternalTarget):
         return External(environment.target, home)
+    if isinstance(environment.target, DockerTarget):
+        return DockerContainers(environment, environment.target, home)
     return LocalProcesses(environment, home)
