@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from tasks.serving import environment
 from tasks.serving import local as serving
 
 REPLICAS = GATEWAYS = 2
+WORLDS = count()
 
 
 def docker_environment(**more: Any) -> dict[str, Any]:
-    """Of this test run alone. `more` is over the target's settings."""
-    run = os.getpid()
+    """Of this world alone. `more` is over the target's settings."""
+    run = os.getpid() * 16 + next(WORLDS) % 16
     target = {
         "kind": "docker",
         "replicas": REPLICAS,

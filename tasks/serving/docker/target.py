@@ -76,7 +76,7 @@ class DockerContainers:
         path = f"{ADAPTERS}/{adapter.name}"
         problems = []
         for container in self.engine.all_of(self.plan.owner.labels()):
-            if not container.runs or "-vllm-" not in container.name:
+            if container.status != "running" or "-vllm-" not in container.name:
                 continue
             found = self.engine.digests(container.name, path)
             for name, digest in wanted.files.items():
