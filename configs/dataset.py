@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from configs.licenses import License, license_field
 from configs.strict import Strict
 
 COMMIT = r"^[0-9a-f]{40}$"
@@ -95,3 +96,4 @@ class DatasetRecipe(Strict):
     eval_overlap: Literal["refuse", "allow"] = Field(
         "refuse", description="what happens when rows to train on hold questions of the project's eval suites"
     )
+    license: License = license_field("the rows, of all sources together")

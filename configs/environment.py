@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 from configs.docker import DockerTarget
 from configs.gateway import GatewayConfig
 from configs.notifications import Notifications
+from configs.registry import RegistryConfig, Signatures
+from configs.retention import Retention
 from configs.strict import Strict
 from configs.target import ExternalTarget, LocalTarget, Target
 
@@ -49,6 +51,9 @@ class Environment(Strict):
     target: Target = Field(LocalTarget(), description="where vLLM and the gateway run; by default on this machine")
     vllm: VllmConfig = VllmConfig()
     gateway: GatewayConfig = GatewayConfig()
+    registry: RegistryConfig = RegistryConfig()
+    signatures: Signatures = Signatures()
+    retention: Retention = Field(Retention(), description="what `slipway gc` keeps below the state folder")
     notifications: Notifications = Field(default_factory=dict, description="who is told of what, by a name of yours")
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from configs.licenses import License, license_field
 from configs.strict import Strict
 
 
@@ -19,6 +20,7 @@ class ModelConfig(Strict):
     hub: str | None = Field(None, description="a model id on the Hugging Face hub; needs `revision`")
     revision: str | None = Field(None, description="the commit on the hub: 40 hex digits", pattern=r"^[0-9a-f]{40}$")
     max_context_tokens: int = Field(1024, ge=64, le=1_048_576, description="prompt and answer together")
+    license: License = license_field("the base model")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

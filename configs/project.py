@@ -13,6 +13,7 @@ from configs.dataset import DatasetRecipe
 from configs.environment import Environment
 from configs.errors import ConfigError, Problem
 from configs.evals import EvalsConfig
+from configs.licenses import License, license_field
 from configs.loading import check
 from configs.model import ModelConfig
 from configs.prompts import Prompts
@@ -30,6 +31,7 @@ class ProjectFile(Strict):
     extends: Path | None = Field(
         None, description="a folder, relative to this one, whose files stand in for missing ones"
     )
+    license: License = license_field("the adapter that is built")
 
 
 FILES: dict[str, type[Any]] = {
@@ -60,6 +62,7 @@ class Project:
     rollout: RolloutPlan
     environment: Environment
     contract: Contract | None  # None: answers are not judged
+    license: str | None = None  # of the adapter
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Draft:
     suite_folders: tuple[Path, ...]
     parts: Mapping[str, Any]  # by the file's name, those without a problem
     problems: tuple[Problem, ...]
+    license: str | None = None
 
     def project(self) -> Project:
         """The project. Raises one ConfigError with the problems of all files."""
@@ -84,6 +88,7 @@ class Draft:
             route=self.route,
             dataset_folder=self.dataset_folder,
             suite_folders=self.suite_folders,
+            license=self.license,
             **parts,
         )
 
@@ -110,19 +115,19 @@ def read_project(folder: Path) -> Draft:
         problems = _disagreements(files, parts)
     route, data = head.route or folder.resolve().name, files.get("dataset", folder / "dataset.yaml")
     suites = tuple(place / "evals" for place in folders if os.path.isdir(place / "evals"))
-    return Draft(folder, route, data.parent, suites, parts, tuple(problems))
+    return Draft(folder, route, data.parent, suites, parts, tuple(problems), head.license)
 
 
 def _head(folder: Path) -> tuple[ProjectFile, list[Problem]]:
     path = folder / "project.yaml"
     if not os.path.exists(path):
-        return ProjectFile(route=None, extends=None), []
+        return ProjectFile(), []
     head, problems = check(path, ProjectFile)
     if head is not None and head.extends is not None and not os.path.isdir(folder / head.extends):
         near = ", ".join(sorted(p.parent.name for p in folder.parent.glob("*/model.yaml")))
         cure = f"folders beside this one: {near or 'none'}"
         problems.append(Problem(f"{path}: extends", f"there is no folder {folder / head.extends}", cure))
-    return head or ProjectFile(route=None, extends=None), problems
+    return head or ProjectFile(), problems
 
 
 def _chain(folder: Path) -> tuple[ProjectFile, list[Path], list[Problem]]:

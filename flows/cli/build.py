@@ -1,4 +1,7 @@
-"""Commands for bundles: build one, list them."""
+"""Commands for bundles: build one, list them, look into one."""
+
+import sys
+from typing import Annotated
 
 import typer
 
@@ -28,3 +31,25 @@ def bundles(home: Home = STATE) -> None:
     from flows.cli.status import render_bundles
 
     typer.echo(render_bundles(home))
+
+
+@commands.command()
+def show(
+    bundle: Annotated[str, typer.Argument(help="The bundle's digest, or a unique beginning of it.")],
+    document: Annotated[str | None, typer.Argument(help="A document to print, e.g. README.md.")] = None,
+    home: Home = STATE,
+) -> None:
+    """Show what a bundle is made of and which documents lie in its image, or print one of them."""
+    from configs.errors import SlipwayError
+    from delivery.clients.bundles.images import read_bundle, read_documents
+    from flows.cli.shown_bundle import render
+
+    found = read_bundle(home, bundle)
+    layout, documents = read_documents(home, found.digest)
+    if document is None:
+        typer.echo(render(found, layout, documents))
+        return
+    if document not in documents:
+        known = ", ".join(sorted(documents)) or "none: it was made before bundles had any"
+        raise SlipwayError(f"{document!r} is no document of this bundle", where=str(layout), cure=f"its own: {known}")
+    sys.stdout.buffer.write(documents[document])

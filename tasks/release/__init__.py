@@ -2,5 +2,6 @@
 
 Doors: `bundle`, `verdict` (the eval gate's), `start` (a route brought up), `run`, `outcome`, `broken_stable`,
 `rollback`, `rollback_outcome`, `left_behind` (what a killed process did not finish), `judge`, `quarantine`,
-`controller`, `site` (an environment as releases reach it), `explain`, `replay`, `experiment`.
+`controller`, `site` (an environment as releases reach it), `clean_up`, `explain`, `replay`,
+`experiment`.
 """

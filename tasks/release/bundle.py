@@ -1,5 +1,6 @@
 """Puts everything that must be versioned together into one bundle, and writes it as an image."""
 
+import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from configs.project import Project
 from configs.prompts import SystemPlace
 from delivery.build.bundle import Bundle, SuiteScore
 from delivery.build.dataset import DatasetVersion
+from delivery.build.documents.origin import Licenses, Origin
+from delivery.build.documents.written import documents
 from delivery.build.servable import problems_with
 from delivery.clients.bundles import images as oci
 from delivery.clients.bundles.safetensors_header import read_shapes
@@ -54,13 +57,28 @@ def assemble_bundle(
         evals=_scores(report),
         routing=_routing(project, is_released=trained is not None),
     )
-    oci.write_bundle(bundle, trained.folder if trained else None, home)
+    written = documents(bundle, _origin(project, dataset, trained, report))
+    oci.write_bundle(bundle, trained.folder if trained else None, home, written)
     return bundle
 
 
 def base_bundle(project: Project, model_revision: str, home: Path, system_place: SystemPlace = "system") -> Bundle:
     """The base model with its long prompt: what production starts with, and what a quick rollback serves."""
     return assemble_bundle(project, model_revision, None, None, None, home, system_place)
+
+
+def _origin(
+    project: Project, dataset: DatasetVersion | None, trained: TrainedAdapter | None, report: EvalReport | None
+) -> Origin:
+    model = project.model
+    return Origin(
+        builder=importlib.metadata.version("slipway"),
+        base_source=model.hub or model.package or model.name,
+        licenses=Licenses(adapter=project.license, base_model=model.license, data=project.dataset.license),
+        dataset=dataset.manifest if dataset else None,
+        report=report,
+        trainer=trained.made_of if trained else {},
+    )
 
 
 def _check_servable(trained: TrainedAdapter, max_lora_rank: int) -> None:

@@ -52,6 +52,12 @@ def way_back(home: Path, environment: str, route: str) -> WayBack | None:
         return None
 
 
+def routes_with_way_back(home: Path, environment: str) -> list[str]:
+    """The routes of which something is noted."""
+    files = sorted(folder_of(home, environment).glob("way-back-*.json"))
+    return [file.stem.removeprefix("way-back-") for file in files]
+
+
 def leave_note(home: Path, environment: str, taken: TakenBack) -> Path:
     """Notes a rollback that the ledger does not know, once. Raises SlipwayError where it cannot be written."""
     for file, known in notes(home, environment):

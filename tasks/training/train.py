@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 import configs.prompts
 from configs.canonical import digest_bytes, digest_of, short
 from configs.errors import SlipwayError
@@ -45,6 +47,7 @@ class TrainedAdapter(Strict):
     trained_tokens: int  # all that went through the model, padding not
     seconds: float  # of training proper, resumed runs included
     skipped: bool  # this very training had been done before
+    made_of: dict[str, Any] = Field(default_factory=dict)  # digests of the code, versions of the packages
 
 
 def training_key(
@@ -58,8 +61,6 @@ def training_key(
 
     The chat template is one of the files that the base model's revision is made of.
     """
-    here = Path(__file__).parent
-    files = [here / name for name in (*SHARED_FILES, f"methods/{config.method}.py")]
     return digest_of(
         {
             "dataset": dataset.digest,
@@ -67,10 +68,19 @@ def training_key(
             "config": config.model_dump(mode="json"),
             "system_prompt": system_prompt,
             "chat_template_kwargs": dict(chat_template_kwargs or {}),
-            "code": {path.name: digest_bytes(path.read_bytes()) for path in (*files, Path(configs.prompts.__file__))},
-            "versions": {name: importlib.metadata.version(name) for name in TRAINER_PACKAGES},
+            **trainer(config),
         }
     )
+
+
+def trainer(config: TrainingConfig) -> dict[str, Any]:
+    """What trains by these settings: digests of the code by file, versions of the packages."""
+    here = Path(__file__).parent
+    files = [here / name for name in (*SHARED_FILES, f"methods/{config.method}.py")]
+    return {
+        "code": {path.name: digest_bytes(path.read_bytes()) for path in (*files, Path(configs.prompts.__file__))},
+        "versions": {name: importlib.metadata.version(name) for name in TRAINER_PACKAGES},
+    }
 
 
 def train(
@@ -99,7 +109,7 @@ def train(
         done = _done(folder, home)
         if done is not None:
             on_progress(1, 1, f"unchanged: adapter {short(done.adapter.digest)} was trained before")
-            return done
+            return done.model_copy(update={"made_of": trainer(config)})
         run = {
             "rows": str((dataset.folder / "train.jsonl").absolute()),
             "model": str(model.absolute()),
@@ -113,7 +123,7 @@ def train(
         if not (folder / "adapter").is_dir():  # it is renamed into place as the worker's last act
             _work(folder, on_progress)
         _check_servable(folder / "adapter", config, modules)
-        return _finish(folder, home)
+        return _finish(folder, home).model_copy(update={"made_of": trainer(config)})
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 """Adapters and bundles on disk, by content digest: written whole or not at all, verified whenever they are read.
 
-Doors: `adapters` (one folder each), `images` (one OCI image layout a bundle), `layout`, `safetensors_header`.
+Doors: `adapters` (one folder each), `images` (one OCI image layout a bundle), `layout`, `manifests`,
+`safetensors_header`.
 """

@@ -54,6 +54,8 @@ def problems_of(adapter: Adapter, folder: Path) -> list[Problem]:
     for name, digest in sorted(adapter.files.items()):
         if name not in found:
             problems.append(Problem(str(folder / name), "the file is missing"))
+        elif (folder / name).is_symlink():
+            problems.append(Problem(str(folder / name), "it is a link, not a file"))
         elif (actual := file_digest(folder / name)) != digest:
             problems.append(Problem(str(folder / name), f"its digest is {actual}, and should be {digest}"))
     if digest_of_files(adapter.files) != adapter.digest:

@@ -1,6 +1,7 @@
 """The bundles of this state folder: one OCI image layout per bundle digest, written once, verified whenever read."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from configs.canonical import short
@@ -16,8 +17,10 @@ def bundle_folder(bundle: Bundle, home: Path) -> Path:
     return home / "bundles" / short(bundle.digest)
 
 
-def write_bundle(bundle: Bundle, adapter_folder: Path | None, home: Path) -> Path:
-    """The bundle's image layout, written atomically; a whole one that is there is left alone.
+def write_bundle(
+    bundle: Bundle, adapter_folder: Path | None, home: Path, documents: Mapping[str, bytes] | None = None
+) -> Path:
+    """The bundle's image layout, written atomically; a whole one that is there is left alone, its documents too.
 
     Raises SlipwayError when the folder does not hold exactly the bundle's adapter.
     """
@@ -31,7 +34,7 @@ def write_bundle(bundle: Bundle, adapter_folder: Path | None, home: Path) -> Pat
     if place.is_dir() and not _verdict(place)[1]:
         return place
     with fresh_folder(place.parent, f"bundle {short(bundle.digest)}") as fresh:
-        oci_layout.write_layout(bundle, adapter_folder, fresh)
+        oci_layout.write_layout(bundle, adapter_folder, fresh, documents)
         oci_layout.verify(fresh)
         discard(place)
         fresh.replace(place)
@@ -41,6 +44,13 @@ def write_bundle(bundle: Bundle, adapter_folder: Path | None, home: Path) -> Pat
 def read_bundle(home: Path, reference: str) -> Bundle:
     """The bundle with this digest, variant name, or unique prefix of its digest; every byte of it verified."""
     return oci_layout.verify(_resolve(home, reference))
+
+
+def read_documents(home: Path, reference: str) -> tuple[Path, dict[str, bytes]]:
+    """The bundle's image layout, and its documents by name: verified, and about this very bundle."""
+    layout = _resolve(home, reference)
+    oci_layout.verify(layout)
+    return layout, oci_layout.documents(layout)
 
 
 def unpack_adapter(bundle: Bundle, home: Path) -> Path:

@@ -1,205 +1,270 @@
-"""One bundle as an OCI image layout: the adapter under /models, and every digest verified when it is read.
+"""One bundle as an OCI image layout, which a registry takes as it is, and every digest verified when it is read.
 
-The same bundle always gives the same image: nothing in it knows a time, a user or a machine. Registry clients are
-known to hand out tampered blobs without a word, so reading goes index -> manifest -> config and layer -> files ->
-adapter digest -> bundle digest, and names the file at which that chain breaks.
+The same bundle always gives the same layout. Registry clients are known to hand out tampered blobs without a word, so
+reading goes index -> manifests -> configurations and layers -> files -> adapter digest -> bundle digest, and names the
+file at which that chain breaks. The digest of `index.json` is what a registry calls the bundle, and what is signed.
 """
 
 import hashlib
-import io
 import json
-import tarfile
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from pydantic import ValidationError
 
 from configs.canonical import canonical_json, digest_bytes, short
-from configs.errors import SlipwayError
 from delivery.build.bundle import Bundle
+from delivery.build.documents.agreement import problems_with_documents
+from delivery.build.documents.origin import NAMES as DOCUMENTS
 from delivery.clients.bundles import adapters as adapter_store
+from delivery.clients.bundles import layers as tar_layers
+from delivery.clients.bundles.layers import BUNDLE_FILE, damaged
+from delivery.clients.bundles.manifests import (
+    BUNDLE_DIGEST,
+    CONFIG,
+    INDEX,
+    LAYER,
+    MANIFEST,
+    MODELPACK,
+    Descriptor,
+    index_of,
+)
 
-INDEX = "application/vnd.oci.image.index.v1+json"
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-CONFIG = "application/vnd.oci.image.config.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar"
-BUNDLE_DIGEST = "io.slipway.bundle.digest"
 LAYOUT = canonical_json({"imageLayoutVersion": "1.0.0"})
-ROOT, BUNDLE_FILE = "models", "bundle.json"
+SIGNATURES = "signatures"  # beside the layout's own files; each is verified when it is asked for
+KNOWN_FILES = frozenset({BUNDLE_FILE, *adapter_store.FILES, *DOCUMENTS})
+MOST_JSON_BYTES = 4 * 1024 * 1024  # of an index, a manifest, a configuration: what registries take at least
+MOST_DOCUMENT_BYTES = 64 * 1024 * 1024  # one is read as a whole
+MOST_MANIFESTS = 8
 
 
-def write_layout(bundle: Bundle, adapter_folder: Path | None, folder: Path) -> None:
-    """Fills an empty folder."""
+def write_layout(
+    bundle: Bundle, adapter_folder: Path | None, folder: Path, documents: Mapping[str, bytes] | None = None
+) -> None:
+    """Fills an empty folder. `documents`: name -> content, see `delivery.build.documents`."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
-    layer_file = blobs / "layer"
-    files = {BUNDLE_FILE: canonical_json(bundle.model_dump(mode="json"))}
-    _write_layer(layer_file, files, adapter_folder, sorted(bundle.adapter.files) if bundle.adapter else [])
-    layer = {"mediaType": LAYER, "digest": adapter_store.file_digest(layer_file), "size": layer_file.stat().st_size}
-    layer_file.rename(blobs / short(str(layer["digest"]), 64))
-    image = {
-        "architecture": "amd64",  # required by the format; nothing in the image runs
-        "os": "linux",
-        "config": {"Labels": {BUNDLE_DIGEST: bundle.digest}},
-        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
-    }
-    config = _write_blob(blobs, canonical_json(image), CONFIG)
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": config,
-        "layers": [layer],
-        "annotations": {BUNDLE_DIGEST: bundle.digest, "org.opencontainers.image.title": bundle.variant_name},
-    }
-    entry = _write_blob(blobs, canonical_json(manifest), MANIFEST)
-    entry["annotations"] = {BUNDLE_DIGEST: bundle.digest, "org.opencontainers.image.ref.name": bundle.variant_name}
-    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}
-    (folder / "index.json").write_bytes(canonical_json(index))
+    files: dict[str, tar_layers.Content] = {BUNDLE_FILE: canonical_json(bundle.model_dump(mode="json"))}
+    if bundle.adapter is not None and adapter_folder is not None:
+        files |= {name: adapter_folder / name for name in bundle.adapter.files}
+    files |= documents or {}
+    layers: dict[str, Descriptor] = {}
+    for kind, of_kind in tar_layers.by_kind(files).items():
+        fresh = blobs / "layer"
+        tar_layers.write_layer(fresh, of_kind)
+        digest = adapter_store.file_digest(fresh)
+        layers[kind] = {"mediaType": LAYER, "digest": digest, "size": fresh.stat().st_size}
+        fresh.rename(blobs / short(digest, 64))
+    index, small = index_of(bundle, layers)
+    for digest, content in small.items():
+        (blobs / short(digest, 64)).write_bytes(content)
+    (folder / "index.json").write_bytes(index)
     (folder / "oci-layout").write_bytes(LAYOUT)
     for path in folder.rglob("*"):
         if path.is_file():
             path.chmod(0o444)
 
 
-def _write_blob(blobs: Path, content: bytes, media_type: str) -> dict[str, Any]:
-    digest = digest_bytes(content)
-    (blobs / short(digest, 64)).write_bytes(content)
-    return {"mediaType": media_type, "digest": digest, "size": len(content)}
-
-
-def _write_layer(path: Path, texts: dict[str, bytes], adapter_folder: Path | None, adapter_files: list[str]) -> None:
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
-        root = _entry(ROOT, 0)
-        root.type, root.mode = tarfile.DIRTYPE, 0o755
-        tar.addfile(root)
-        for name in sorted([*texts, *adapter_files]):
-            if name in texts:
-                tar.addfile(_entry(f"{ROOT}/{name}", len(texts[name])), io.BytesIO(texts[name]))
-            elif adapter_folder is not None:
-                with (adapter_folder / name).open("rb") as file:
-                    tar.addfile(_entry(f"{ROOT}/{name}", (adapter_folder / name).stat().st_size), file)
-
-
-def _entry(name: str, size: int) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)  # time, user and group 0 and without names
-    entry.size, entry.mode = size, 0o444
-    return entry
-
-
 def verify(folder: Path) -> Bundle:
     """The bundle in a folder, after its whole chain of digests. Raises SlipwayError naming the file that breaks it."""
-    if not (folder / "oci-layout").is_file() or (folder / "oci-layout").read_bytes() != LAYOUT:
-        raise _damaged(folder / "oci-layout", "not an OCI image layout 1.0.0")
-    manifest = _manifest(folder)
-    layer_entry = manifest["layers"][0]
-    config = json.loads(_checked(folder, manifest["config"]))
-    layer = _blob(folder, layer_entry["digest"])
-    _check_size_and_digest(layer, layer_entry)
-    if config["rootfs"]["diff_ids"] != [layer_entry["digest"]]:
-        raise _damaged(_blob(folder, manifest["config"]["digest"]), "it names another layer than the manifest")
-    bundle = _bundle_in(layer)
-    index = json.loads((folder / "index.json").read_bytes())
+    try:
+        return _verified(folder)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(folder, f"not the index of one bundle: {error!r}") from error
+
+
+def _verified(folder: Path) -> Bundle:
+    if _plain(folder / "oci-layout").read_bytes() != LAYOUT:
+        raise damaged(folder / "oci-layout", "not an OCI image layout 1.0.0")
+    entries = _entries(folder)
+    image = _the_image(folder, entries)
+    manifests = {entry["digest"]: _manifest(folder, entry) for entry in entries}
+    ours = manifests[image["digest"]]
+    layers = [layer["digest"] for layer in ours["layers"]]
+    config = json.loads(_checked(folder, ours["config"]))
+    if config["rootfs"]["diff_ids"] != layers:
+        raise damaged(_blob(folder, ours["config"]["digest"]), "it names other layers than the manifest")
+    for entry in entries:
+        found = [layer["digest"] for layer in manifests[entry["digest"]]["layers"]]
+        is_ours = found == layers if entry.get("artifactType") == MODELPACK else found[-len(layers) :] == layers
+        if not is_ours:
+            raise damaged(_blob(folder, entry["digest"]), "its layers are not those of the bundle's image")
+    files = [_blob(folder, digest) for digest in layers]
+    bundle = _bundle_in(files)
     for path, named in (
-        (folder / "index.json", index["manifests"][0]["annotations"].get(BUNDLE_DIGEST)),
-        (_blob(folder, index["manifests"][0]["digest"]), manifest["annotations"].get(BUNDLE_DIGEST)),
-        (_blob(folder, manifest["config"]["digest"]), config["config"]["Labels"].get(BUNDLE_DIGEST)),
+        (folder / "index.json", image["annotations"][BUNDLE_DIGEST]),
+        (_blob(folder, image["digest"]), ours["annotations"].get(BUNDLE_DIGEST)),
+        (_blob(folder, ours["config"]["digest"]), config["config"]["Labels"].get(BUNDLE_DIGEST)),
     ):
         if named != bundle.digest:
-            raise _damaged(path, f"it speaks of bundle {named}, and the image holds {bundle.digest}")
+            raise damaged(path, f"it speaks of bundle {named}, and the image holds {bundle.digest}")
     if not folder.name.startswith(".") and folder.name != short(bundle.digest):
-        raise _damaged(folder, f"the folder's name says otherwise: it holds bundle {bundle.digest}")
+        raise damaged(folder, f"the folder's name says otherwise: it holds bundle {bundle.digest}")
+    _require_nothing_else(folder, entries, manifests)
+    problems = problems_with_documents(bundle, _documents_in(files))
+    if problems:
+        raise damaged(files[-1], "; ".join(map(str, problems)))
     return bundle
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "index.json"
-    try:
-        index = json.loads(path.read_bytes())
-        (entry,) = index["manifests"]
-        manifest = json.loads(_checked(folder, entry))
-        if (entry["mediaType"], manifest["config"]["mediaType"]) != (MANIFEST, CONFIG):
-            raise _damaged(path, "unexpected media types")
-        ((layer),) = manifest["layers"]
-        if layer["mediaType"] != LAYER:
-            raise _damaged(path, f"unexpected layer type {layer['mediaType']}")
-        return dict(manifest)
-    except FileNotFoundError:
-        raise _damaged(path, "the file is missing") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, f"not the index of one image: {error!r}") from error
-
-
-def _blob(folder: Path, digest: Any) -> Path:
-    name = str(digest).removeprefix("sha256:")
-    if len(name) != 64 or not set(name) <= set("0123456789abcdef"):  # never a path that leaves the folder
-        raise _damaged(folder / "index.json", f"{digest!r} is no sha256 digest")
-    return folder / "blobs" / "sha256" / name
-
-
-def _checked(folder: Path, entry: dict[str, Any]) -> bytes:
-    path = _blob(folder, entry["digest"])
-    _check_size_and_digest(path, entry)
-    return path.read_bytes()
-
-
-def _check_size_and_digest(path: Path, entry: dict[str, Any]) -> None:
-    if not path.is_file():
-        raise _damaged(path, "the blob is missing")
-    if path.stat().st_size != entry["size"]:
-        raise _damaged(path, f"{path.stat().st_size} bytes instead of {entry['size']}")
-    actual = adapter_store.file_digest(path)
-    if actual != entry["digest"]:
-        raise _damaged(path, f"its content has digest {actual}")
+def blobs_of(folder: Path) -> Iterator[tuple[Descriptor, Path]]:
+    """Descriptor and file of all that the index leads to, in the order in which a registry takes it: manifests last."""
+    seen = set()
+    entries = _entries(folder)
+    manifests = [_manifest(folder, entry) for entry in entries]
+    for entry in [*(part for manifest in manifests for part in (manifest["config"], *manifest["layers"])), *entries]:
+        if entry["digest"] not in seen:
+            seen.add(entry["digest"])
+            yield entry, _blob(folder, entry["digest"])
 
 
 def adapter_files(folder: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """Name and content of the adapter's files in a verified layout; each is to be read before the next is asked for."""
-    layer = _manifest(folder)["layers"][0]["digest"]
-    yield from ((name, content) for name, content in _members(_blob(folder, layer)) if name != BUNDLE_FILE)
+    for layer in _manifest(folder, _the_image(folder, _entries(folder)))["layers"]:
+        for name, content in tar_layers.members(_blob(folder, layer["digest"]), KNOWN_FILES):
+            if name in adapter_store.FILES:
+                yield name, content
+
+
+def documents(folder: Path) -> dict[str, bytes]:
+    """Name -> content of the documents in a verified layout; empty for a bundle that was made before there were any."""
+    layers = _manifest(folder, _the_image(folder, _entries(folder)))["layers"]
+    return _documents_in([_blob(folder, layer["digest"]) for layer in layers])
+
+
+def _documents_in(layers: list[Path]) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for layer in layers:
+        for name, content in tar_layers.members(layer, KNOWN_FILES):
+            if name not in DOCUMENTS:
+                continue
+            if name in found:
+                raise damaged(layer, f"{name} is in it twice")
+            found[name] = content.read(MOST_DOCUMENT_BYTES)
+            if content.read(1):
+                raise damaged(layer, f"{name} has more than {MOST_DOCUMENT_BYTES} bytes")
+    return found
 
 
 def image_digest(folder: Path) -> str:
-    """The digest of the image's manifest: what a registry calls the image."""
-    return str(json.loads((folder / "index.json").read_bytes())["manifests"][0]["digest"])
+    """The digest of the image's manifest: what a container runtime calls the image."""
+    return str(_the_image(folder, _entries(folder))["digest"])
 
 
-def _members(layer: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """The layer's regular files by their names below /models. Anything else in it is refused."""
+def index_digest(folder: Path) -> str:
+    """The digest of the whole: what a registry calls the bundle."""
+    return digest_bytes(_plain(folder / "index.json").read_bytes())
+
+
+def _plain(path: Path) -> Path:
+    """A file that is no link: what a link leads to may be changed by whoever owns the other end."""
+    if path.is_symlink():
+        raise damaged(path, "it is a link")
+    if not path.is_file():
+        raise damaged(path, "the file is missing" if path.parent.name != "sha256" else "the blob is missing")
+    return path
+
+
+def _entries(folder: Path) -> list[Descriptor]:
+    path = _plain(folder / "index.json")
     try:
-        with tarfile.open(layer, "r:") as tar:
-            for member in tar:
-                if member.isdir() and member.name == ROOT:
-                    continue
-                root, _, name = member.name.partition("/")
-                content = tar.extractfile(member) if member.isreg() else None
-                if root != ROOT or name not in (BUNDLE_FILE, *adapter_store.FILES) or content is None:
-                    raise _damaged(layer, f"{member.name} does not belong into a bundle")
-                yield name, content
-    except tarfile.TarError as error:
-        raise _damaged(layer, f"not a tar file: {error}") from error
+        index = json.loads(path.read_bytes())
+        entries = [dict(entry) for entry in index["manifests"]]
+        if index["mediaType"] != INDEX or not 1 <= len(entries) <= MOST_MANIFESTS:
+            raise damaged(path, "not the index of one bundle")
+        for entry in entries:
+            if entry["mediaType"] != MANIFEST or entry.get("artifactType") not in (None, MODELPACK):
+                raise damaged(path, f"unexpected media types: {entry['mediaType']}, {entry.get('artifactType')}")
+        return entries
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(path, f"not the index of one bundle: {error!r}") from error
 
 
-def _bundle_in(layer: Path) -> Bundle:
+def _the_image(folder: Path, entries: list[Descriptor]) -> Descriptor:
+    """The entry that holds the bundle and nothing else; an image on another base is none."""
+    images = [e for e in entries if "artifactType" not in e and BUNDLE_DIGEST in (e.get("annotations") or {})]
+    if len(images) != 1:
+        raise damaged(folder / "index.json", f"not the index of one bundle: {len(images)} images that name one")
+    return images[0]
+
+
+def _manifest(folder: Path, entry: Descriptor) -> dict[str, Any]:
+    path = _blob(folder, entry["digest"])
+    try:
+        manifest = json.loads(_checked(folder, entry))
+        is_image = "artifactType" not in entry
+        if is_image and manifest["config"]["mediaType"] != CONFIG:
+            raise damaged(path, "unexpected media types")
+        for layer in manifest["layers"]:
+            if "artifactType" not in entry and BUNDLE_DIGEST in entry["annotations"] and layer["mediaType"] != LAYER:
+                raise damaged(path, f"unexpected layer type {layer['mediaType']}")
+        for part in (manifest["config"], *manifest["layers"]):
+            _check_size_and_digest(_blob(folder, part["digest"]), part)
+        if not manifest["layers"]:
+            raise damaged(path, "it has no layer")
+        return dict(manifest)
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(path, f"not an image's manifest: {error!r}") from error
+
+
+def is_digest(text: str) -> bool:
+    """Whether it is one of sha256, which makes a plain file name, never a path that leaves its folder."""
+    return re.fullmatch(r"sha256:[0-9a-f]{64}", text) is not None
+
+
+def _blob(folder: Path, digest: Any) -> Path:
+    if not is_digest(str(digest)):
+        raise damaged(folder / "index.json", f"{digest!r} is no sha256 digest")
+    return folder / "blobs" / "sha256" / short(digest, 64)
+
+
+def _checked(folder: Path, entry: Descriptor) -> bytes:
+    path = _blob(folder, entry["digest"])
+    _check_size_and_digest(path, entry)
+    if path.stat().st_size > MOST_JSON_BYTES:
+        raise damaged(path, f"{path.stat().st_size} bytes, and at most {MOST_JSON_BYTES} are read")
+    return path.read_bytes()
+
+
+def _check_size_and_digest(path: Path, entry: Descriptor) -> None:
+    size = _plain(path).stat().st_size
+    if size != entry["size"]:
+        raise damaged(path, f"{size} bytes instead of {entry['size']}")
+    actual = adapter_store.file_digest(path)
+    if actual != entry["digest"]:
+        raise damaged(path, f"its content has digest {actual}")
+
+
+def _require_nothing_else(folder: Path, entries: list[Descriptor], manifests: dict[str, dict[str, Any]]) -> None:
+    parts = [part for manifest in manifests.values() for part in (manifest["config"], *manifest["layers"])]
+    known = {_blob(folder, entry["digest"]) for entry in (*entries, *parts)}
+    known |= {folder / "index.json", folder / "oci-layout", folder / "blobs", folder / "blobs" / "sha256"}
+    for path in sorted(folder.rglob("*")):
+        if path not in known and path.relative_to(folder).parts[0] != SIGNATURES:
+            raise damaged(path, "it does not belong into a bundle")
+
+
+def _bundle_in(layers: list[Path]) -> Bundle:
     files: dict[str, str] = {}
     text = b""
-    for name, content in _members(layer):
-        if name in files or (name == BUNDLE_FILE and text):
-            raise _damaged(layer, f"{name} is in it twice")
-        if name == BUNDLE_FILE:
-            text = content.read()
-        else:
-            files[name] = "sha256:" + hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+    for layer in layers:
+        for name, content in tar_layers.members(layer, KNOWN_FILES):
+            if name in files or (name == BUNDLE_FILE and text):
+                raise damaged(layer, f"{name} is in it twice")
+            if name == BUNDLE_FILE:
+                text = content.read(MOST_JSON_BYTES)
+                of_bundle = layer
+            elif name not in DOCUMENTS:
+                files[name] = "sha256:" + hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+    where = of_bundle if text else layers[-1]
     try:
         bundle = Bundle.model_validate_json(text)
     except ValidationError as error:
-        raise _damaged(layer, f"{BUNDLE_FILE} is not a bundle: {error.error_count()} problem(s)") from error
+        raise damaged(where, f"{BUNDLE_FILE} is not a bundle: {error.error_count()} problem(s)") from error
     if files != (bundle.adapter.files if bundle.adapter else {}):
-        raise _damaged(layer, "the files under /models are not those that bundle.json names")
+        raise damaged(where, "the files under /models are not those that bundle.json names")
     if bundle.adapter and adapter_store.digest_of_files(files) != bundle.adapter.digest:
-        raise _damaged(layer, f"its files do not make up adapter {bundle.adapter.digest}")
+        raise damaged(where, f"its files do not make up adapter {bundle.adapter.digest}")
     return bundle
-
-
-def _damaged(path: Path, what: str) -> SlipwayError:
-    return SlipwayError(f"a bundle is damaged: {what}", where=str(path), cure="remove its folder and build it again")

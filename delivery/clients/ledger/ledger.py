@@ -18,6 +18,7 @@ from configs.rollout import RolloutPlan
 from configs.routing import RoutingTable
 from delivery.build.bundle import Bundle
 from delivery.build.gate import GateDecision
+from delivery.clients.ledger import needs as need
 from delivery.clients.ledger import reads as read
 from delivery.clients.ledger import schema as schema
 from delivery.clients.ledger import writes as write
@@ -280,6 +281,11 @@ class Ledger:
         named(by, reason)
         with self._write() as connection:
             write.quarantine(connection, bundle, reason, by, now, lifted=True)
+
+    def needs(self) -> list[tuple[str, str]]:
+        """The bundles that must stay, of all environments in it: digest and why. One may be in it several times."""
+        with self._read() as connection:
+            return need.needs(connection)
 
     def export(self) -> Iterator[str]:
         """Every row of every table as one line of JSON, `{"table": NAME, "row": {COLUMN: VALUE}}`, oldest first.

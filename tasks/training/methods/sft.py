@@ -74,9 +74,10 @@ class CpuAwareTrainer(SFTTrainer):  # type: ignore[misc]
         scaled = any(getattr(text_config, name, None) is not None for name in SCALED_HEADS)
         if inputs["input_ids"].is_cuda or scaled or self.aux_loss_enabled or return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        hidden = causal.base_model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-        ).last_hidden_state
+        with self.accelerator.autocast():  # it wraps the forward of the whole model, which is not called here
+            hidden = causal.base_model(
+                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+            ).last_hidden_state
         labels = inputs["labels"][:, 1:]
         mask = labels != -100
         logits = causal.get_output_embeddings()(hidden[:, :-1][mask]).float()

@@ -371,3 +371,17 @@ def test_the_export_is_every_row_as_json(ledger: Ledger) -> None:
     rows = [json.loads(line) for line in ledger.export()]
     assert {row["table"] for row in rows} >= {"bundles", "releases", "decisions", "routes", "leases"}
     assert [row["row"]["reason"] for row in rows if row["table"] == "decisions"] == ["nothing yet"]
+
+
+def test_it_says_which_bundles_must_stay_and_why(ledger: Ledger) -> None:
+    state = begun(ledger)
+    assert dict(reversed(ledger.needs())) == {
+        BASE.digest: "live of tutor in local",
+        NEW.digest: "candidate of release r1, which is under way",
+    }
+    over = state.model_copy(update={"phase": "rolled_back"})
+    ruled_out = (Quarantine(bundle=NEW.digest, reason="errors"),)
+    ledger.record(Decision(state=over, actions=ruled_out, verdict="fail", reason="errors"), "me", 30, 1.0)
+    assert dict(ledger.needs())[NEW.digest] == "quarantined: it is the evidence"
+    ledger.lift_quarantine(NEW.digest, "ann", "not its fault", 2.0)
+    assert NEW.digest not in dict(ledger.needs())

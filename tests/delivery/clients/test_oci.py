@@ -1,21 +1,30 @@
 """A bundle as an image: always the same, and not a byte of it can change unnoticed."""
 
+import io
 import json
+import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import numpy
 import pytest
+from places import ROOT
 from safetensors.numpy import save_file
 
 from configs.canonical import canonical_json, digest_bytes, short
 from configs.errors import SlipwayError
 from delivery.build.bundle import Bundle
+from delivery.build.documents.origin import Origin
+from delivery.build.documents.written import documents
 from delivery.clients.bundles import adapters as adapter_store
 from delivery.clients.bundles import images as oci
 from delivery.clients.bundles import layout as oci_layout
 from delivery.clients.bundles.safetensors_header import read_shapes
 from delivery.clients.fresh_folder import discard
+
+ORIGIN = Origin(builder="0.1.0", base_source="base")
 
 
 def make_adapter(folder: Path, value: float = 1.0) -> Path:
@@ -70,21 +79,91 @@ def test_the_layout_is_what_the_oci_format_asks_for(adapter, home):
     bundle = make_bundle(adapter)
     folder = oci.write_bundle(bundle, adapter, home)
     assert json.loads((folder / "oci-layout").read_bytes()) == {"imageLayoutVersion": "1.0.0"}
-    (entry,) = json.loads((folder / "index.json").read_bytes())["manifests"]
+    entry = json.loads((folder / "index.json").read_bytes())["manifests"][0]
     manifest = json.loads((folder / "blobs/sha256" / entry["digest"][7:]).read_bytes())
     config = json.loads((folder / "blobs/sha256" / manifest["config"]["digest"][7:]).read_bytes())
-    (layer,) = manifest["layers"]
-    assert config["rootfs"] == {"type": "layers", "diff_ids": [layer["digest"]]}
+    assert config["rootfs"] == {"type": "layers", "diff_ids": [layer["digest"] for layer in manifest["layers"]]}
     assert entry["annotations"]["io.slipway.bundle.digest"] == bundle.digest
-    with tarfile.open(folder / "blobs/sha256" / layer["digest"][7:]) as tar:
-        members = tar.getmembers()
+    assert entry["annotations"]["io.slipway.base-model.name"] == "base"
+    assert entry["annotations"]["io.slipway.base-model.revision"] == "sha256:b"
+    members = []
+    for layer in manifest["layers"]:
+        with tarfile.open(folder / "blobs/sha256" / layer["digest"][7:]) as tar:
+            members += tar.getmembers()
     assert [m.name for m in members] == [
         "models",
-        "models/adapter_config.json",
         "models/adapter_model.safetensors",
+        "models",
+        "models/adapter_config.json",
         "models/bundle.json",
     ]
     assert {(m.mtime, m.uid, m.gid, m.uname, m.gname) for m in members} == {(0, 0, 0, "", "")}
+
+
+def test_the_model_pack_names_the_same_layers_by_what_is_in_them(adapter, home):
+    folder = oci.write_bundle(make_bundle(adapter), adapter, home)
+    image, pack = json.loads((folder / "index.json").read_bytes())["manifests"]
+    as_image, as_pack = (json.loads((folder / "blobs/sha256" / e["digest"][7:]).read_bytes()) for e in (image, pack))
+    assert pack["artifactType"] == as_pack["artifactType"] == "application/vnd.cncf.model.manifest.v1+json"
+    assert pack["platform"] == {"architecture": "unknown", "os": "unknown"}
+    assert as_pack["config"]["mediaType"] == "application/vnd.cncf.model.config.v1+json"
+    assert [layer["mediaType"] for layer in as_pack["layers"]] == [
+        "application/vnd.cncf.model.weight.v1.tar",
+        "application/vnd.cncf.model.weight.config.v1.tar",
+    ]
+    assert [layer["digest"] for layer in as_pack["layers"]] == [layer["digest"] for layer in as_image["layers"]]
+    config = json.loads((folder / "blobs/sha256" / as_pack["config"]["digest"][7:]).read_bytes())
+    assert set(config) == {"descriptor", "config", "modelfs"}
+    assert config["modelfs"] == {"type": "layers", "diffIds": [layer["digest"] for layer in as_image["layers"]]}
+    assert config["config"] == {"format": "safetensors"}
+    assert config["descriptor"]["description"] == "LoRA of rank 6, for base at sha256:b"
+
+
+def test_two_bundles_with_one_adapter_share_the_layer_of_its_weights(adapter, home):
+    one, two = make_bundle(adapter), make_bundle(adapter, system_prompt="Another.")
+    weights = {blobs(oci.write_bundle(bundle, adapter, home))["layer"].name for bundle in (one, two)}
+    assert len(weights) == 1
+
+
+IN_ANOTHER_PLACE = """
+import os, sys, time, locale
+from pathlib import Path
+os.umask(int(sys.argv[3], 8))
+locale.setlocale(locale.LC_ALL, sys.argv[4])
+from delivery.build.bundle import Bundle
+from delivery.clients.bundles import images, layout
+source = Path(sys.argv[1])
+for path in source.iterdir():
+    os.utime(path, (int(sys.argv[5]), int(sys.argv[5])))
+bundle = Bundle.model_validate_json(os.environ["BUNDLE"])
+print(layout.index_digest(images.write_bundle(bundle, source, Path(sys.argv[2]))))
+"""
+
+
+def test_umask_time_locale_and_zone_leave_no_trace_in_the_bytes(adapter, tmp_path):
+    bundle = make_bundle(adapter)
+    places = (("022", "C", "1000000000", "UTC"), ("077", "C.UTF-8", "1700000000", "Asia/Tokyo"))
+    digests = [
+        subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                IN_ANOTHER_PLACE,
+                adapter,
+                tmp_path / zone.replace("/", "-"),
+                umask,
+                language,
+                mtime,
+            ],
+            env={**os.environ, "TZ": zone, "BUNDLE": bundle.model_dump_json(), "PYTHONHASHSEED": mtime},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for umask, language, mtime, zone in places
+    ]
+    assert digests[0] == digests[1] == oci_layout.index_digest(oci.write_bundle(bundle, adapter, tmp_path)) + "\n"
 
 
 def test_writing_again_changes_nothing(adapter, home):
@@ -173,7 +252,7 @@ def tamper(path: Path, content: bytes | None = None) -> None:
 
 
 def blobs(folder: Path) -> dict[str, Path]:
-    (entry,) = json.loads((folder / "index.json").read_bytes())["manifests"]
+    entry = json.loads((folder / "index.json").read_bytes())["manifests"][0]
     manifest = json.loads((folder / "blobs/sha256" / entry["digest"][7:]).read_bytes())
     digests = {"manifest": entry, "config": manifest["config"], "layer": manifest["layers"][0]}
     return {name: folder / "blobs/sha256" / descriptor["digest"][7:] for name, descriptor in digests.items()}
@@ -215,30 +294,31 @@ def test_a_changed_entrance_is_named(adapter, home, name, content):
     assert caught.value.where == str(path)
 
 
-def forge(folder: Path, change_layer) -> None:
-    """Replaces the layer by another and makes every digest above it fit again: only the contents give it away."""
+def forge(folder: Path, change_layer=lambda files: None) -> None:
+    """The same bundle as older versions wrote it, one image of one layer, of which every digest above it fits."""
     old = blobs(folder)
-    with tarfile.open(old["layer"]) as tar:
-        files = {m.name: tar.extractfile(m).read() for m in tar.getmembers() if m.isfile()}
+    config, manifest = (json.loads(old[name].read_bytes()) for name in ("config", "manifest"))
+    files = {}
+    for layer in manifest["layers"]:
+        with tarfile.open(folder / "blobs/sha256" / layer["digest"][7:]) as tar:
+            files |= {m.name: tar.extractfile(m).read() for m in tar.getmembers() if m.isfile()}
     change_layer(files)
+    entry = json.loads((folder / "index.json").read_bytes())["manifests"][0]
+    for path in (folder / "blobs/sha256").iterdir():
+        path.unlink()
     forged = folder / "layer"
     with tarfile.open(forged, "w") as tar:
         for name, content in sorted(files.items()):
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            (folder / "content").write_bytes(content)
-            with (folder / "content").open("rb") as file:
-                tar.addfile(member, file)
-    (folder / "content").unlink()
+            member = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+            member.size = len(content) if isinstance(content, bytes) else 0
+            tar.addfile(member, io.BytesIO(content) if isinstance(content, bytes) else None)
     layer = {"mediaType": oci_layout.LAYER, "digest": adapter_store.file_digest(forged), "size": forged.stat().st_size}
     forged.rename(folder / "blobs/sha256" / layer["digest"][7:])
-    config = json.loads(old["config"].read_bytes())
     config["rootfs"]["diff_ids"] = [layer["digest"]]
-    manifest = json.loads(old["manifest"].read_bytes())
     manifest["config"] |= put(folder, config)
     manifest["layers"] = [layer]
-    index = json.loads((folder / "index.json").read_bytes())
-    index["manifests"][0] |= put(folder, manifest)
+    entry |= put(folder, manifest)
+    index = {"schemaVersion": 2, "mediaType": oci_layout.INDEX, "manifests": [entry]}
     tamper(folder / "index.json", canonical_json(index))
 
 
@@ -275,6 +355,18 @@ def no_bundle(files):
     del files["models/bundle.json"]
 
 
+def a_link(files):
+    link = tarfile.TarInfo("models/adapter_config.json")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    files["models/adapter_config.json"] = link
+
+
+def a_hole(files):
+    sparse = tarfile.TarInfo("models/adapter_config.json")
+    sparse.type = tarfile.GNUTYPE_SPARSE
+    files["models/adapter_config.json"] = sparse
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
@@ -284,6 +376,8 @@ def no_bundle(files):
         (a_pickle, "adapter_model.bin does not belong"),
         (a_way_out, "does not belong into a bundle"),
         (no_bundle, "bundle.json is not a bundle"),
+        (a_link, "adapter_config.json does not belong"),
+        (a_hole, "adapter_config.json does not belong|not a tar file"),
     ],
 )
 def test_a_forged_image_whose_digests_all_fit_is_still_found_out(adapter, home, change, word):
@@ -294,6 +388,56 @@ def test_a_forged_image_whose_digests_all_fit_is_still_found_out(adapter, home, 
         oci.read_bundle(home, bundle.digest)
     with pytest.raises(SlipwayError, match=word):
         oci.unpack_adapter(bundle, home)
+
+
+def test_a_bundle_that_an_older_version_wrote_is_read(adapter, home):
+    bundle = make_bundle(adapter)
+    folder = oci.write_bundle(bundle, adapter, home)
+    forge(folder)
+    assert oci.read_bundle(home, bundle.digest) == bundle
+    assert adapter_store.problems_of(bundle.adapter, oci.unpack_adapter(bundle, home)) == []
+    assert [path.name for path in (home / "bundles").iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("name", ["evil.pkl", "blobs/sha256/abc", "blobs/md5", "other/x"])
+def test_what_does_not_belong_into_the_folder_is_named(adapter, home, name):
+    bundle = make_bundle(adapter)
+    path = oci.write_bundle(bundle, adapter, home) / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"x")
+    with pytest.raises(SlipwayError, match="it does not belong into a bundle"):
+        oci.read_bundle(home, bundle.digest)
+
+
+@pytest.mark.parametrize("which", ["index.json", "manifest", "config", "layer"])
+def test_a_link_is_refused_although_what_it_leads_to_is_right(adapter, home, tmp_path, which):
+    bundle = make_bundle(adapter)
+    folder = oci.write_bundle(bundle, adapter, home)
+    path = blobs(folder).get(which, folder / which)
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SlipwayError, match="it is a link"):
+        oci.read_bundle(home, bundle.digest)
+
+
+def test_a_model_pack_of_other_layers_is_found_out(adapter, home, tmp_path):
+    bundle = make_bundle(adapter)
+    folder = oci.write_bundle(bundle, adapter, home)
+    index = json.loads((folder / "index.json").read_bytes())
+    entry = index["manifests"][1]
+    pack = json.loads((folder / "blobs/sha256" / entry["digest"][7:]).read_bytes())
+    pack["layers"] = [{"mediaType": "application/vnd.cncf.model.weight.v1.tar", **put(folder, "other weights")}]
+    entry |= put(folder, pack)
+    tamper(folder / "index.json", canonical_json(index))
+    with pytest.raises(SlipwayError, match="its layers are not those of the bundle's image"):
+        oci.read_bundle(home, bundle.digest)
+
+
+def test_an_adapter_folder_whose_file_is_a_link_is_not_whole(adapter, tmp_path):
+    whole = adapter_store.describe(adapter)
+    (adapter / "adapter_config.json").rename(tmp_path / "elsewhere")
+    (adapter / "adapter_config.json").symlink_to(tmp_path / "elsewhere")
+    assert [problem.what for problem in adapter_store.problems_of(whole, adapter)] == ["it is a link, not a file"]
 
 
 def test_another_whole_bundle_in_its_place_is_found_out(adapter, home):
@@ -327,3 +471,36 @@ def test_a_safetensors_file_cut_short_is_refused(adapter):
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(SlipwayError, match="no whole safetensors file"):
         read_shapes(path)
+
+
+def test_documents_lie_in_a_layer_of_their_own_beside_the_adapter(adapter, home):
+    bundle = make_bundle(adapter)
+    plain = oci_layout.image_digest(oci.write_bundle(bundle, adapter, home / "plain"))
+    folder = oci.write_bundle(bundle, adapter, home, documents(bundle, ORIGIN))
+    assert oci.read_documents(home, bundle.digest) == (folder, documents(bundle, ORIGIN))
+    assert oci.read_bundle(home, bundle.digest) == bundle  # documents change no identity
+    assert oci_layout.image_digest(folder) != plain
+    assert {path.name for path in oci.unpack_adapter(bundle, home).iterdir()} == set(adapter_store.FILES)
+
+
+def test_a_bundle_without_documents_is_read_as_ever(adapter, home):
+    bundle = make_bundle(adapter)
+    oci.write_bundle(bundle, adapter, home)
+    assert oci.read_documents(home, bundle.digest)[1] == {}
+
+
+def test_documents_of_another_bundle_are_refused_when_written_and_when_read(adapter, home):
+    bundle, other = make_bundle(adapter), make_bundle(adapter, max_tokens=5)
+    with pytest.raises(SlipwayError, match="it speaks of bundle"):
+        oci.write_bundle(bundle, adapter, home, documents(other, ORIGIN))
+    assert oci.list_bundles(home) == []
+
+
+def test_a_flipped_byte_in_a_document_is_found_out(adapter, home):
+    bundle = make_bundle(adapter)
+    folder = oci.write_bundle(bundle, adapter, home, documents(bundle, ORIGIN))
+    layer = max((folder / "blobs/sha256").iterdir(), key=lambda path: b"README.md" in path.read_bytes())
+    tamper(layer)
+    with pytest.raises(SlipwayError, match="its content has digest") as caught:
+        oci.read_bundle(home, bundle.digest)
+    assert caught.value.where == str(layer)

@@ -5,23 +5,24 @@ from types import SimpleNamespace
 
 import numpy
 import pytest
+from documents_of import dataset_manifest, eval_report
 from places import ROOT
 from safetensors.numpy import save_file
 
 from configs.errors import SlipwayError
 from configs.project import load_project
 from configs.training import TrainingConfig
+from delivery.build.documents.origin import NAMES
 from delivery.clients.bundles import adapters as adapter_store
 from delivery.clients.bundles import images as oci
 from delivery.release.routes import alone
-from evals.report import EvalReport, SuiteResult
 from tasks.release.bundle import assemble_bundle, base_bundle
 from tasks.release.site import served_as
 from tasks.serving.local import LocalProcesses
 from tasks.training.train import TrainedAdapter
 
 SHIPPED = ROOT / "configs" / "tutor"
-DATASET = SimpleNamespace(digest="sha256:data", manifest=SimpleNamespace(code="sha256:code"))
+DATASET = SimpleNamespace(digest="sha256:data", manifest=dataset_manifest())
 
 
 @pytest.fixture(scope="module")
@@ -51,26 +52,13 @@ def train_fake(home, **config):
     )
 
 
-def report(system_prompt):
-    suite = SuiteResult(
-        suite="guiding", version="v1", kind="behaviour", score=0.9, low=0.8, high=1.0, n=10, unjudged=0, samples=()
-    )
-    return EvalReport(
-        subject="candidate",
-        model="tutor-x",
-        system_prompt=system_prompt,
-        prompt_tokens_mean=50.0,
-        suites={"guiding": suite},
-    )
-
-
 def test_the_bundle_holds_everything_that_must_be_versioned_together(project, tmp_path):
     trained = train_fake(tmp_path)
-    bundle = assemble_bundle(project, "sha256:rev", DATASET, trained, report(project.prompts.adapter), tmp_path)
+    bundle = assemble_bundle(project, "sha256:rev", DATASET, trained, eval_report(project.prompts.adapter), tmp_path)
     assert oci.read_bundle(tmp_path, bundle.digest) == bundle
     assert bundle.system_prompt == project.prompts.adapter
     assert (bundle.route, bundle.base_revision, bundle.adapter) == (project.route, "sha256:rev", trained.adapter)
-    assert (bundle.dataset_version, bundle.dataset_code) == ("sha256:data", "sha256:code")
+    assert (bundle.dataset_version, bundle.dataset_code) == ("sha256:data", "sha256:" + "7" * 64)
     assert TrainingConfig.model_validate(bundle.training) == project.training
     assert (bundle.evals["guiding"].score, bundle.evals["guiding"].n) == (0.9, 10)
     assert [stage["kind"] for stage in bundle.routing["stages"]] == [s.kind for s in project.rollout.stages]
@@ -82,7 +70,7 @@ def test_changing_one_part_makes_a_new_candidate(project, tmp_path):
         assemble_bundle(project, revision, dataset, trained, scores, tmp_path).digest
         for revision in ("sha256:a", "sha256:b")
         for dataset in (DATASET, None)
-        for scores in (None, report(project.prompts.adapter))
+        for scores in (None, eval_report(project.prompts.adapter))
     }
     assert len(seen) == 8
 
@@ -96,7 +84,7 @@ def test_the_base_bundle_serves_the_long_prompt_without_adapter(project, tmp_pat
 
 def test_a_report_made_with_another_prompt_is_refused(project, tmp_path):
     with pytest.raises(SlipwayError, match="another system prompt"):
-        assemble_bundle(project, "r", DATASET, train_fake(tmp_path), report("Something else."), tmp_path)
+        assemble_bundle(project, "r", DATASET, train_fake(tmp_path), eval_report("Something else."), tmp_path)
     assert not (tmp_path / "bundles").exists()
 
 
@@ -116,3 +104,13 @@ def test_a_bundle_carries_the_contract_by_which_its_route_is_judged(project, tmp
         served = served_as(bundle, site)
         assert served.contract == project.contract
         assert alone(served, "salt", "epoch").contract == project.contract
+
+
+def test_a_bundle_is_written_with_its_documents(project, tmp_path):
+    trained = train_fake(tmp_path)
+    bundle = assemble_bundle(project, "rev", DATASET, trained, eval_report(project.prompts.adapter), tmp_path)
+    place, written = oci.read_documents(tmp_path, bundle.digest)
+    assert (place.parent, set(written)) == (tmp_path / "bundles", set(NAMES))
+    assert "Apache-2.0" in written["LICENSES.md"].decode()
+    base = base_bundle(project, "rev", tmp_path)
+    assert set(oci.read_documents(tmp_path, base.digest)[1]) == set(NAMES) - {"eval-report.json"}
