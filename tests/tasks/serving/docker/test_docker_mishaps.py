@@ -28,6 +28,8 @@ from tasks.serving.targets import target_of
 
 pytestmark = pytest.mark.live
 
+USERS = 2  # each with one request at a time
+
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TargetWorld]:
@@ -67,7 +69,7 @@ def test_what_is_killed_paused_or_removed_is_told_and_comes_back_while_users_not
     client, (first, other, *_) = engine(), container_names(world.project)
     watcher = world.target.watch(model_of(world))
     assert watcher.check(time.monotonic()) == ()
-    with world.users():
+    with world.users(USERS):
         client.api.kill(first)
         assert "its container is exited (exit status 137)" in of(world, first)
         died, restarting, back = kinds_until(watcher, "back")
@@ -89,7 +91,7 @@ def test_what_is_killed_paused_or_removed_is_told_and_comes_back_while_users_not
         died, *_ = kinds_until(watcher, "back")
         assert "it is not there any more" in died
     assert world.asked > 20
-    assert world.failed == []
+    assert len(world.failed) <= 2 * USERS, "what was inside what was killed, and nothing else"
     assert all(part.healthy for part in world.target.state())
 
 
@@ -102,13 +104,16 @@ def test_an_engine_that_is_away_is_told_once_stops_no_user_and_heals_what_died_m
         only_here.setenv("DOCKER_HOST", f"unix://{proxy.path}")
         watcher = world.target.watch(model_of(world))
         assert watcher.check(time.monotonic()) == ()
-        with world.users():
+        with world.users(USERS):
             proxy.go_away()
             (away,) = watcher.check(time.monotonic())
             assert (away.name, away.kind) == ("docker", "away")
             assert "the Docker engine does not answer" in away.text
             assert watcher.check(time.monotonic()) == ()
             assert all(part.healthy for part in world.target.state()), "they say so themselves"
+            asked = world.asked
+            until(lambda: world.asked > asked + 10)
+            assert world.failed == []
             with pytest.raises(EngineAwayError, match="the Docker engine does not answer"):
                 require_all("no", world.target.before_up())
             with pytest.raises(EngineAwayError):
@@ -119,7 +124,7 @@ def test_an_engine_that_is_away_is_told_once_stops_no_user_and_heals_what_died_m
             proxy.come_back()
             seen = kinds_until(watcher, "back slipway")
         assert [text.split()[0] for text in seen] == ["back", "died", "restarting", "back"]
-        assert world.failed == []
+        assert len(world.failed) <= USERS, "what was inside the killed one, and nothing else"
 
 
 @pytest.mark.timeout(100)
