@@ -3,6 +3,7 @@
 #
 #   tests/engines.sh            everything
 #   tests/engines.sh dockerd    a Docker engine that runs
+#   tests/engines.sh compose    Docker Compose
 set -eu
 
 packages() { # those of these Debian packages that are missing
@@ -28,10 +29,13 @@ dockerd() { # Debian's, since its client alone brings BuildKit; containers run, 
     return 1
 }
 
-[ $# -gt 0 ] || set -- dockerd
+compose() { packages docker-compose; }
+
+[ $# -gt 0 ] || set -- dockerd compose
 for need in "$@"; do
     case $need in
         dockerd) dockerd ;;
-        *) echo "tests/engines.sh knows: dockerd" >&2 && exit 2 ;;
+        compose) compose ;;
+        *) echo "tests/engines.sh knows: dockerd compose" >&2 && exit 2 ;;
     esac
 done

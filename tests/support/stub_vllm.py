@@ -4,6 +4,7 @@ Imported, or run as a process: `python stub_vllm.py --port 8100 [...any of vLLM'
 copied from vLLM 0.32.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -101,7 +102,8 @@ def answer(http: BaseHTTPRequestHandler, status: int, body: bytes | dict) -> Non
 
 
 if __name__ == "__main__":
-    arguments = dict(zip(sys.argv[1:], sys.argv[2:], strict=False))
+    words = [part for word in sys.argv[1:] for part in word.split("=", 1)]
+    arguments = dict(itertools.pairwise(words))
     if "--fail" in sys.argv:
         print("ValueError: this stub was told to fail")
         sys.exit(3)
