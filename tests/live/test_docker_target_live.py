@@ -42,7 +42,7 @@ TINY = """
 import sys
 from pathlib import Path
 from tiny_model import save_tiny_model
-save_tiny_model(Path(sys.argv[1]), context_tokens=4096)
+save_tiny_model(Path(sys.argv[1]), context_tokens=4096, hidden_size=64)
 """
 
 
