@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from configs.docker import DockerTarget
 from configs.gateway import GatewayConfig
+from configs.kubernetes import KubernetesTarget
 from configs.notifications import Notifications
 from configs.registry import RegistryConfig, Signatures
 from configs.retention import Retention
@@ -90,6 +91,22 @@ class Environment(Strict):
         if isinstance(self.target, DockerTarget) and self.gateway.port + self.target.gateways > 65_536:
             last = self.gateway.port + self.target.gateways - 1
             raise ValueError(f"the last gateway's port would be {last} -> set a lower gateway.port")
+        return self
+
+    @model_validator(mode="after")
+    def _no_place_of_this_machine_in_a_pod(self) -> Self:
+        if not isinstance(self.target, KubernetesTarget):
+            return self
+        vain = [f"vllm.{name}" for name in ("host", "python") if name in self.vllm.model_fields_set]
+        here = ("host", "admin_host", "table_state", "budget_state", "reuse_port")
+        vain += [f"gateway.{name}" for name in here if name in self.gateway.model_fields_set]
+        log = self.gateway.traffic_log
+        if log is not None and log.folder is not None:
+            vain.append("gateway.traffic_log.folder")
+        if vain:
+            raise ValueError(
+                f"{', '.join(vain)} would say nothing in a pod, which has places of its own -> leave it out"
+            )
         return self
 
     @model_validator(mode="after")

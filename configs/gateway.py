@@ -57,6 +57,17 @@ class GatewayConfig(Strict):
     records_kept: int = Field(100_000, ge=1, description="attempts remembered for the controller")
     health_interval_s: float = Field(2.0, gt=0, description="between two looks at every replica")
     drain_s: float = Field(8.0, gt=0, description="for answers under way at SIGTERM")
+    homes: int | None = Field(
+        None,
+        ge=1,
+        description="replicas of a variant that are asked first, the same ones for the same model, so that its adapter"
+        " and its prompt's beginning stay in their memory; by default all are, whichever has the least to do",
+    )
+    homes_lead: int = Field(
+        8,
+        ge=0,
+        description="requests that a home may have more under way than another replica before that one is asked",
+    )
 
     @property
     def trusts_user_names(self) -> bool:
@@ -81,4 +92,6 @@ class GatewayConfig(Strict):
             raise ValueError(
                 "budget_state without api_keys -> budgets are those of API keys: name their file (--keys FILE)"
             )
+        if self.homes is None and self.homes_lead != type(self).model_fields["homes_lead"].default:
+            raise ValueError("homes_lead without homes -> say how many replicas are a variant's homes, or leave it out")
         return self

@@ -1,15 +1,16 @@
 """Rollback by hand: the release under way, or the one that is live, back to what was before it or to the base."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from prefect import flow
-from prefect.states import Failed
+from prefect import State, flow
+from prefect.states import Completed, Failed
 
 from configs.project import load_project
 from flows.names import named
 from flows.parameters import Person, Reason, Reference
 from flows.reporting import follow, show_markdown
+from flows.steps import a_step
 from tasks.release.rollback import rollback_in
 from tasks.release.rollback_outcome import RollbackOutcome
 
@@ -39,19 +40,36 @@ def rollback(
         quarantine: Whether the bundle is ruled out until a named person lifts it.
     """
     settings = load_project(Path(project))
-    outcome = rollback_in(
-        settings,
-        home,
-        by=by,
-        reason=reason,
-        release=release,
-        to=to,
-        quarantine=quarantine,
-        on_progress=follow("rollback"),
-    )
-    text = outcome.render(f"slipway rollback --project {project}", reason)
+    name = f"{settings.route} back to {'the base' if to == 'base' else 'what was before'}"
+    outcomes: list[RollbackOutcome] = []
+
+    def take_back() -> State[None]:
+        outcome = rollback_in(
+            settings,
+            home,
+            by=by,
+            reason=reason,
+            release=release,
+            to=to,
+            quarantine=quarantine,
+            on_progress=follow(name),
+        )
+        outcomes.append(outcome)
+        return _shown(outcome)
+
+    ended: State[Any] = a_step.with_options(task_run_name=name)(take_back, return_state=True)
+    if not outcomes:
+        ended.result()  # raises what ended the step
+    text = outcomes[0].render(f"slipway rollback --project {project}", reason)
     show_markdown(f"rollback {settings.route}", text, "a rollback by hand")
+    if outcomes[0].is_done:
+        return outcomes[0]
+    message = outcomes[0].problem or text
+    return Failed(name=ended.name, message=message, data=outcomes[0])  # type: ignore[return-value] # as in release
+
+
+def _shown(outcome: RollbackOutcome) -> State[None]:
+    said = f"{outcome.serves} serves route {outcome.route}: {outcome.reason}"
     if outcome.is_done:
-        return outcome
-    name = "Unclear" if outcome.outcome == "unclear" else "UnderWay"
-    return Failed(name=name, message=outcome.problem or text, data=outcome)  # type: ignore[return-value] # as in release
+        return Completed(message=said)
+    return Failed(name="Unclear" if outcome.outcome == "unclear" else "UnderWay", message=outcome.problem or said)

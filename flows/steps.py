@@ -51,7 +51,7 @@ class ShownSteps:
             after.append(go_on())
             return self._shown(name, step, after[0])
 
-        shown = _step.with_options(task_run_name=name)
+        shown = a_step.with_options(task_run_name=name)
         ended: State[Any] = shown(go, wait_for=self._wait_for(), return_state=True)
         self._before = ended
         if not after:
@@ -83,7 +83,8 @@ def show_stage(name: str, record: StageRecord) -> None:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def _step(go: Callable[[], State[None]]) -> State[None]:
+def a_step(go: Callable[[], State[None]]) -> State[None]:
+    """The task that a step is: it ends in the state that the step says."""
     return go()
 
 

@@ -4,6 +4,7 @@
 #   tests/engines.sh            everything
 #   tests/engines.sh dockerd    a Docker engine that runs
 #   tests/engines.sh compose    Docker Compose
+#   tests/engines.sh registry   Debian's OCI registry, which each test starts for itself
 set -eu
 
 packages() { # those of these Debian packages that are missing
@@ -31,11 +32,16 @@ dockerd() { # Debian's, since its client alone brings BuildKit; containers run, 
 
 compose() { packages docker-compose; }
 
-[ $# -gt 0 ] || set -- dockerd compose
+registry() { # htpasswd is of apache2-utils
+    packages docker-registry apache2-utils
+}
+
+[ $# -gt 0 ] || set -- dockerd compose registry
 for need in "$@"; do
     case $need in
         dockerd) dockerd ;;
         compose) compose ;;
-        *) echo "tests/engines.sh knows: dockerd compose" >&2 && exit 2 ;;
+        registry) registry ;;
+        *) echo "tests/engines.sh knows: dockerd, compose, registry" >&2 && exit 2 ;;
     esac
 done

@@ -59,7 +59,7 @@ class Gateway:
     def __init__(self, settings: Settings, monotonic: Clock, wall: Clock, member: "Member | None" = None):
         self.metrics = Metrics()
         self.breaker = Breaker()
-        self.replicas = Replicas(monotonic)
+        self.replicas = Replicas(monotonic, settings.homes, settings.homes_lead)
         self.keys = (member.keys if member is not None else Keys)(settings.api_keys is not None, monotonic, wall)
         self.log = _traffic_writer(settings, wall)
         self.pairs = Pairs(Redactor(settings.traffic_log.redact if settings.traffic_log is not None else USUAL))

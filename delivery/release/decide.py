@@ -11,6 +11,7 @@ from typing import Any
 from configs.rollout import RolloutPlan
 from delivery.checks.evidence import Cursor, Evidence, fold
 from delivery.release import rollback
+from delivery.release.fleet import followed, welcomed
 from delivery.release.reconcile import is_listed, is_verified, loads, lost_on, routing_actions
 from delivery.release.routes import current_stage
 from delivery.release.stages import Tick, enter, run_stage
@@ -62,6 +63,10 @@ def watching(state: ReleaseState, watch_s: float, holdback_bp: int, now: float) 
 
 def decide(plan: RolloutPlan, state: ReleaseState, observation: Observation, now: float) -> Decision:
     """One tick. `now` is UNIX seconds; it may jump."""
+    return welcomed(_decide(plan, followed(state, observation), observation, now), observation)
+
+
+def _decide(plan: RolloutPlan, state: ReleaseState, observation: Observation, now: float) -> Decision:
     step_s = min(max(now - state.clocks.last_tick_at, 0.0), max(LONGEST_STEP_S, 3 * plan.tick_s))
     pages = {name: seen.pages for name, seen in observation.gateways.items() if seen is not None}
     stage = current_stage(plan, state)

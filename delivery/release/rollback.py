@@ -115,7 +115,7 @@ def _unloads(state: ReleaseState, observation: Observation, table: RoutingTable)
         return []
     return [
         UnloadAdapter(url=url, name=name)
-        for url in state.candidate.variant.upstreams
+        for url in dict.fromkeys((*state.candidate.variant.upstreams, *observation.members))
         if (replica := observation.replicas.get(url)) is not None and name in replica.listed
     ]
 

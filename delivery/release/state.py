@@ -26,6 +26,7 @@ class Served(Strict):
     name: str  # of the variant
     variant: Variant
     adapter_path: str | None = None
+    follows: bool = False  # its replicas come and go, and are those that the target names
     contract: Contract | None = None  # how its route's answers are judged while it is the newest bundle there
 
 
@@ -74,7 +75,7 @@ class ReleaseState(Strict):
     environment: str
     route: str
     candidate: Served
-    stable: Served  # what a rollback serves; never changes during a release
+    stable: Served  # what a rollback serves; during a release its replicas may change, and nothing else
     phase: Phase = "preparing"
     stage_index: int = 0
     attempt: int = 0  # grows when the evidence of a stage had to start again
@@ -136,6 +137,7 @@ class Observation(Strict):
 
     gateways: dict[str, GatewaySeen | None]
     replicas: dict[str, ReplicaSeen | None]  # by base URL
+    members: tuple[str, ...] = ()  # base URLs of the replicas that the target names; none: they do not come and go
     ledger_table: RoutingTable | None = None  # the last table that was decided
     command: Command | None = None
     approval: Approval | None = None

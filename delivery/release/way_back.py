@@ -4,10 +4,12 @@ A table tells stable from candidate as long as both have users. Of a bundle that
 was before: that is noted on disk whenever something goes live.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 from configs.routing import Route
 from configs.strict import Strict
+from delivery.release.fleet import here
 from delivery.release.routes import alone
 from delivery.release.state import Served
 
@@ -21,6 +23,11 @@ class WayBack(Strict):
     live: Served
     to: Served
     base: Served
+
+
+def present(note: WayBack, members: Sequence[str]) -> WayBack:
+    """The same at the replicas that are there now, where they come and go."""
+    return note.model_copy(update={name: here(getattr(note, name), members) for name in ("live", "to", "base")})
 
 
 class TakenBack(Strict):

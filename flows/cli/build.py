@@ -1,11 +1,11 @@
-"""Commands for bundles: build one, list them, look into one."""
+"""Commands for bundles: build one, list them, look into one, build one again."""
 
 import sys
 from typing import Annotated
 
 import typer
 
-from flows.cli.options import STATE, TUTOR, Home, Project, require_prefect, say
+from flows.cli.options import STATE, TUTOR, Home, Project, narrate, project_of, require_prefect, say
 
 commands = typer.Typer()
 
@@ -53,3 +53,20 @@ def show(
         known = ", ".join(sorted(documents)) or "none: it was made before bundles had any"
         raise SlipwayError(f"{document!r} is no document of this bundle", where=str(layout), cure=f"its own: {known}")
     sys.stdout.buffer.write(documents[document])
+
+
+@commands.command()
+def rebuild(
+    bundle: Annotated[str, typer.Argument(help="The bundle's digest, or a unique beginning of it.")],
+    project: Project = TUTOR,
+    home: Home = STATE,
+) -> None:
+    """Train a bundle's adapter again, from its manifest alone, and say what differs. Exit status 1 for other bytes.
+
+    The project says where the base model comes from; rows, settings, seed and prompt are the bundle's own.
+    """
+    from tasks.release.rebuild import rebuild as again
+
+    found = again(project_of(project), home, bundle, narrate)
+    typer.echo(found.render())
+    raise typer.Exit(0 if found.comparison.is_same else 1)

@@ -16,7 +16,7 @@ import typer
 
 from configs.errors import SlipwayError
 from delivery.clients.processes.interruption import leaving_tidily
-from flows.cli import build, decisions, environment, evidence, notify, projects, release, storage
+from flows.cli import build, decisions, environment, evidence, notify, projects, registry, release, storage
 
 PARTS = (
     projects,
@@ -26,6 +26,7 @@ PARTS = (
     decisions,
     evidence,
     notify,
+    registry,
     storage,
 )
 

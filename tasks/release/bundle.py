@@ -16,6 +16,7 @@ from delivery.build.servable import problems_with
 from delivery.clients.bundles import images as oci
 from delivery.clients.bundles.safetensors_header import read_shapes
 from evals.report import EvalReport
+from tasks.release.published import sign_layout
 from tasks.training.train import TrainedAdapter
 
 
@@ -28,8 +29,9 @@ def assemble_bundle(
     home: Path,
     system_place: SystemPlace = "system",
 ) -> Bundle:
-    """The bundle, written to home/bundles/. Without `trained` it is the base model with its long prompt.
+    """The bundle, written to home/bundles/, and signed where a key is named.
 
+    Without `trained` it is the base model with its long prompt.
     Raises SlipwayError when vLLM could not serve the adapter, or when the report judged another prompt.
     """
     prompt = project.prompts.base if trained is None else project.prompts.adapter
@@ -58,7 +60,8 @@ def assemble_bundle(
         routing=_routing(project, is_released=trained is not None),
     )
     written = documents(bundle, _origin(project, dataset, trained, report))
-    oci.write_bundle(bundle, trained.folder if trained else None, home, written)
+    layout = oci.write_bundle(bundle, trained.folder if trained else None, home, written)
+    sign_layout(layout, project.environment.signatures)
     return bundle
 
 

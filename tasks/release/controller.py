@@ -26,6 +26,7 @@ from delivery.release.state import (
 )
 from delivery.release.steps import Step, finished_steps, place_of, step_of
 from tasks.notify.direct import Direct
+from tasks.release.fleet import Fleet
 from tasks.release.gateways import LATE_S, Gateways, failures, put
 from tasks.release.journal import Journal
 from tasks.release.lookout import Lookout
@@ -58,9 +59,11 @@ class Controller:
 
     def __post_init__(self) -> None:
         self._executor = self.site.executor()
-        self._replicas = SiteReplicas(self.site.vllm, self._executor, self.site.clock)
+        target = self.site.target
+        self._replicas = SiteReplicas(self.site.vllm, self._executor, self.site.clock, target.prove)
         gateways = Gateways(self.site.gateways, self._executor)
-        self._lookout = Lookout(self.site, self.plan, self._replicas, gateways, self._say, self.refusal)
+        fleet = Fleet(target.members, self._executor)
+        self._lookout = Lookout(self.site, self.plan, self._replicas, gateways, fleet, self._say, self.refusal)
         self._journal = Journal(self.site, self._say)
         self._way_back: Decision | None = None  # taken while the ledger was away
         self._news: tuple[Message, ...] = ()  # of the last decision

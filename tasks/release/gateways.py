@@ -58,6 +58,8 @@ class Gateways:
         """None: no answer yet. Who did not answer the last time is not waited for."""
         if len(self.clients) == 1:
             return {name: read(name, client) for name, client in self.clients.items()}
+        for name in self._asked.keys() - set(self.clients):  # it has left
+            del self._asked[name]
         for name, client in self.clients.items():
             if name not in self._asked:
                 self._asked[name] = self.executor.submit(read, name, client)

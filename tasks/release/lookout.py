@@ -12,6 +12,7 @@ from delivery.clients.gateway import GatewayClient, GatewayError
 from delivery.clients.ledger.ledger import LedgerError
 from delivery.release.state import Approval, Command, GatewaySeen, Observation, ReleaseState
 from delivery.traffic.records import RecordPage
+from tasks.release.fleet import Fleet
 from tasks.release.gateways import Gateways
 from tasks.release.judge import JudgeBatches
 from tasks.release.replicas import SiteReplicas
@@ -35,6 +36,7 @@ class Lookout:
     plan: RolloutPlan
     replicas: SiteReplicas
     gateways: Gateways
+    fleet: Fleet
     say: Say
     refusal: str = ""
     judging: JudgeBatches | None = field(init=False)
@@ -51,7 +53,8 @@ class Lookout:
 
     def observe(self, state: ReleaseState) -> Observation:
         """Everything that one tick knows."""
-        urls = (*state.candidate.variant.upstreams, *state.stable.variant.upstreams)
+        members = self._members(state)
+        urls = (*state.candidate.variant.upstreams, *state.stable.variant.upstreams, *members)
         replicas = self.replicas.see(urls)
         self._unread = ""
         gateways = self.gateways.see(partial(self._gateway, state))
@@ -61,6 +64,7 @@ class Lookout:
         return Observation(
             gateways=gateways,
             replicas=replicas,
+            members=members,
             ledger_table=self._ledger_table,
             command=self._command,
             approval=self._approval,
@@ -79,6 +83,17 @@ class Lookout:
             return waits and ledger.approval(state.release_id, state.stage_index) != self._approval
         except SlipwayError:
             return False
+
+    def _members(self, state: ReleaseState) -> tuple[str, ...]:
+        """Base URLs of the replicas, where they come and go; the gateways are followed on the way."""
+        members = self.fleet.see()
+        if self.fleet.trouble:
+            self.say(state, f"who is there is not known now, and those who were are believed: {self.fleet.trouble}")
+        if members is None:
+            return ()
+        if members.gateways:
+            self.site.follow(members.gateways)
+        return members.replicas
 
     def _judge_seen(self, state: ReleaseState) -> JudgeSeen:
         if self.judging is None:

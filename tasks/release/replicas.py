@@ -25,6 +25,7 @@ class SiteReplicas:
     client: Callable[[str], VllmClient]
     executor: Executor
     clock: Callable[[], float]
+    prove: Callable[[str, str], None] = lambda url, path: None  # the target's: the bytes there, before they are loaded
     load_errors: list[str] = field(default_factory=list)
     _verified: set[tuple[str, str]] = field(default_factory=set)
     _listings: dict[str, "Future[dict[str, str]]"] = field(default_factory=dict)
@@ -90,6 +91,7 @@ class SiteReplicas:
     def _load(self, action: AdapterChange) -> None:
         client = self.client(action.url)
         if isinstance(action, LoadAdapter) and action.path is not None:
+            self.prove(action.url, action.path)
             client.load_adapter(action.name, action.path)
         client.probe(action.name)
 

@@ -11,7 +11,6 @@ from configs.project import Project
 from delivery.clients.gateway import GatewayError
 from delivery.clients.ledger.errors import named
 from delivery.clients.ledger.ledger import LedgerError, RevisionTakenError
-from delivery.clients.vllm import VllmError
 from delivery.progress import Progress, silent
 from delivery.release.routes import alone, table_with
 from delivery.release.state import Observation, ReleaseState, Served
@@ -129,7 +128,7 @@ def _take_back(
     """Of a release that is under way, live, or being taken back already."""
     started_at, route = site.clock(), state.route
     is_new = state.phase != "rolling_back"
-    stable = (target or state.stable) if is_new else state.stable
+    stable = site.here((target or state.stable) if is_new else state.stable)
     text = f"release {state.release_id} of bundle {short(state.candidate.bundle)}"
     on_progress(0, 3, f"taking back {text}")
     unasked = _ask(site, target, asked) if is_new else ""
@@ -206,7 +205,7 @@ def _reroute(site: Site, state: ReleaseState, stable: Served, asked: TakenBack, 
     if state.committed:  # stable's adapter was not used for a while: vLLM may have been restarted since
         try:
             make_servable(site, stable, probe=False, late_s=LATE_S)
-        except VllmError as error:
+        except SlipwayError as error:
             return str(error), not_now
     problem, unrecorded = "", not_now
     for _ in range(CLASHES):

@@ -115,7 +115,7 @@ def _run_release(
         release_id = f"{project.route}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(site.clock()))}"
         release_id += f"-{short(bundle.digest, 6)}{secrets.token_hex(2)}"
         now, place = site.clock(), (site.name, project.route)
-        state = new_state(release_id, *place, candidate, pointers.live, now, cursors(site))
+        state = new_state(release_id, *place, candidate, site.here(pointers.live), now, cursors(site))
         site.ledger.begin(state, project.rollout, bundle, site.owner, LEASE_TTL_S, now, by)
         refusal = why_unfit(site, bundle) or why_not_servable(bundle, site)
         return _drive(site, state, on_progress, on_decision, steps, refusal)

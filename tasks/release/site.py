@@ -29,8 +29,11 @@ from delivery.clients.ledger.ledger import LeaseHeldError, Ledger, LedgerError
 from delivery.clients.ledger.reads import RouteRow
 from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress, silent
+from delivery.release.fleet import here
 from delivery.release.state import Served
+from tasks.release.fleet import GatewayClients
 from tasks.release.judge import Asker, RunBeside, in_thread, open_judge
+from tasks.release.published import require_signed
 from tasks.serving.target import Target
 from tasks.serving.targets import target_of
 
@@ -67,6 +70,16 @@ class Site:
     def target(self) -> Target:
         """Where its vLLM and gateways run."""
         return target_of(self.environment, self.home)
+
+    def follow(self, gateways: tuple[str, ...]) -> None:
+        """These are the gateways now, where they come and go."""
+        if isinstance(self.gateways, GatewayClients):
+            self.gateways.follow(gateways)
+
+    def here(self, served: Served) -> Served:
+        """At the replicas that are there now, where they come and go."""
+        members = self.target.members() if served.follows else None
+        return served if members is None else here(served, members.replicas)
 
     def require_route(self, route: str) -> RouteRow:
         """What is live on a route, and before it. Raises SlipwayError for a route that nothing was ever served on."""
@@ -113,11 +126,11 @@ def open_site(environment: Environment, home: Path) -> Site:
     )
 
 
-def open_gateways(environment: Environment, home: Path) -> dict[str, GatewayClient]:
+def open_gateways(environment: Environment, home: Path) -> GatewayClients:
     """The environment's gateways by their admin URL."""
     target = target_of(environment, home)
     token = target.admin_token()
-    return {url: GatewayClient(url, token) for url in target.gateways}
+    return GatewayClients(lambda url: GatewayClient(url, token), target.gateways)
 
 
 def open_vllm() -> Callable[[str], VllmClient]:
@@ -134,8 +147,8 @@ def open_site_of(project: Project, home: Path) -> Iterator[Site]:
         yield site
     finally:
         site.ledger.close()
-        for client in site.gateways.values():
-            client.close()
+        if isinstance(site.gateways, GatewayClients):
+            site.gateways.close()
 
 
 def open_ledger(environment: Environment, home: Path) -> Ledger:
@@ -146,10 +159,15 @@ def open_ledger(environment: Environment, home: Path) -> Ledger:
 
 def served_as(bundle: Bundle, site: Site, upstreams: tuple[str, ...] | None = None) -> Served:
     """A bundle as the environment's replicas (or these) serve it; its adapter is unpacked, verified, and in place."""
-    path = None if bundle.adapter is None else site.target.place(unpack_adapter(bundle, site.home))
+    path = None if bundle.adapter is None else site.target.place(_verified_adapter(bundle, site))
+    members = None if upstreams else site.target.members()
+    if members is not None and not members.replicas:
+        raise SlipwayError(
+            f"no vLLM of environment {site.name} is ready", where=site.target.summary(), cure="see why: slipway status"
+        )
     variant = Variant(
         model=bundle.served_name,
-        upstreams=upstreams or site.upstreams,
+        upstreams=upstreams or (members.replicas if members is not None else site.upstreams),
         bundle=bundle.digest,
         system_prompt=bundle.system_prompt,
         system_place=bundle.system_place,
@@ -159,7 +177,19 @@ def served_as(bundle: Bundle, site: Site, upstreams: tuple[str, ...] | None = No
     )
     judged_by = bundle.routing.get("contract")
     contract = None if judged_by is None else Contract.model_validate(judged_by)
-    return Served(bundle=bundle.digest, name=bundle.variant_name, variant=variant, adapter_path=path, contract=contract)
+    return Served(
+        bundle=bundle.digest,
+        name=bundle.variant_name,
+        variant=variant,
+        adapter_path=path,
+        follows=members is not None,
+        contract=contract,
+    )
+
+
+def _verified_adapter(bundle: Bundle, site: Site) -> Path:
+    require_signed(site.environment, site.home, bundle.digest, site.clock())
+    return unpack_adapter(bundle, site.home)
 
 
 def why_not_servable(bundle: Bundle, site: Site) -> str:

@@ -8,14 +8,17 @@ from configs.errors import SlipwayError
 from configs.routing import RoutingTable
 from delivery.build.bundle import Bundle
 from delivery.clients.at_once import at_once
+from delivery.clients.bundles.images import read_bundle, unpack_adapter
 from delivery.clients.vllm import VllmClient, VllmError
 from delivery.progress import Progress, silent
 from delivery.release.routes import alone, table_with
 from delivery.release.state import Observation, Served
 from tasks.release.gateways import put, tables
 from tasks.release.left_behind import asked_back
+from tasks.release.published import require_signed
 from tasks.release.site import Site, served_as
 from tasks.release.way_back import remember_if_possible
+from tasks.serving.target import Target
 
 
 def bootstrap(
@@ -40,7 +43,8 @@ def bootstrap(
         pointers = site.ledger.route(site.name, route)
         if pointers is None:
             raise SlipwayError(f"route {route} is not in the ledger although it was just written")
-        live = _to_be_served(site, route, pointers.live)
+        live = site.here(_to_be_served(site, route, pointers.live))
+        _require_signed_when_released(site, route, live)
         away = make_servable(site, live)
         seen = tables(site.gateways)
         if not any(seen.values()):
@@ -74,15 +78,25 @@ def _to_be_served(site: Site, route: str, live: Served) -> Served:
     return live if asked is None or command is None else command.target or asked.stable
 
 
+def _require_signed_when_released(site: Site, route: str, live: Served) -> None:
+    """Where signatures are required: its bytes are those that were signed.
+
+    Certificates count as of the release: one that expires later must not keep what is live from a restart.
+    """
+    if live.adapter_path is None or not site.environment.signatures.required:
+        return
+    at = [float(r["started_at"]) for r in site.ledger.releases(site.name, route) if r["bundle"] == live.bundle]
+    require_signed(site.environment, site.home, live.bundle, at[0] if at else site.clock())
+    site.target.place(unpack_adapter(read_bundle(site.home, live.bundle), site.home))
+
+
 def make_servable(site: Site, served: Served, *, probe: bool = True, late_s: float = 10.0) -> dict[str, SlipwayError]:
     """Has every replica list a bundle's model (`probe`: and answer a probe of it); why some do not, by URL.
 
     All are asked at the same time; once one is ready the others get `late_s` more. Users are served by those that are
     ready: a gateway asks no replica that does not list the model. Raises VllmError when there is none.
     """
-    return at_least_one(
-        {url: partial(_serve, site.vllm(url), served, probe) for url in served.variant.upstreams}, late_s
-    )
+    return at_least_one({url: partial(_serve, site, url, served, probe) for url in served.variant.upstreams}, late_s)
 
 
 def at_least_one(calls: Mapping[str, Callable[[], object]], late_s: float = 10.0) -> dict[str, SlipwayError]:
@@ -94,11 +108,20 @@ def at_least_one(calls: Mapping[str, Callable[[], object]], late_s: float = 10.0
     return wrong
 
 
-def _serve(client: VllmClient, served: Served, probe: bool) -> None:
-    name = served.variant.model
+def _serve(site: Site, url: str, served: Served, probe: bool) -> None:
+    client, name = site.vllm(url), served.variant.model
     if served.adapter_path is not None:
-        client.load_adapter(name, served.adapter_path)
+        if probe:
+            site.target.prove(url, served.adapter_path)
+        load_proved(site.target, client, url, name, served.adapter_path)
     elif name not in client.models():
         raise VllmError(f"vLLM does not serve {name}", where=client.base_url)
     if probe:
         client.probe(name)
+
+
+def load_proved(target: Target, client: VllmClient, url: str, name: str, path: str) -> None:
+    """Loads what the replica proves to have; one that lists it has proved it before, and a rollback cannot wait."""
+    if name not in client.models():
+        target.prove(url, path)
+    client.load_adapter(name, path)

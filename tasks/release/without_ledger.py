@@ -11,14 +11,17 @@ from configs.environment import Environment
 from configs.errors import SlipwayError
 from delivery.clients.gateway import GatewayClient
 from delivery.clients.ledger.ledger import LedgerError
-from delivery.clients.vllm import VllmClient, VllmError
+from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress
 from delivery.release.routes import table_with
 from delivery.release.state import GatewaySeen, Observation, Served
-from delivery.release.way_back import StepBack, TakenBack, step_back
+from delivery.release.way_back import StepBack, TakenBack, present, step_back
 from tasks.release.gateways import failures, put, tables
 from tasks.release.rollback_outcome import RollbackOutcome
+from tasks.release.start import load_proved
 from tasks.release.way_back import leave_note, notes, tell_of_note, way_back
+from tasks.serving.target import Target
+from tasks.serving.targets import target_of
 
 
 def take_back_without_ledger(
@@ -45,7 +48,7 @@ def take_back_without_ledger(
     serves, problem = _serving(seen, asked.route), ""
     if step.wanted is not None:
         table = table_with(asked.route, step.wanted, Observation(gateways=seen, replicas={}), _lease_s(seen))
-        serves, problem = step.wanted.stable, _load(step.loads, vllm)
+        serves, problem = step.wanted.stable, _load(step.loads, vllm, target_of(environment, home))
         problem = problem or failures(put(gateways, seen, table), len(gateways))
         on_progress(1, 2, problem or f"all traffic of {asked.route} is on {serves}")
         if not problem and noted is None:
@@ -79,6 +82,9 @@ def _newest_step(
         what = "no gateway answers" if table is None else f"no gateway serves route {asked.route}"
         raise SlipwayError(f"nothing was taken back: {what}, and {why.what}", where=why.where, cure=why.cure)
     note = way_back(home, environment.name, asked.route)
+    members = target_of(environment, home).members() if note is not None and note.base.follows else None
+    if note is not None and members is not None:
+        note = present(note, members.replicas)
     return step_back(table.routes[asked.route], note, asked.release_id, asked.to)
 
 
@@ -103,13 +109,13 @@ def _lease_s(seen: Mapping[str, GatewaySeen | None]) -> float:
     return max(tables, key=lambda table: table.revision).lease_s
 
 
-def _load(served: Served | None, vllm: Callable[[str], VllmClient]) -> str:
+def _load(served: Served | None, vllm: Callable[[str], VllmClient], target: Target) -> str:
     """What was not in use for a while may have been forgotten by vLLM since; the error."""
     if served is None or served.adapter_path is None:
         return ""
     try:
         for url in served.variant.upstreams:
-            vllm(url).load_adapter(served.variant.model, served.adapter_path)
-    except VllmError as error:
+            load_proved(target, vllm(url), url, served.variant.model, served.adapter_path)
+    except SlipwayError as error:
         return str(error)
     return ""

@@ -6,25 +6,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
-
-import httpx
 
 from configs.canonical import short
 from configs.errors import Problem, SlipwayError
 from configs.target import ExternalTarget
-from delivery.clients.at_once import at_once
 from delivery.clients.bundles.adapters import describe, store_at
-from delivery.clients.gateway import GatewayClient
-from delivery.clients.vllm import VllmClient, VllmError, VllmUnavailableError
 from delivery.progress import Progress, silent
+from tasks.serving.asked import ask_everyone, models_of, require_ours, require_serves, table_of, why
 from tasks.serving.keep_alive import Incident
-from tasks.serving.local import ADMIN_TOKEN, VLLM_KEY
-from tasks.serving.target import ModelToServe, PartState, readiness
-
-ANSWER_S = 2.0
-T = TypeVar("T")
-C = TypeVar("C", VllmClient, GatewayClient)
+from tasks.serving.local import ADMIN_TOKEN
+from tasks.serving.target import Members, ModelToServe, PartState, readiness
 
 
 @dataclass(frozen=True)
@@ -117,21 +108,26 @@ class External:
         """READY of TOTAL, and who is not."""
         return readiness(self.state())
 
-    def ask(
-        self, replica: Callable[[VllmClient], T], gateway: Callable[[GatewayClient], T]
-    ) -> dict[str, T | SlipwayError]:
-        """Each one's answer by URL, all asked at the same time."""
-        token, key = self.admin_token(), os.environ.get(VLLM_KEY) or None
-        calls: dict[str, Callable[[], T]] = {}
-        for url in self.replicas:
-            calls[url] = partial(_with, partial(VllmClient, url, key, ANSWER_S), replica)
-        for url in self.gateways:
-            calls[url] = partial(_with, partial(GatewayClient, url, token, ANSWER_S), gateway)
-        return at_once(calls)
+    def members(self) -> None:
+        """They are those that environment.yaml names."""
+        return
+
+    def prove(self, replica: str, path: str) -> None:
+        """Nobody of ours stands beside a replica: the folder was checked here, and the path is compared there."""
+
+    def ask_what_they_have(self) -> dict[str, frozenset[str] | SlipwayError]:
+        """By URL the models of each replica, and the table of each gateway."""
+        return ask_everyone(self._members, self.admin_token(), models_of, table_of)
+
+    @property
+    def _members(self) -> Members:
+        return Members(self.replicas, self.gateways)
 
     def _look(self, model_name: str | None) -> tuple[PartState, ...]:
         """`model_name`: a replica that does not serve it is not ready."""
-        found = self.ask(partial(_require_serves, model_name=model_name), _require_ours)
+        found = ask_everyone(
+            self._members, self.admin_token(), partial(require_serves, model_name=model_name), require_ours
+        )
         return tuple(
             PartState(
                 name="vllm" if url in self.replicas else "gateway",
@@ -140,7 +136,7 @@ class External:
                 healthy=not isinstance(found[url], SlipwayError),
                 pid=None,
                 log="",
-                reason=_why(found[url]),
+                reason=why(found[url]),
             )
             for url in (*self.replicas, *self.gateways)
         )
@@ -167,7 +163,7 @@ class ExternalWatch:
 
     def check(self, now: float) -> tuple[Incident, ...]:
         """Asks everyone once."""
-        found = self._target.ask(_adapters, _table)
+        found = self._target.ask_what_they_have()
         return tuple(event for url, answer in found.items() for event in self._changed(url, answer))
 
     def _changed(self, url: str, answer: frozenset[str] | SlipwayError) -> Iterator[Incident]:
@@ -177,48 +173,8 @@ class ExternalWatch:
         had = self._known.get(url, has)
         self._known[url] = has
         if has is None and (had is not None or is_new):
-            yield Incident(name, "away", f"{name} {url}: {_why(answer)}")
+            yield Incident(name, "away", f"{name} {url}: {why(answer)}")
         elif has is not None and had is None:
             yield Incident(name, "back", f"{name} {url} answers again")
         elif has is not None and had is not None and (lost := sorted(had - has)):
             yield Incident(name, "back", f"{name} {url} has lost {', '.join(lost)}")
-
-
-def _with(client: Callable[[], C], ask: Callable[[C], T]) -> T:
-    with client() as opened:
-        return ask(opened)
-
-
-def require_serves(url: str, model_name: str) -> None:
-    """Raises VllmError when the vLLM there does not serve the model."""
-    with VllmClient(url, os.environ.get(VLLM_KEY) or None, ANSWER_S) as client:
-        _require_serves(client, model_name)
-
-
-def _require_serves(client: VllmClient, model_name: str | None) -> None:
-    if client.health() == httpx.codes.SERVICE_UNAVAILABLE:
-        raise VllmError("it says that its engine died")
-    served = client.models()
-    if model_name is not None and model_name not in served:
-        names = ", ".join(sorted(served)) or "nothing"
-        raise VllmError(f"it serves {names}, not {model_name}", cure=f"start it with --served-model-name {model_name}")
-
-
-def _require_ours(client: GatewayClient) -> None:
-    client.table()
-
-
-def _adapters(client: VllmClient) -> frozenset[str]:
-    return frozenset(client.models())
-
-
-def _table(client: GatewayClient) -> frozenset[str]:
-    table = client.table()
-    return frozenset() if table is None else frozenset({"its routing table"})
-
-
-def _why(answer: object) -> str:
-    if not isinstance(answer, SlipwayError):
-        return ""
-    advises = answer.cure and not isinstance(answer, VllmUnavailableError)
-    return f"{answer.what} -> {answer.cure}" if advises else answer.what

@@ -121,6 +121,13 @@ class LocalProcesses:
         """It is there: vLLM sees the same disk."""
         return str(adapter.absolute())
 
+    def members(self) -> None:
+        """They are the same as long as the environment is."""
+        return
+
+    def prove(self, replica: str, path: str) -> None:
+        """Its bytes were checked where they lie, which is where vLLM reads them."""
+
     def before_up(self) -> Iterator[Callable[[], object]]:
         """An interpreter with vLLM, the file of API keys, and free ports of what does not run."""
         yield partial(require_vllm, self.environment.vllm)

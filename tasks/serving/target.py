@@ -26,6 +26,13 @@ class PartState:
     reason: str = ""  # why it is not healthy, where that is known
 
 
+class Members(NamedTuple):
+    """Who belongs to a place: base URLs of its vLLM replicas, and admin URLs of its gateways."""
+
+    replicas: tuple[str, ...]
+    gateways: tuple[str, ...]
+
+
 class ModelToServe(NamedTuple):
     """The base model that every vLLM of a place serves: its name, its folder, and the longest context in tokens."""
 
@@ -59,6 +66,15 @@ class Target(Protocol):
         """Has the replicas see an adapter's folder, which is named by its digest; its path on their machines.
 
         The bytes there are those of `adapter`, or it raises.
+        """
+
+    def members(self) -> Members | None:
+        """Who is there now, asked anew. None: they are the same as long as this process lives."""
+
+    def prove(self, replica: str, path: str) -> None:
+        """The bytes that this replica sees under a path that `place` gave are the adapter's, or it raises.
+
+        Asked of each replica whenever it is to load the adapter.
         """
 
     def before_up(self) -> Iterator[Callable[[], object]]:

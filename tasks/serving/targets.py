@@ -4,9 +4,11 @@ from pathlib import Path
 
 from configs.docker import DockerTarget
 from configs.environment import Environment
+from configs.kubernetes import KubernetesTarget
 from configs.target import ExternalTarget
 from tasks.serving.docker.target import DockerContainers
 from tasks.serving.external import External
+from tasks.serving.kubernetes.target import KubernetesPods
 from tasks.serving.local import LocalProcesses
 from tasks.serving.target import Target
 
@@ -17,4 +19,6 @@ def target_of(environment: Environment, home: Path) -> Target:
         return External(environment.target, home)
     if isinstance(environment.target, DockerTarget):
         return DockerContainers(environment, environment.target, home)
+    if isinstance(environment.target, KubernetesTarget):
+        return KubernetesPods(environment, environment.target, home)
     return LocalProcesses(environment, home)

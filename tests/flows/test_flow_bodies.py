@@ -16,7 +16,9 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from live_world import eventually
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+from real_prefect import real_prefect
 from stub_prefect import StubPrefect
 
 from benchmarks.tiny_bundle import tiny_bundle, write_tiny_lora
@@ -196,6 +198,17 @@ def test_rollback_takes_the_live_bundle_back_and_shows_a_page(place: Place) -> N
     assert place.prefect.ends == ["Completed"]
     assert "serves route tutor" in place.prefect.pages[-1]
     assert "complaints" in place.prefect.pages[-1]
+
+
+def test_a_rollback_is_a_step_of_its_run_as_a_real_server_shows_it(place: Place, tmp_path: Path) -> None:
+    place.released()
+    given = f"project={str(place.folder)!r}, home={str(place.home)!r}"
+    code = f"from flows.rollback import rollback\nrollback('ann', 'why', {given})"
+    with real_prefect(tmp_path) as server:
+        subprocess.run([sys.executable, "-c", code], env=server.env, capture_output=True, timeout=100, check=True)
+        (run,) = server.post("/flow_runs/filter", {})
+        eventually(lambda: [state for *_, state in server.tasks(run["id"])] == ["COMPLETED"], 30, "the step is shown")
+        assert [name for name, *_ in server.tasks(run["id"])] == ["tutor back to what was before"]
 
 
 def test_a_rollback_that_cannot_go_on_record_moves_users_and_its_run_fails(place: Place) -> None:

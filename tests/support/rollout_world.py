@@ -127,6 +127,7 @@ class World:
     load_error: str = ""
     loads_fail: bool = False
     users: int = 50
+    comes_and_goes: bool = False  # whether the target names its replicas anew each time: those that are here
     state: ReleaseState = field(init=False)
 
     def __post_init__(self) -> None:
@@ -194,6 +195,7 @@ class World:
         return Observation(
             gateways=gateways,
             replicas=replicas,
+            members=tuple(sorted(self.replicas)) if self.comes_and_goes else (),
             ledger_table=self.tables[max(self.tables)],
             command=self.command,
             approval=self.approval,
@@ -298,7 +300,7 @@ class World:
                 gate = self.gateways[action.gateway]
                 if gate.up and gate.table is not None and gate.table.revision == action.revision:
                     gate.lease_until = self.now + gate.table.lease_s
-            case LoadAdapter() | UnloadAdapter():
+            case LoadAdapter() | UnloadAdapter() if action.url in self.replicas:
                 self._apply_to_replica(action, self.replicas[action.url])
             case Alert():
                 self.alerts.append(action.text)

@@ -59,7 +59,7 @@ class TargetWorld:
         """Of each replica, by name where it comes from."""
         found = []
         for url in self.target.replicas:
-            with VllmClient(url) as client:
+            with VllmClient(url, os.environ.get("SLIPWAY_VLLM_API_KEY")) as client:
                 found.append(client.models())
         return found
 

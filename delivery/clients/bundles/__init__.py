@@ -1,5 +1,5 @@
 """Adapters and bundles on disk, by content digest: written whole or not at all, verified whenever they are read.
 
 Doors: `adapters` (one folder each), `images` (one OCI image layout a bundle), `layout`, `manifests`,
-`safetensors_header`.
+`base_image`, `safetensors_header`.
 """

@@ -46,6 +46,11 @@ def read_bundle(home: Path, reference: str) -> Bundle:
     return oci_layout.verify(_resolve(home, reference))
 
 
+def find_bundle(home: Path, reference: str) -> Path:
+    """The folder of the bundle that `read_bundle` would read, whatever is in it."""
+    return _resolve(home, reference)
+
+
 def read_documents(home: Path, reference: str) -> tuple[Path, dict[str, bytes]]:
     """The bundle's image layout, and its documents by name: verified, and about this very bundle."""
     layout = _resolve(home, reference)

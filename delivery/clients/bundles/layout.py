@@ -148,6 +148,11 @@ def _documents_in(layers: list[Path]) -> dict[str, bytes]:
     return found
 
 
+def image_manifest(folder: Path) -> dict[str, Any]:
+    """That of the image that holds the bundle and nothing else."""
+    return _manifest(folder, _the_image(folder, _entries(folder)))
+
+
 def image_digest(folder: Path) -> str:
     """The digest of the image's manifest: what a container runtime calls the image."""
     return str(_the_image(folder, _entries(folder))["digest"])

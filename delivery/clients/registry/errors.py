@@ -1,5 +1,6 @@
 """What registries answer, in words: what happened, where, and what to do. Nothing of a login is ever in them."""
 
+import json
 import re
 from collections.abc import Callable
 
@@ -79,6 +80,11 @@ def refused(response: requests.Response, text: bytes, where: str, *, has_login: 
 
 
 def _said(text: bytes) -> str:
+    try:
+        named = json.loads(text)["errors"]
+        text = "; ".join(f"{one.get('code', '')} {one.get('message', '')}".strip() for one in named).encode()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass  # not the registries' usual form: shown as it is
     shown = re.sub(r"[^\x20-\x7e]+", " ", text.decode("utf-8", "replace")).strip()[:SHOWN_CHARS]
     return f": {shown}" if shown else ""
 

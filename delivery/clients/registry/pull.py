@@ -109,7 +109,7 @@ def _parts(
         nonlocal fetched
         if entry["digest"] not in files:
             here = list((home / "bundles").glob(f"*/blobs/sha256/{short(entry['digest'], 64)}"))
-            on_progress(len(files), 0, f"{entry['size']:,} bytes of {short(entry['digest'])}")
+            on_progress(len(files), 0, f"getting {entry['size']:,} bytes")
             files[entry["digest"]] = fetch.blob(wire, reference, entry, downloads, here)
             fetched += 0 if here else int(entry["size"])
         return files[entry["digest"]]

@@ -49,7 +49,7 @@ def push(
     neighbours = known.neighbours(home, to)
     sent: dict[str, Sent] = {}
     for entry, file in layout.blobs_of(folder):
-        on_progress(len(sent), 0, f"{entry['size']:,} bytes of {entry['digest'][7:19]}")
+        on_progress(len(sent), 0, f"offering {entry['size']:,} bytes")
         if entry["mediaType"] == MANIFEST:
             is_there = has(wire, there, "manifests", entry)
             if not is_there:

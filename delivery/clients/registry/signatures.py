@@ -5,6 +5,7 @@ judges a certificate at the moment when it was issued: that it has not expired i
 """
 
 import base64
+import hashlib
 import json
 import os
 import tempfile
@@ -15,7 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 from cryptography.x509.oid import NameOID
 
 from configs.canonical import digest_bytes
@@ -45,12 +51,12 @@ def sign(index: Path, key: SigningKey, environ: Mapping[str, str] = os.environ) 
     missing = [Problem(str(file), "the file does not exist or cannot be read") for file in files if not _readable(file)]
     if missing:
         raise SlipwayError("the bundle cannot be signed", problems=missing)
-    password = environ.get(PASSWORD) or None
+    password = _password(environ)
     try:
-        load_pem_private_key(key.private_key.read_bytes(), password.encode() if password else None)
+        load_pem_private_key(key.private_key.read_bytes(), password)
         config = signing.Config()
         if key.certificate is None:
-            config.use_elliptic_key_signer(private_key=key.private_key, password=password and password.encode())
+            config.use_elliptic_key_signer(private_key=key.private_key, password=password)
         elif password:
             raise ValueError("a key with a password cannot sign by certificate")
         else:
@@ -68,6 +74,23 @@ def sign(index: Path, key: SigningKey, environ: Mapping[str, str] = os.environ) 
             where=str(key.private_key),
             cure=f"it takes a key in PEM on P-256, P-384 or P-521, whose password is in {PASSWORD}",
         ) from error
+
+
+def is_made_with(key: SigningKey, signature: bytes, index: bytes) -> bool:
+    """Whether it says that it was made with this key, or certificate, over these bytes: no need to sign them again."""
+    try:
+        material = json.loads(signature)
+        made = material["verificationMaterial"]
+        if key.certificate is not None:
+            own = x509.load_pem_x509_certificate(key.certificate.read_bytes()).public_bytes(Encoding.DER)
+            is_own = base64.b64decode(made["x509CertificateChain"]["certificates"][0]["rawBytes"]) == own
+        else:
+            private = load_pem_private_key(key.private_key.read_bytes(), _password(os.environ))
+            public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            is_own = made["publicKey"]["hint"] == hashlib.sha256(public).hexdigest()
+        return is_own and _signed_digest(material) == digest_bytes(index)
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return False
 
 
 def why_not_signed_by(signer: Signer, signature: bytes, index: bytes, now: float) -> str:
@@ -125,8 +148,6 @@ def _trusted(signer: Signer, now: float) -> bytes:
     pem = _pem(str(signer.public_key or signer.authority), "environment.yaml: signatures.signers")
     if signer.public_key is not None:
         return pem
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     valid = [one for one in x509.load_pem_x509_certificates(pem) if not _why_not_valid(one, now)]
     if not valid:
         raise ValueError("every certificate of the authority has expired")
@@ -187,6 +208,10 @@ def _pem(text: str, where: str) -> bytes:
     except OSError as error:
         cure = "name a file that this user may read, or write the text itself"
         raise SlipwayError(f"{text} cannot be read: {error.strerror}", where=where, cure=cure) from error
+
+
+def _password(environ: Mapping[str, str]) -> bytes | None:
+    return environ.get(PASSWORD, "").encode() or None
 
 
 def _readable(path: Path) -> bool:

@@ -1,9 +1,11 @@
 """Which of a variant's replicas gets a request: one that is up, has the model, and has the least to do."""
 
+import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from configs.routing import RoutingTable, Variant
@@ -42,10 +44,16 @@ class Replica:
 
 
 class Replicas:
-    """All replicas of the served table. `order` and `observe` sit in the way of every request."""
+    """All replicas of the served table. `order` and `observe` sit in the way of every request.
 
-    def __init__(self, monotonic: Clock):
+    `homes`: how many of a variant's replicas are asked first, None for all of them alike; one of them may have
+    `homes_lead` requests more under way than another replica.
+    """
+
+    def __init__(self, monotonic: Clock, homes: int | None = None, homes_lead: int = 0):
         self._monotonic = monotonic
+        self._homes = homes
+        self._homes_lead = homes_lead
         self._turn = itertools.count()
         self._known: dict[str, Replica] = {}
         self._draining: frozenset[str] = frozenset()
@@ -63,11 +71,14 @@ class Replicas:
         start = next(self._turn) % len(urls)
         turned = [url for url in urls[start:] + urls[:start] if url not in self._draining]
         able = [url for url in turned if not self.of(url).lacks(variant.model, now)] or turned
-        return sorted(able, key=lambda url: self._rank(self.of(url), now))
+        if self._homes is None or self._homes >= len(able):
+            return sorted(able, key=lambda url: self._rank(self.of(url), now))
+        homes = [url for url in by_nearness(variant.model, urls) if url in able][: self._homes]
+        return sorted(able, key=lambda url: self._rank(self.of(url), now, 0 if url in homes else self._homes_lead))
 
     @staticmethod
-    def _rank(replica: Replica, now: float) -> tuple[bool, int]:
-        return (not replica.is_up or replica.shunned_until > now, replica.in_flight)
+    def _rank(replica: Replica, now: float, handicap: int = 0) -> tuple[bool, int]:
+        return (not replica.is_up or replica.shunned_until > now, replica.in_flight + handicap)
 
     def of(self, url: str) -> Replica:
         """The replica of this base URL, known or new."""
@@ -169,3 +180,12 @@ class Replicas:
             }
             for url, replica in sorted(self._known.items())
         ]
+
+
+@lru_cache(maxsize=4096)
+def by_nearness(model: str, urls: tuple[str, ...]) -> tuple[str, ...]:
+    """The replicas in an order of the model's own, which every gateway finds alike (rendezvous hashing).
+
+    A replica that comes or goes changes no order among the others. Source: Thaler and Ravishankar, 1998.
+    """
+    return tuple(sorted(urls, key=lambda url: hashlib.blake2b(f"{model}\n{url}".encode(), digest_size=8).digest()))

@@ -21,12 +21,12 @@ from delivery.clients.docker.errors import EngineAwayError
 from delivery.clients.processes import local as processes
 from delivery.clients.processes.ports import Port, require_free
 from delivery.progress import Progress, silent
+from tasks.serving.asked import ask_everyone, require_ours, require_serves, why
 from tasks.serving.docker.containers import Containers, ContainerWatch, died
 from tasks.serving.docker.folders import gateway_folder, make_writable, require_readable, traffic_folder, user_inside
 from tasks.serving.docker.specs import ADAPTERS, Plan, SupervisedContainer, gateway_urls, replica_urls
-from tasks.serving.external import require_serves
 from tasks.serving.local import admin_token, environment_folder
-from tasks.serving.target import ModelToServe, PartState, readiness
+from tasks.serving.target import Members, ModelToServe, PartState, readiness
 from tasks.serving.vllm_command import phase
 
 NOTHING = ModelToServe("", Path())  # for what asks how containers are and makes none
@@ -68,27 +68,33 @@ class DockerContainers:
         return admin_token(self.environment, self.home)
 
     def place(self, adapter: Path) -> str:
-        """It is there: the replicas see the same disk. Each that runs is asked for what it sees."""
+        """It is there: the replicas see the same disk, and `prove` asks them."""
         wanted = describe(adapter)
         if adapter.name != short(wanted.digest) or adapter.absolute().parent != self.home.absolute() / "adapters":
             raise SlipwayError(f"{adapter} is not {short(wanted.digest)} below {self.home / 'adapters'}")
         require_readable(adapter, user_inside(self.config.user))
-        path = f"{ADAPTERS}/{adapter.name}"
-        problems = []
-        for container in self.engine.all_of(self.plan.owner.labels()):
-            if container.status != "running" or "-vllm-" not in container.name:
-                continue
-            found = self.engine.digests(container.name, path)
-            for name, digest in wanted.files.items():
-                if found.get(name) != digest:
-                    problems.append(Problem(f"{container.name}: {path}/{name}", f"{found.get(name)}, not {digest}"))
-        if problems:
+        return f"{ADAPTERS}/{adapter.name}"
+
+    def members(self) -> None:
+        """The same for as long as the settings are."""
+        return
+
+    def prove(self, replica: str, path: str) -> None:
+        """The container itself, as its own user, reads the files whose digests are the adapter's."""
+        if replica not in self.replicas:
+            return  # somebody else's, named by hand for one release
+        name = f"{self.plan.network}-vllm-{self.replicas.index(replica)}"
+        wanted = describe(self.home / "adapters" / Path(path).name).files
+        found = self.engine.digests(name, path)
+        if found != wanted:
+            differing = sorted(file for file in {*found, *wanted} if found.get(file) != wanted.get(file))
             raise SlipwayError(
-                "a container does not see the adapter that is to be loaded",
-                problems=problems,
+                f"{name} does not see the adapter that it is to load",
+                problems=[
+                    Problem(f"{path}/{file}", f"{found.get(file)}, not {wanted.get(file)}") for file in differing
+                ],
                 cure="the engine must run on this machine; slipway down and up mount the folder anew",
             )
-        return path
 
     def before_up(self) -> Iterator[Callable[[], object]]:
         """The engine and its images, the file of API keys, and names and ports that are free or ours."""
@@ -155,14 +161,16 @@ class DockerContainers:
 
     def evaluates_on(self, model_name: str) -> str | None:
         """The first replica that serves the model."""
-        asked = at_once({url: partial(require_serves, url, model_name) for url in self.replicas})
+        asked = ask_everyone(
+            Members(self.replicas, ()), "", partial(require_serves, model_name=model_name), require_ours
+        )
         for url, answer in asked.items():
             if not isinstance(answer, SlipwayError):
                 return url
         raise SlipwayError(
             f"no container serves {model_name}: nothing can be evaluated",
             where="environment.yaml: target",
-            problems=[Problem(url, str(answer)) for url, answer in asked.items()],
+            problems=[Problem(url, why(answer)) for url, answer in asked.items()],
             cure="start them: slipway up",
         )
 

@@ -15,14 +15,16 @@ from stub_upstream import ROLE, Behaviour, chunk, frame, hangs, hangs_up, refuse
 from configs.routing import RoutingTable, Variant
 from delivery.gateway.openai.chat import Call
 from delivery.gateway.records.attempts import Attempts
-from delivery.gateway.upstream.replicas import DOWN_AFTER, HUNG_S, LACKING_S, SHUNNED_S, Replicas
+from delivery.gateway.upstream.replicas import DOWN_AFTER, HUNG_S, LACKING_S, SHUNNED_S, Replicas, by_nearness
 
 A, B, C = "http://a", "http://b", "http://c"
 
 
-def replicas_of(*urls: str, **table: Any) -> tuple[Replicas, Variant, Clock]:
+def replicas_of(
+    *urls: str, homes: int | None = None, homes_lead: int = 0, **table: Any
+) -> tuple[Replicas, Variant, Clock]:
     clock = Clock()
-    replicas = Replicas(clock)
+    replicas = Replicas(clock, homes, homes_lead)
     served = RoutingTable.model_validate(table_for(*urls).model_dump() | table)
     replicas.keep_only(served)
     return replicas, served.routes["tutor"].variants["new"], clock
@@ -47,6 +49,54 @@ def test_the_replica_with_the_least_to_do_comes_first(loads: list[int]) -> None:
     order = replicas.order(variant)
     assert sorted(order) == sorted(urls)
     assert [loads[urls.index(url)] for url in order] == sorted(loads)
+
+
+@given(st.lists(st.integers(0, 12), min_size=4, max_size=4), st.integers(1, 5), st.integers(0, 8))
+def test_a_models_homes_are_asked_first_until_they_have_too_much_more_to_do(
+    loads: list[int], homes: int, lead: int
+) -> None:
+    urls = tuple(f"http://{n}" for n in range(len(loads)))
+    replicas, variant, _ = replicas_of(*urls, homes=homes, homes_lead=lead)
+    for url, requests in zip(urls, loads, strict=True):
+        busy(replicas, url, requests)
+    near, load = by_nearness(variant.model, urls)[:homes], dict(zip(urls, loads, strict=True))
+    order = replicas.order(variant)
+    assert sorted(order) == sorted(urls)
+    least_at_home, least = min(load[url] for url in near), min(loads)
+    if least_at_home < least + lead:
+        assert order[0] in near
+        assert load[order[0]] == least_at_home
+    if least_at_home > least + lead:
+        assert order[0] not in near
+
+
+def test_a_models_home_that_is_down_or_lacks_it_has_a_successor_and_comes_back() -> None:
+    replicas, variant, clock = replicas_of(A, B, C, homes=1, homes_lead=8)
+    home, heir, _ = by_nearness(variant.model, (A, B, C))
+    assert {replicas.order(variant)[0] for _ in range(6)} == {home}
+    replicas.lacks(home, variant.model)
+    assert {replicas.order(variant)[0] for _ in range(6)} == {heir}
+    clock.now += LACKING_S
+    assert {replicas.order(variant)[0] for _ in range(6)} == {home}
+    replicas.failed(home, "connect")
+    assert replicas.order(variant)[0] != home
+    clock.now += SHUNNED_S
+    assert replicas.order(variant)[0] == home
+
+
+@given(st.integers(2, 8), st.data())
+def test_a_replica_that_goes_moves_no_model_but_its_own(replicas: int, data: st.DataObject) -> None:
+    urls = tuple(f"http://10.0.0.{n}:8000" for n in range(replicas))
+    gone = data.draw(st.sampled_from(urls))
+    model = data.draw(st.text(max_size=20))
+    assert [url for url in by_nearness(model, urls) if url != gone] == list(
+        by_nearness(model, tuple(url for url in reversed(urls) if url != gone))
+    )
+
+
+def test_models_spread_over_all_replicas() -> None:
+    homes = [by_nearness(f"lora-{n}", (A, B, C))[0] for n in range(300)]
+    assert min(homes.count(url) for url in (A, B, C)) > 70
 
 
 def test_equals_take_turns_and_an_ended_attempt_counts_no_more() -> None:

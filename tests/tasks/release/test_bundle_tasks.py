@@ -99,7 +99,8 @@ def test_a_bundle_carries_the_contract_by_which_its_route_is_judged(project, tmp
     released = assemble_bundle(project, "rev", DATASET, train_fake(tmp_path), None, tmp_path)
     base = base_bundle(project, "rev", tmp_path)
     target = LocalProcesses(project.environment, tmp_path)
-    site = SimpleNamespace(home=tmp_path, upstreams=("http://vllm",), target=target)
+    here = {"environment": project.environment, "home": tmp_path, "clock": lambda: 0.0}
+    site = SimpleNamespace(**here, upstreams=("http://vllm",), target=target)
     for bundle in (released, base):
         served = served_as(bundle, site)
         assert served.contract == project.contract

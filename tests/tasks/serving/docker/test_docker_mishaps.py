@@ -153,6 +153,8 @@ def test_a_container_that_sees_other_bytes_is_named_before_anything_is_loaded(wo
     bundle = world.built()
     folder = unpack_adapter(bundle, world.home)
     assert world.target.place(folder) == f"/adapters/{folder.name}"
+    for replica in world.target.replicas:
+        world.target.prove(replica, f"/adapters/{folder.name}")
     weights, elsewhere = folder / "adapter_model.safetensors", folder.parent.with_name("elsewhere")
     subprocess.run(["cp", "-a", str(folder.parent), str(elsewhere)], check=True)
     weights.write_bytes(b"changed")
@@ -160,9 +162,11 @@ def test_a_container_that_sees_other_bytes_is_named_before_anything_is_loaded(wo
         world.target.place(folder)
     subprocess.run(["mount", "--bind", str(elsewhere), str(folder.parent)], check=True)
     try:  # this machine sees the right bytes again, and the containers, which began before, the changed ones
-        with pytest.raises(SlipwayError, match="a container does not see the adapter") as refused:
-            world.target.place(folder)
-        assert len(refused.value.problems) == 2, "each replica is named"
+        path = world.target.place(folder)
+        for replica in world.target.replicas:
+            with pytest.raises(SlipwayError, match="does not see the adapter that it is to load") as refused:
+                world.target.prove(replica, path)
+            assert [problem.where for problem in refused.value.problems] == [f"{path}/{weights.name}"]
     finally:
         subprocess.run(["umount", str(folder.parent)], check=True)
 

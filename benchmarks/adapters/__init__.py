@@ -1,0 +1,1 @@
+"""Many adapters behind one vLLM, and how a gateway shares them out among several; doors: `__main__`."""

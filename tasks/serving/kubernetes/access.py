@@ -1,0 +1,81 @@
+"""Who may do what: pods nothing in the cluster, a controller what it needs to read, and only gateways reach vLLM."""
+
+from typing import Any
+
+from tasks.serving.kubernetes.names import AGENT_PORT, Manifest, Place, Secrets
+
+RBAC = "rbac.authorization.k8s.io"
+
+
+def accounts(place: Place) -> list[Manifest]:
+    """The pods' account, which has no rights, and the one for a controller in the cluster, which reads."""
+    controller = f"{place.name}-controller"
+    rules = [
+        {"apiGroups": [""], "resources": ["pods", "events"], "verbs": ["get", "list"]},
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list"]},
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "resourceNames": [place.name],
+            "verbs": ["get"],
+        },
+    ]
+    role_ref = {"apiGroup": RBAC, "kind": "Role", "name": controller}
+    subjects = [{"kind": "ServiceAccount", "name": controller, "namespace": place.target.namespace}]
+    account = {"automountServiceAccountToken": False}
+    return [
+        place.manifest("v1", "ServiceAccount", f"{place.name}-pods", "pods", **account),
+        place.manifest("v1", "ServiceAccount", controller, "controller"),
+        place.manifest(f"{RBAC}/v1", "Role", controller, "controller", rules=rules),
+        place.manifest(f"{RBAC}/v1", "RoleBinding", controller, "controller", roleRef=role_ref, subjects=subjects),
+    ]
+
+
+def secrets(place: Place, given: Secrets) -> list[Manifest]:
+    """For gateways their token and vLLM's key; for vLLM its key, and its agent's token."""
+    gateway = {"admin-token": given.admin_token, "upstream-key": given.vllm_key}
+    vllm = {"key": given.vllm_key, "agent-token": given.agent_token}
+    found = [
+        place.manifest("v1", "Secret", f"{place.name}-gateway", "gateway", type="Opaque", stringData=gateway),
+        place.manifest("v1", "Secret", f"{place.name}-vllm", "vllm", type="Opaque", stringData=vllm),
+    ]
+    if given.api_keys is not None:
+        keys = {"api-keys.yaml": given.api_keys}
+        name = f"{place.name}-api-keys"
+        found.append(place.manifest("v1", "Secret", name, "gateway", type="Opaque", stringData=keys))
+    return found
+
+
+def network_policies(place: Place) -> list[Manifest]:
+    """vLLM hears gateways and controllers and asks nobody; a gateway's admin listener hears controllers."""
+    vllm, admin = place.environment.vllm.port, place.environment.gateway.admin_port
+    gateways = {"podSelector": {"matchLabels": place.matching("gateway")}}
+    controllers: list[dict[str, Any]] = [{"podSelector": {"matchLabels": place.matching("controller")}}]
+    controllers += [{"ipBlock": {"cidr": cidr}} for cidr in place.target.controllers]
+    to_vllm = [
+        {"from": [gateways, *controllers], "ports": [_tcp(vllm)]},
+        {"from": controllers, "ports": [_tcp(AGENT_PORT)]},
+    ]
+    to_gateways = [
+        {"ports": [_tcp(place.environment.gateway.port)]},
+        {"from": controllers, "ports": [_tcp(admin)]},
+    ]
+    return [
+        _policy(place, "vllm", policyTypes=["Ingress", "Egress"], ingress=to_vllm, egress=[]),
+        _policy(place, "gateway", policyTypes=["Ingress"], ingress=to_gateways),
+    ]
+
+
+def ownership(place: Place, owner: str) -> Manifest:
+    """Names the ledger whose controllers may change what is here."""
+    spec = {"holderIdentity": owner}
+    return place.manifest("coordination.k8s.io/v1", "Lease", place.name, "controller", spec=spec)
+
+
+def _policy(place: Place, component: str, **rules: Any) -> Manifest:
+    spec = {"podSelector": {"matchLabels": place.matching(component)}, **rules}
+    return place.manifest("networking.k8s.io/v1", "NetworkPolicy", f"{place.name}-{component}", component, spec=spec)
+
+
+def _tcp(port: int) -> dict[str, Any]:
+    return {"protocol": "TCP", "port": port}

@@ -1,0 +1,132 @@
+"""One vLLM and its agent as a pod: the base model from where it is shared, adapters under their digests."""
+
+from pathlib import Path
+from typing import Any
+
+from configs.kubernetes import SentAdapters, SharedAdapters
+from tasks.serving.kubernetes.names import ADAPTERS, AGENT_PORT, MODEL, Manifest, Place
+from tasks.serving.kubernetes.podspec import container, deployment, leave_first, pod_spec, probe, resources
+from tasks.serving.vllm_command import vllm_arguments, vllm_environment
+
+FLAGS = ["--enable-lora", "--enable-prefix-caching", "--disable-uvicorn-access-log"]
+PROBE_EVERY_S = 5
+ON_THIS_MACHINE = {"PYTHONPATH", "PYTHONSAFEPATH"}  # an image has its own
+
+
+def vllm_deployment(place: Place, model_name: str, context_tokens: int, annotations: dict[str, str]) -> Manifest:
+    """`model_name`: what vLLM calls the base model. `annotations`: change when the pods must be replaced."""
+    pods = place.target.vllm
+    containers = [_vllm(place, model_name, context_tokens), _agent(place)]
+    more: dict[str, Any] = {"volumes": [*_model_volume(place), _adapters_volume(place), *_scratch(place)]}
+    if isinstance(place.target.adapters, SharedAdapters):
+        more["initContainers"] = [_verified_first(place)]
+    if pods.runtime_class is not None:
+        more["runtimeClassName"] = pods.runtime_class
+    return deployment(place, "vllm", pods, pod_spec(place, "vllm", pods, containers, **more), annotations)
+
+
+def _vllm(place: Place, model_name: str, context_tokens: int) -> dict[str, Any]:
+    environment, pods = place.environment, place.target.vllm
+    config = environment.vllm.model_copy(update={"host": "0.0.0.0"})  # noqa: S104 - a NetworkPolicy and a key guard it
+    on_cpu = pods.gpus == 0
+    model = place.target.base_model.in_image or MODEL
+    said = vllm_arguments(config, model_name, Path(model), context_tokens, on_cpu)
+    arguments = ["-m", "vllm.entrypoints.openai.api_server", *(word for pair in said.items() for word in pair), *FLAGS]
+    devices = {} if on_cpu else {pods.gpu_resource: str(pods.gpus)}
+    start = probe("/health", config.port, PROBE_EVERY_S, max(1, round(config.start_timeout_s / PROBE_EVERY_S)))
+    mounts = [
+        {"name": "adapters", "mountPath": ADAPTERS, "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+    ]
+    if place.target.base_model.in_image is None:
+        sub_path = place.target.base_model.sub_path
+        mounts.append(
+            {"name": "model", "mountPath": MODEL, "readOnly": True} | ({"subPath": sub_path} if sub_path else {})
+        )
+    return container(
+        place,
+        "vllm",
+        place.target.images.vllm,
+        [*arguments, *config.extra_args],
+        env=_vllm_env(place, on_cpu),
+        ports=[{"name": "http", "containerPort": config.port}],
+        resources=resources(pods, **devices),
+        startupProbe=start,
+        readinessProbe=probe("/health", config.port, PROBE_EVERY_S, 2),
+        livenessProbe=probe("/health", config.port, 10, 6, timeout_s=10),
+        lifecycle=leave_first(place),
+        volumeMounts=mounts,
+    )
+
+
+def _vllm_env(place: Place, on_cpu: bool) -> list[dict[str, Any]]:
+    said = vllm_environment(place.environment.vllm, on_cpu, {"OMP_NUM_THREADS": _cores(place.target.vllm.cpu)})
+    values = {name: value for name, value in said.items() if value is not None and name not in ON_THIS_MACHINE}
+    values |= {"HOME": "/tmp"}  # noqa: S108 - the image's root is read-only
+    key = {"secretKeyRef": {"name": f"{place.name}-vllm", "key": "key"}}
+    return [*({"name": n, "value": v} for n, v in sorted(values.items())), {"name": "VLLM_API_KEY", "valueFrom": key}]
+
+
+def _cores(cpu: str) -> str:
+    """Whole cores of a request such as 2, 1.5 or 500m."""
+    return str(max(1, round(float(cpu[:-1]) / 1000 if cpu.endswith("m") else float(cpu))))
+
+
+def _agent(place: Place) -> dict[str, Any]:
+    is_sent = isinstance(place.target.adapters, SentAdapters)
+    token = {"secretKeyRef": {"name": f"{place.name}-vllm", "key": "agent-token"}}
+    arguments = ["-m", "delivery.agent", "--folder", ADAPTERS, "--port", str(AGENT_PORT)]
+    return container(
+        place,
+        "agent",
+        place.target.images.gateway,
+        arguments if is_sent else [*arguments, "--read-only"],
+        env=[{"name": "SLIPWAY_AGENT_TOKEN", "valueFrom": token}],
+        ports=[{"name": "agent", "containerPort": AGENT_PORT}],
+        resources={"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+        readinessProbe=probe("/healthz", AGENT_PORT, PROBE_EVERY_S, 2),
+        livenessProbe=probe("/healthz", AGENT_PORT, 10, 6),
+        volumeMounts=[
+            {"name": "adapters", "mountPath": ADAPTERS} | ({} if is_sent else {"readOnly": True}),
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+        ],
+    )
+
+
+def _verified_first(place: Place) -> dict[str, Any]:
+    """No vLLM starts beside adapters that are not what their names say."""
+    return container(
+        place,
+        "verify",
+        place.target.images.gateway,
+        ["-m", "delivery.agent", "--folder", ADAPTERS, "--check"],
+        resources={"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+        volumeMounts=[{"name": "adapters", "mountPath": ADAPTERS, "readOnly": True}],
+    )
+
+
+def _model_volume(place: Place) -> list[dict[str, Any]]:
+    model = place.target.base_model
+    if model.claim is not None:
+        return [{"name": "model", "persistentVolumeClaim": {"claimName": model.claim, "readOnly": True}}]
+    if model.image is not None:
+        pull = place.target.images.pull_policy
+        return [{"name": "model", "image": {"reference": model.image, "pullPolicy": pull}}]
+    if model.host_path is not None:
+        return [{"name": "model", "hostPath": {"path": str(model.host_path), "type": "Directory"}}]
+    return []
+
+
+def _adapters_volume(place: Place) -> dict[str, Any]:
+    adapters = place.target.adapters
+    if isinstance(adapters, SentAdapters):
+        return {"name": "adapters", "emptyDir": {"sizeLimit": adapters.room}}
+    if adapters.claim is not None:
+        return {"name": "adapters", "persistentVolumeClaim": {"claimName": adapters.claim, "readOnly": True}}
+    return {"name": "adapters", "hostPath": {"path": str(adapters.host_path), "type": "Directory"}}
+
+
+def _scratch(place: Place) -> list[dict[str, Any]]:
+    shm = {"medium": "Memory", "sizeLimit": place.target.vllm.shared_memory}
+    return [{"name": "tmp", "emptyDir": {}}, {"name": "shm", "emptyDir": shm}]

@@ -1,0 +1,177 @@
+"""Real vLLM in pods of a real Kubernetes: up, a release while pods are deleted, a rollback, and what goes wrong."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from cluster_world import RealCluster, real_cluster, users_url
+from release_child import PLAN, TOKEN
+from stub_project import stub_project, until
+from target_worlds import TargetWorld
+
+from benchmarks.tiny_bundle import tiny_bundle
+from configs.errors import require_all
+from delivery.build.bundle import Bundle
+from delivery.build.gate import GateDecision
+from delivery.clients.bundles.adapters import describe
+from delivery.clients.bundles.images import write_bundle
+from delivery.clients.vllm import VllmClient
+from delivery.progress import silent
+from tasks.preflight import before_release
+from tasks.release.rollback import rollback
+from tasks.release.run import approve
+from tasks.release.site import Site, open_ledger, open_site_of
+from tasks.serving import environment
+
+pytestmark = pytest.mark.live
+
+NAMESPACE = "serving"
+KEY = "a-key-of-the-replicas-for-tests"
+PATIENT = PLAN.model_copy(
+    update={
+        "lease_s": 15,
+        "monitor_timeout_s": 20,
+        "max_hold_s": 180,
+        "stages": tuple(
+            stage.model_copy(update={"min_requests": 5, "approval": stage.kind == "canary"}) for stage in PLAN.stages
+        ),
+    }
+)
+"""The canary waits for somebody: until the replacement of a pod that was deleted in it serves the candidate."""
+
+
+@dataclass
+class ClusterWorld(TargetWorld):
+    """The same, with its cluster."""
+
+    cluster: RealCluster = field(kw_only=True)
+
+    def pods(self, component: str) -> list[str]:
+        """Names of the pods that stay."""
+        found = self.cluster.api(NAMESPACE).list("v1", "Pod", f"app.kubernetes.io/component={component}")
+        return sorted(p["metadata"]["name"] for p in found if not p["metadata"].get("deletionTimestamp"))
+
+    def upstreams(self, variant: str) -> set[str]:
+        """Where the gateways send a variant's users."""
+        with open_site_of(self.project, self.home) as site:
+            tables = [client.table() for client in site.gateways.values()]
+        found = [table.routes["tutor"].variants.get(variant) for table in tables if table is not None]
+        return {url for one in found if one is not None for url in one.upstreams}
+
+    def lists(self, url: str, model: str) -> bool:
+        """Whether this replica has the model now."""
+        with VllmClient(url, KEY) as client:
+            return model in client.models()
+
+    def built_from(self, number: int) -> Bundle:
+        """A bundle with a real adapter of the tiny model."""
+        folder = self.cluster.loras[number]
+        bundle = tiny_bundle("Answer shortly.", describe(folder))
+        write_bundle(bundle, folder, self.home)
+        ledger = open_ledger(self.project.environment, self.home)
+        ledger.add_build(bundle, GateDecision(passed=True, findings=()), time.time())
+        ledger.close()
+        return bundle
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RealCluster]:
+    with real_cluster() as found:
+        found.kubectl("create", "namespace", NAMESPACE)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def world(cluster: RealCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterWorld]:
+    """Two vLLM and two gateways as pods, and their supervisor here."""
+    folder = tmp_path_factory.mktemp("cluster")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLIPWAY_ADMIN_TOKEN", TOKEN)
+        patch.setenv("SLIPWAY_VLLM_API_KEY", KEY)
+        project = stub_project(
+            folder,
+            rollout=PATIENT.model_dump(mode="json"),
+            model=cluster.model,
+            environment=cluster.environment(NAMESPACE),
+        )
+        home = folder / "home"
+        try:
+            environment.start(project, home, silent, attached=True)
+            yield ClusterWorld(project, home, (users_url(project, cluster),), lambda: None, cluster=cluster)
+        finally:
+            environment.stop(project, home)
+
+
+@dataclass
+class Operator:
+    """Deletes a vLLM pod in the canary, and lets the release go on when its replacement serves the candidate."""
+
+    world: ClusterWorld
+    bundle: Bundle
+    before: frozenset[str]
+    wrong: list[str] = field(default_factory=list)
+    joined_s: float | None = None  # from ready to having users
+    _thread: threading.Thread | None = None
+
+    def listen(self, done: int, total: int, text: str) -> None:
+        """The release's progress."""
+        if "1-canary" in text and self._thread is None:
+            self._thread = threading.Thread(target=self._work)
+            self._thread.start()
+
+    def _work(self) -> None:
+        world, model = self.world, self.bundle.served_name
+        world.cluster.kubectl("-n", NAMESPACE, "delete", "pod", "--wait=false", world.pods("vllm")[0])
+        ready_at, deadline = None, time.monotonic() + 240
+        while time.monotonic() < deadline:
+            new = set(world.target.replicas) - self.before
+            if new and ready_at is None:
+                ready_at = time.monotonic()
+            has_users = world.upstreams(self.bundle.variant_name) & new
+            self.wrong += [url for url in has_users if not world.lists(url, model)]
+            if has_users and ready_at is not None:
+                self.joined_s = time.monotonic() - ready_at
+                break
+            time.sleep(0.3)
+        with open_site_of(world.project, world.home) as site:
+            until(lambda: _waits(site), 60)
+            approve(site, "tutor", approved=True, by="ann", reason="the replacement serves it")
+
+    def join(self) -> None:
+        """Waits for its end."""
+        assert self._thread is not None
+        self._thread.join(60)
+
+
+def _waits(site: Site) -> bool:
+    found = site.ledger.unfinished(site.name, "tutor")
+    return found is not None and found.awaiting_approval
+
+
+@pytest.mark.timeout(500)
+def test_a_release_and_its_rollback_reach_every_pod_while_one_is_replaced_and_users_notice_nothing(
+    world: ClusterWorld,
+) -> None:
+    bundle = world.built_from(0)
+    require_all("not now", before_release(world.project, world.home, accept_blind_plan=True))
+    operator = Operator(world, bundle, frozenset(world.target.replicas))
+    with world.users(at_once=2):
+        outcome = world.release(bundle, operator.listen)
+        operator.join()
+        assert (outcome.outcome, outcome.failed_user_requests) == ("live", 0), (outcome, world.failed[:3])
+        assert operator.joined_s is not None, "the replacement got its users in the canary"
+        assert operator.wrong == [], "nobody is sent to a pod that does not have the adapter"
+        with open_site_of(world.project, world.home) as site:
+            live = site.require_route("tutor").live
+            assert set(live.variant.upstreams) == set(world.target.replicas)
+            assert len(live.variant.upstreams) == 2
+            assert {models[bundle.served_name] for models in world.models()} == {live.adapter_path}
+            done = rollback(site, "tutor", by="ann", reason="a try")
+        assert done.outcome == "rolled_back", done.problem
+    assert done.to_stable_s is not None
+    assert done.to_stable_s < 10
+    assert world.failed == []
+    assert all(bundle.served_name not in models for models in world.models())
+    print(f"{world.asked} requests, 0 failed; to stable {done.to_stable_s:.2f} s; joined {operator.joined_s:.1f} s")
