@@ -83,15 +83,15 @@ class DockerContainers:
         """The container itself, as its own user, reads the files whose digests are the adapter's."""
         if replica not in self.replicas:
             return  # somebody else's, named by hand for one release
-        name = f"{self.plan.network}-vllm-{self.replicas.index(replica)}"
+        container = f"{self.plan.network}-vllm-{self.replicas.index(replica)}"
         wanted = describe(self.home / "adapters" / Path(path).name).files
-        found = self.engine.digests(name, path)
-        if found != wanted:
-            differing = sorted(file for file in {*found, *wanted} if found.get(file) != wanted.get(file))
+        found = self.engine.digests(container, path)
+        differing = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        if differing:
             raise SlipwayError(
-                f"{name} does not see the adapter that it is to load",
+                f"{container} does not see the adapter that it is to load",
                 problems=[
-                    Problem(f"{path}/{file}", f"{found.get(file)}, not {wanted.get(file)}") for file in differing
+                    Problem(f"{path}/{name}", f"{found.get(name)}, not {wanted.get(name)}") for name in differing
                 ],
                 cure="the engine must run on this machine; slipway down and up mount the folder anew",
             )
