@@ -6,6 +6,7 @@ base model is dequantised) or an hour (no vLLM to evaluate on, a plan that sees 
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from tasks.data.sources import locate_all
 from tasks.evals.model_server import require_place
 from tasks.evals.require import require_evals, require_judges_answer
 from tasks.release.judge import open_judge
+from tasks.release.published import require_signable
 from tasks.release.site import Site, open_ledger, open_site_of
 from tasks.serving.targets import target_of
 from tasks.training.fit import require_fit
@@ -114,6 +116,7 @@ def before_refresh(project: Project, home: Path, accept_blind_plan: bool = False
     """What `slipway refresh` needs: all that its build and its release need, before it trains."""
     yield from before_build(project, home)
     yield from before_release(project, home, accept_blind_plan=accept_blind_plan)
+    yield partial(require_signable, project.environment, project.route, time.time())
 
 
 def before_watch(project: Project, home: Path) -> Iterator[Precheck]:

@@ -1,5 +1,6 @@
 """Commands that put a bundle in front of users and judge it there: release, refresh, watch."""
 
+import time
 from typing import Annotated
 
 import typer
@@ -36,8 +37,10 @@ def release(
     from delivery.clients.bundles.images import read_bundle
     from tasks.preflight import before_release
     from tasks.release.broken_stable import over_broken_stable as without_stable
+    from tasks.release.published import require_signed
 
-    read_bundle(home, bundle)  # a wrong digest is said at once
+    found = read_bundle(home, bundle)  # a wrong digest is said at once, and a missing signature
+    require_signed(project_of(project).environment, home, found.digest, time.time())
     if over_broken_stable != bool(reason.strip()):
         raise SlipwayError("--over-broken-stable and --reason belong together", cure="give both, or none of them")
     settings = without_stable(project_of(project)) if over_broken_stable else project_of(project)

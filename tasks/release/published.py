@@ -6,14 +6,21 @@ from pathlib import Path
 
 from configs.canonical import short
 from configs.environment import Environment
-from configs.errors import SlipwayError
+from configs.errors import Problem, SlipwayError
 from configs.registry import Signatures
 from delivery.clients.bundles.base_image import put_on_base
 from delivery.clients.bundles.images import find_bundle
 from delivery.clients.registry.pull import Pulled, pull, resolve
 from delivery.clients.registry.push import Pushed, push
 from delivery.clients.registry.reference import Reference, is_reference, parse
-from delivery.clients.registry.signatures import KEY, is_made_with, sign, signing_key
+from delivery.clients.registry.signatures import (
+    KEY,
+    check_signer,
+    is_made_with,
+    sign,
+    signing_key,
+    why_not_signed_by,
+)
 from delivery.clients.registry.verify import Verified, add_signature, signatures_in, verify
 from delivery.clients.registry.wire import Wire
 from delivery.progress import Progress, silent
@@ -106,6 +113,32 @@ def require_signed(environment: Environment, home: Path, digest: str, now: float
             raise SlipwayError(
                 f"{short(found.bundle.digest)} lies where {short(digest)} should", where=str(found.folder)
             )
+
+
+def require_signable(environment: Environment, route: str, now: float) -> None:
+    """Where signatures are required, this machine's counts for the route: what is built here can be released."""
+    policy = environment.signatures
+    if not policy.required:
+        return
+    key = signing_key(policy.sign_with)
+    where, cure = (
+        "environment.yaml: signatures",
+        f"set {KEY}, or signatures.sign_with, to the key of one of the signers",
+    )
+    if key is None:
+        raise SlipwayError("signatures are required, and no key to sign with is named", where=where, cure=cure)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / "index.json"
+        trial.write_bytes(b"{}")
+        signature = sign(trial, key)
+    for name, signer in policy.signers.items():
+        check_signer(name, signer)
+    theirs = {name: one for name, one in policy.signers.items() if not one.routes or route in one.routes}
+    whys = {name: why_not_signed_by(signer, signature, b"{}", now) for name, signer in theirs.items()}
+    if all(whys.values()):
+        problems = [Problem(f"signatures.signers.{name}", why) for name, why in whys.items()]
+        what = f"the signature of {key.private_key} does not count for route {route}"
+        raise SlipwayError(what, where=where, problems=problems, cure=cure)
 
 
 def _default(environment: Environment, tag: str) -> Reference:

@@ -21,7 +21,7 @@ from delivery.clients.bundles.images import list_bundles, read_bundle
 from delivery.clients.registry.verify import signatures_in
 from delivery.release.state import Served
 from tasks.release.bundle import base_bundle
-from tasks.release.published import pull_bundle, push_bundle, sign_bundle, verify_bundle
+from tasks.release.published import pull_bundle, push_bundle, require_signable, sign_bundle, verify_bundle
 from tasks.release.site import served_as
 from tasks.release.start import _require_signed_when_released
 from tasks.serving.local import LocalProcesses
@@ -95,6 +95,19 @@ def test_what_is_built_is_signed_where_a_key_is_named(home, tmp_path):
     bundle = base_bundle(project, "sha256:r", home)
     found = verify_bundle(Environment(signatures=required(ada=ada)), home, bundle.digest, AT)
     assert found.signed_by == ("ada",)
+
+
+def test_a_refresh_whose_bundle_could_not_be_released_is_refused_before_it_trains(tmp_path):
+    ada, bob = key_owner(tmp_path), key_owner(tmp_path, "bob")
+    require_signable(Environment(), "tutor", AT)
+    require_signable(Environment(signatures=signing_with(required(bob=bob, ada=ada), ada)), "tutor", AT)
+    for policy, word in (
+        (required(ada=ada), "no key to sign with is named"),
+        (signing_with(required(ada=ada), bob), "does not count for route tutor"),
+        (signing_with(required(ada=key_owner(tmp_path, routes=("classify",))), ada), "does not count for route tutor"),
+    ):
+        with pytest.raises(SlipwayError, match=word):
+            require_signable(Environment(signatures=policy), "tutor", AT)
 
 
 # -- before vLLM loads --------------------------------------------------------------------------------------------
