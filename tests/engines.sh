@@ -3,7 +3,9 @@
 #
 #   tests/engines.sh            everything
 #   tests/engines.sh dockerd    a Docker engine that runs
+#   tests/engines.sh compose    Docker Compose
 #   tests/engines.sh registry   Debian's OCI registry, which each test starts for itself
+#   tests/engines.sh kubectl    kubectl, and what the Kubernetes for tests is started with
 set -eu
 
 packages() { # those of these Debian packages that are missing
@@ -29,15 +31,24 @@ dockerd() { # Debian's, since its client alone brings BuildKit; containers run, 
     return 1
 }
 
+compose() { packages docker-compose; }
+
 registry() { # htpasswd is of apache2-utils
     packages docker-registry apache2-utils
 }
 
-[ $# -gt 0 ] || set -- dockerd registry
+kubectl() { # the cluster itself lies beside the checkout, in ../shared/k8s
+    packages curl gcc libc6-dev openssl xz-utils
+    [ -n "$(type -P kubectl)" ] || packages kubernetes-client
+}
+
+[ $# -gt 0 ] || set -- dockerd compose registry kubectl
 for need in "$@"; do
     case $need in
         dockerd) dockerd ;;
+        compose) compose ;;
         registry) registry ;;
-        *) echo "tests/engines.sh knows: dockerd, registry" >&2 && exit 2 ;;
+        kubectl) kubectl ;;
+        *) echo "tests/engines.sh knows: dockerd, compose, registry, kubectl" >&2 && exit 2 ;;
     esac
 done

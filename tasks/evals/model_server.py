@@ -75,7 +75,9 @@ def loaded_adapter(project: Project, home: Path, url: str, name: str, folder: Pa
 
     `folder` is where it lies here; vLLM is told where it sees it itself.
     """
-    path = target_of(project.environment, home).place(folder)
+    target = target_of(project.environment, home)
+    path = target.place(folder)
+    target.prove(url, path)
     with VllmClient(url, os.environ.get(API_KEY)) as client:
         was_there = name in client.models()
         client.load_adapter(name, path)

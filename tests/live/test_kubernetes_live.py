@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import docker_images
 import pytest
 from cluster_world import RealCluster, real_cluster, users_url
 from release_child import PLAN, TOKEN
@@ -17,13 +18,14 @@ from delivery.build.bundle import Bundle
 from delivery.build.gate import GateDecision
 from delivery.clients.bundles.adapters import describe
 from delivery.clients.bundles.images import write_bundle
-from delivery.clients.vllm import VllmClient
+from delivery.clients.vllm import VllmClient, VllmError
 from delivery.progress import silent
 from tasks.preflight import before_release
 from tasks.release.rollback import rollback
 from tasks.release.run import approve
 from tasks.release.site import Site, open_ledger, open_site_of
 from tasks.serving import environment
+from tasks.serving.target import readiness
 
 pytestmark = pytest.mark.live
 
@@ -150,28 +152,70 @@ def _waits(site: Site) -> bool:
     return found is not None and found.awaiting_approval
 
 
+@pytest.fixture(scope="module")
+def bundle(world: ClusterWorld) -> Bundle:
+    return world.built_from(0)
+
+
 @pytest.mark.timeout(500)
-def test_a_release_and_its_rollback_reach_every_pod_while_one_is_replaced_and_users_notice_nothing(
-    world: ClusterWorld,
+def test_a_release_reaches_every_pod_while_one_is_replaced_in_its_canary_and_users_notice_nothing(
+    world: ClusterWorld, bundle: Bundle
 ) -> None:
-    bundle = world.built_from(0)
     require_all("not now", before_release(world.project, world.home, accept_blind_plan=True))
     operator = Operator(world, bundle, frozenset(world.target.replicas))
     with world.users(at_once=2):
         outcome = world.release(bundle, operator.listen)
         operator.join()
-        assert (outcome.outcome, outcome.failed_user_requests) == ("live", 0), (outcome, world.failed[:3])
-        assert operator.joined_s is not None, "the replacement got its users in the canary"
-        assert operator.wrong == [], "nobody is sent to a pod that does not have the adapter"
-        with open_site_of(world.project, world.home) as site:
-            live = site.require_route("tutor").live
-            assert set(live.variant.upstreams) == set(world.target.replicas)
-            assert len(live.variant.upstreams) == 2
-            assert {models[bundle.served_name] for models in world.models()} == {live.adapter_path}
-            done = rollback(site, "tutor", by="ann", reason="a try")
-        assert done.outcome == "rolled_back", done.problem
+    assert (outcome.outcome, outcome.failed_user_requests) == ("live", 0), (outcome, world.failed[:3])
+    assert operator.joined_s is not None, "the replacement got its users in the canary"
+    assert operator.wrong == [], "nobody is sent to a pod that does not have the adapter"
+    assert world.failed == []
+    with open_site_of(world.project, world.home) as site:
+        live = site.require_route("tutor").live
+    assert set(live.variant.upstreams) == set(world.target.replicas)
+    assert len(live.variant.upstreams) == 2
+    assert {models[bundle.served_name] for models in world.models()} == {live.adapter_path}
+    print(f"{world.asked} requests, 0 failed; joined {operator.joined_s:.1f} s")
+
+
+@pytest.mark.timeout(300)
+def test_a_container_that_was_killed_has_the_live_adapter_again_and_a_new_gateway_its_table(
+    world: ClusterWorld, bundle: Bundle
+) -> None:
+    with world.users(at_once=2):
+        before = set(world.pods("gateway"))
+        world.cluster.kubectl("-n", NAMESPACE, "delete", "pod", "--wait=false", sorted(before)[0])
+        kill_container(world.pods("vllm")[0], "vllm")
+        until(lambda: len(world.target.replicas) == 1, 60)
+        until(lambda: len(world.target.replicas) == 2 and whole(world, bundle), 200)
+        until(lambda: readiness(world.target.state()) == "vllm 2 of 2 ready, gateway 2 of 2 ready", 60)
+    assert set(world.pods("gateway")) != before
+    assert world.failed == []
+
+
+@pytest.mark.timeout(100)
+def test_a_rollback_takes_it_off_every_pod_at_once(world: ClusterWorld, bundle: Bundle) -> None:
+    with world.users(at_once=2), open_site_of(world.project, world.home) as site:
+        done = rollback(site, "tutor", by="ann", reason="a try")
+    assert done.outcome == "rolled_back", done.problem
     assert done.to_stable_s is not None
     assert done.to_stable_s < 10
     assert world.failed == []
     assert all(bundle.served_name not in models for models in world.models())
-    print(f"{world.asked} requests, 0 failed; to stable {done.to_stable_s:.2f} s; joined {operator.joined_s:.1f} s")
+    print(f"{world.asked} requests, 0 failed; to stable {done.to_stable_s:.2f} s")
+
+
+def kill_container(pod: str, name: str) -> None:
+    """kill -9, behind the cluster's back."""
+    engine = docker_images.engine()
+    labels = [f"io.kubernetes.pod.name={pod}", f"io.kubernetes.container.name={name}"]
+    [found] = engine.containers.list(filters={"label": labels})
+    found.kill()
+
+
+def whole(world: ClusterWorld, bundle: Bundle) -> bool:
+    """Whether every replica that is ready lists the bundle's model."""
+    try:
+        return all(bundle.served_name in models for models in world.models())
+    except VllmError:
+        return False

@@ -96,8 +96,10 @@ def why_not_ready(pod: Resource, latest: Mapping[str, Resource]) -> str:
 
 def _state(component: str, pod: Resource, port: int, latest: Mapping[str, Resource]) -> PartState:
     ready = is_ready(pod)
-    url = f"http://{_bracketed(_address(pod))}:{port}" if _address(pod) else f"pod/{_name(pod)}"
-    reason = "" if ready else f"pod {_name(pod)}: {why_not_ready(pod, latest)}"
+    url, named = f"pod/{_name(pod)}", ""
+    if _address(pod):
+        url, named = f"http://{_bracketed(_address(pod))}:{port}", f"pod {_name(pod)}: "
+    reason = "" if ready else f"{named}{why_not_ready(pod, latest)}"
     return PartState(component, url, _is_running(pod), ready, pid=None, log="", reason=reason)
 
 

@@ -30,6 +30,7 @@ from tasks.serving.local import VLLM_KEY, admin_token, environment_folder, gatew
 from tasks.serving.target import Members, ModelToServe, PartState, readiness
 
 POLL_S = 1.0
+TABLE_SEEN_S = 20.0  # a probe looks every two seconds
 IMAGE_VOLUMES = (1, 31)
 
 
@@ -119,6 +120,7 @@ class KubernetesPods:
             namespace.apply(manifest, FIELD_MANAGER)
         self._wait(on_progress)
         yield
+        self._until_users_get_in(on_progress)
 
     def down(self) -> tuple[str, ...]:
         """Deletes everything; the names of what ran. The namespace, and volumes, stay as they are."""
@@ -265,6 +267,16 @@ class KubernetesPods:
             problems=[Problem(part.url, part.reason) for part in missing],
             cure="see to that and give the same command again; `slipway down` deletes what was applied",
         )
+
+    def _until_users_get_in(self, on_progress: Progress) -> None:
+        """The Service sends nobody to a gateway before its probe has seen the table that it has by now."""
+        until = time.monotonic() + TABLE_SEEN_S
+        while time.monotonic() < until:
+            found = [part for part in self.state() if part.name == "gateway" and part.running]
+            if found and all(part.healthy for part in found):
+                return
+            time.sleep(POLL_S / 4)
+        on_progress(0, 0, readiness(self.state()))
 
     def _started(self) -> tuple[PartState, ...]:
         """As they are; a gateway that takes our token waits for its table only."""
