@@ -8,7 +8,7 @@ from configs.canonical import digest_of, short
 from configs.prompts import SystemPlace
 from configs.strict import Strict
 
-NEWER: dict[str, Any] = {"chat_template_kwargs": {}, "system_place": "system"}
+NEWER: dict[str, Any] = {"chat_template_kwargs": {}, "system_place": "system", "parent": None, "merged": None}
 
 
 class SuiteScore(Strict):
@@ -26,6 +26,13 @@ class Adapter(Strict):
 
     digest: str
     rank: int
+    files: dict[str, str]  # name -> sha256 of its content
+
+
+class Merged(Strict):
+    """Base and adapter as one model, in files: `digest` is over every file's name and content."""
+
+    digest: str
     files: dict[str, str]  # name -> sha256 of its content
 
 
@@ -51,6 +58,8 @@ class Bundle(Strict):
     system_place: SystemPlace = "system"  # first_user: the base model's template has no system role
     evals: dict[str, SuiteScore] = Field(default_factory=dict)
     routing: dict[str, Any] = Field(default_factory=dict)  # the route's rules, e.g. its response contract
+    parent: str | None = None  # digest of the bundle that this one is another form of
+    merged: Merged | None = None  # then there is no adapter: it is in these weights
 
     @model_serializer(mode="wrap")
     def _without_newer_defaults(self, as_dict: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -65,11 +74,22 @@ class Bundle(Strict):
         return digest_of(self.model_dump(mode="json"))
 
     @property
+    def trained(self) -> Adapter | Merged | None:
+        """What was trained, in whichever form; None: the base model."""
+        return self.adapter or self.merged
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Name -> sha256 of the files beside the manifest."""
+        return self.trained.files if self.trained else {}
+
+    @property
     def served_name(self) -> str:
         """What vLLM calls it."""
-        return self.base_model if self.adapter is None else adapter_name(self.route, self.adapter.digest)
+        return self.base_model if self.trained is None else adapter_name(self.route, self.trained.digest)
 
     @property
     def variant_name(self) -> str:
         """Its name in a routing table: two bundles may share an adapter, never a variant."""
-        return f"{'base' if self.adapter is None else 'lora'}-{short(self.digest)}"
+        kind = "merged" if self.merged else "lora" if self.adapter else "base"
+        return f"{kind}-{short(self.digest)}"

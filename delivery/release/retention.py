@@ -10,8 +10,8 @@ from typing import Literal
 from configs.retention import Retention
 from configs.strict import Strict
 
-Kind = Literal["bundle", "dataset", "adapter", "training", "evals"]
-ORDER: tuple[Kind, ...] = ("bundle", "training", "evals", "adapter", "dataset")  # who refers goes first
+Kind = Literal["bundle", "dataset", "adapter", "merged", "training", "evals"]
+ORDER: tuple[Kind, ...] = ("bundle", "training", "evals", "adapter", "merged", "dataset")  # who refers goes first
 DAY_S = 86_400.0
 NEWEST_DATASETS = 1  # of each name: the next build finds it again
 
@@ -115,7 +115,8 @@ def _why_not(one: Stored, rank: int, policy: Retention, now: float) -> str:
     newest = _newest(one.ref.kind, policy)
     if one.ref.kind in ("bundle", "dataset"):
         return f"number {rank + 1} of {one.of} by age, and {newest} are kept; {age}"
-    of_whom = {"adapter": "no bundle that stays has it", "training": "no adapter that stays came of it"}
+    no_bundle = "no bundle that stays has it"
+    of_whom = {"adapter": no_bundle, "merged": no_bundle, "training": "no adapter that stays came of it"}
     return "; ".join([*([of_whom[one.ref.kind]] if one.ref.kind in of_whom else []), age])
 
 

@@ -1,6 +1,7 @@
 """Commands for bundles: build one, list them, look into one, build one again."""
 
 import sys
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -8,6 +9,13 @@ import typer
 from flows.cli.options import STATE, TUTOR, Home, Project, narrate, project_of, require_prefect, say
 
 commands = typer.Typer()
+
+
+class MergedDtype(StrEnum):
+    """The number format of a merged model's weights."""
+
+    auto = "auto"
+    float32 = "float32"
 
 
 @commands.command()
@@ -70,3 +78,23 @@ def rebuild(
     found = again(project_of(project), home, bundle, narrate)
     typer.echo(found.render())
     raise typer.Exit(0 if found.comparison.is_same else 1)
+
+
+@commands.command()
+def merge(
+    bundle: Annotated[str, typer.Argument(help="The bundle's digest, or a unique beginning of it.")],
+    project: Project = TUTOR,
+    home: Home = STATE,
+    dtype: Annotated[
+        MergedDtype, typer.Option(help="Of the weights: auto is the base model's own; float32 rounds nothing away.")
+    ] = MergedDtype.auto,
+) -> None:
+    """Merge a bundle's adapter into its base model, as a bundle of its own that the eval gate compares with its parent.
+
+    Exit status 1 when the gate refuses it.
+    """
+    from tasks.release.merge import merge_bundle
+
+    found = merge_bundle(project_of(project), home, bundle, narrate, dtype.value)
+    typer.echo(found.render())
+    raise typer.Exit(0 if found.gate.passed else 1)

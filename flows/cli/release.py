@@ -38,8 +38,11 @@ def release(
     from tasks.preflight import before_release
     from tasks.release.broken_stable import over_broken_stable as without_stable
     from tasks.release.published import require_signed
+    from tasks.release.refusals import why_other_form
 
-    found = read_bundle(home, bundle)  # a wrong digest is said at once, and a missing signature
+    found = read_bundle(home, bundle)  # a wrong digest is said at once, another form, and a missing signature
+    if why_other_form(found):
+        raise SlipwayError(why_other_form(found))
     require_signed(project_of(project).environment, home, found.digest, time.time())
     if over_broken_stable != bool(reason.strip()):
         raise SlipwayError("--over-broken-stable and --reason belong together", cure="give both, or none of them")

@@ -20,6 +20,8 @@ def render(bundle: Bundle, layout: Path, documents: Mapping[str, bytes]) -> str:
     """For people."""
     adapter = bundle.adapter
     what = "none: it is the base model" if adapter is None else f"{adapter.digest}, rank {adapter.rank}"
+    if bundle.merged is not None:
+        what = f"merged into the weights, {bundle.merged.digest}, from bundle {short(bundle.parent or '')}"
     scores = [f"{n} {s.score:.2f} (n={s.n})" for n, s in bundle.evals.items() if s.score is not None]
     lines = [
         f"bundle      {bundle.digest}",

@@ -86,6 +86,7 @@ def render_bundles(home: Path) -> str:
     for bundle in list_bundles(home):
         scores = ", ".join(f"{n} {s.score:.2f}" for n, s in bundle.evals.items() if s.score is not None)
         what = "base model" if bundle.adapter is None else f"adapter {short(bundle.adapter.digest)}"
+        what = f"merged {short(bundle.merged.digest)}" if bundle.merged else what
         lines.append(f"{short(bundle.digest)}  {bundle.route:12} {what:22} {scores}")
     lines += [str(problem) for problem in damaged_bundles(home)]
     return "\n".join(lines) or "no bundles yet: slipway build"

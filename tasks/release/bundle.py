@@ -56,7 +56,7 @@ def assemble_bundle(
         max_tokens=project.prompts.sampling.max_tokens,
         chat_template_kwargs=project.prompts.chat_template_kwargs,
         system_place=system_place,
-        evals=_scores(report),
+        evals=scores(report),
         routing=_routing(project, is_released=trained is not None),
     )
     written = documents(bundle, _origin(project, dataset, trained, report))
@@ -92,7 +92,8 @@ def _check_servable(trained: TrainedAdapter, max_lora_rank: int) -> None:
         raise SlipwayError("vLLM would refuse this adapter", where=str(trained.folder), problems=problems)
 
 
-def _scores(report: EvalReport | None) -> dict[str, SuiteScore]:
+def scores(report: EvalReport | None) -> dict[str, SuiteScore]:
+    """A report as a bundle remembers it."""
     suites = report.suites if report else {}
     return {
         name: SuiteScore(version=s.version, score=s.score, low=s.low, high=s.high, n=s.n) for name, s in suites.items()

@@ -28,6 +28,7 @@ FOLDERS: dict[Kind, str] = {
     "bundle": "bundles",
     "dataset": "datasets",
     "adapter": "adapters",
+    "merged": "merged",
     "training": "trainings",
     "evals": "evals",
 }
@@ -126,6 +127,8 @@ def _noted(home: Path, environment: str) -> Iterator[Need]:
 
 def _refers_to(bundle: Bundle) -> tuple[Ref, ...]:
     refs = [Ref(kind="adapter", name=short(bundle.adapter.digest))] if bundle.adapter else []
+    refs += [Ref(kind="merged", name=short(bundle.merged.digest))] if bundle.merged else []
+    refs += [Ref(kind="bundle", name=short(bundle.parent))] if bundle.parent else []
     refs += [Ref(kind="dataset", name=short(bundle.dataset_version))] if bundle.dataset_version else []
     return tuple(refs)
 
@@ -137,7 +140,8 @@ def look(home: Path) -> list[Stored]:
     """Everything of the kinds that are cleaned up; folders of other names, and damaged bundles, are not in it."""
     trainings = list(_trainings(home))
     made = {ref.name: one.ref for one in trainings for ref in one.refers_to}
-    return [*_bundles(home), *_datasets(home), *_adapters(home, made), *trainings, *_evals(home)]
+    merged = [_stored("merged", folder) for folder in _folders(home, "merged")]
+    return [*_bundles(home), *_datasets(home), *_adapters(home, made), *merged, *trainings, *_evals(home)]
 
 
 def _bundles(home: Path) -> Iterator[Stored]:

@@ -50,7 +50,7 @@ def rebuild(project: Project, home: Path, reference: str, on_progress: Progress 
     the rows are gone.
     """
     bundle = read_bundle(home, reference)
-    base, config = _base_of(bundle, project, home, on_progress), _settings_of(bundle)
+    base, config = base_of(bundle, project, home, on_progress), _settings_of(bundle)
     dataset = read_version(home, str(bundle.dataset_version))
     before = unpack_adapter(bundle, home)
     scratch = home.absolute() / "rebuilds" / short(bundle.digest)
@@ -79,7 +79,8 @@ def _settings_of(bundle: Bundle) -> TrainingConfig:
     return TrainingConfig.model_validate(bundle.training)
 
 
-def _base_of(bundle: Bundle, project: Project, home: Path, on_progress: Progress) -> Path:
+def base_of(bundle: Bundle, project: Project, home: Path, on_progress: Progress) -> Path:
+    """The bundle's base model. Raises SlipwayError where the project names another one."""
     base = prepare_model(project.model, home, on_progress)
     found = model_revision(base)
     if found != bundle.base_revision:

@@ -14,9 +14,22 @@ def why_not_here(project: Project, bundle: Bundle) -> str:
     """Why a bundle does not belong to this project; empty when it does."""
     if bundle.route != project.route:
         return f"bundle {short(bundle.digest)} is for route {bundle.route}, not {project.route}"
+    if bundle.merged is not None:
+        return why_other_form(bundle)
     if bundle.base_model != project.model.name:
         return f"bundle {short(bundle.digest)} needs base model {bundle.base_model}, served is {project.model.name}"
     return ""
+
+
+def why_other_form(bundle: Bundle) -> str:
+    """Why a bundle is not of a form that a release serves; empty when it is. A merged model is not an adapter."""
+    if bundle.merged is None:
+        return ""
+    return (
+        f"bundle {short(bundle.digest)} is a merged model, which needs a vLLM of its own and is not released; "
+        f"release the bundle that it was made of: slipway release {short(bundle.parent or '')}, or serve it yourself "
+        "(docs/bundles.md, Merged)"
+    )
 
 
 def why_unfit(site: Site, bundle: Bundle) -> str:
@@ -30,7 +43,7 @@ def why_unfit(site: Site, bundle: Bundle) -> str:
 
 def _gate_refusal(site: Site, bundle: Bundle) -> str:
     """What the eval gate has against a bundle. The base without an adapter needs no gate: it is the fallback."""
-    if bundle.adapter is None:
+    if bundle.trained is None:
         return ""
     gate = site.ledger.gate(bundle.digest)
     if gate is None:

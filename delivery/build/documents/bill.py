@@ -39,14 +39,14 @@ def bill(bundle: Bundle, origin: Origin) -> bytes:
 
 
 def _model(bundle: Bundle, origin: Origin) -> Component:
-    adapter = bundle.adapter
+    trained = bundle.trained
     return _component(
         ComponentType.MACHINE_LEARNING_MODEL,
         bundle.route,
         bundle.digest,
-        origin.licenses.adapter if adapter else origin.licenses.base_model,
+        origin.licenses.adapter if trained else origin.licenses.base_model,
         f"bundle:{bundle.digest}",
-        {"slipway:adapter": adapter.digest} if adapter else {},
+        {"slipway:merged" if bundle.merged else "slipway:adapter": trained.digest} if trained else {},
     )
 
 

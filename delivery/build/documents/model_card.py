@@ -24,7 +24,7 @@ def model_card(bundle: Bundle, origin: Origin) -> bytes:
 
 def _header(bundle: Bundle, origin: Origin) -> dict[str, Any]:
     header: dict[str, Any] = {"base_model": origin.base_source, "pipeline_tag": "text-generation"}
-    header |= _license(origin.licenses.adapter if bundle.adapter else origin.licenses.base_model)
+    header |= _license(origin.licenses.adapter if bundle.trained else origin.licenses.base_model)
     if bundle.adapter is not None:
         header |= {"library_name": "peft", "tags": ["lora", "slipway"]}
     if origin.dataset is not None:
@@ -53,6 +53,8 @@ def _result(suite: str, found: SuiteScore) -> dict[str, Any]:
 
 def _opening(bundle: Bundle) -> str:
     what = f"the base model {bundle.base_model} with a long prompt"
+    if bundle.merged is not None:
+        what = f"{bundle.base_model} with the LoRA adapter of bundle `{bundle.parent}` merged into its weights"
     if bundle.adapter is not None:
         what = f"a LoRA adapter of rank {bundle.adapter.rank} for {bundle.base_model}"
     return f"# {bundle.route} {short(bundle.digest)}\n\nThis is {what}, for the route `{bundle.route}`.\n"
@@ -98,8 +100,9 @@ def _score(found: SuiteScore) -> str:
 def _more(bundle: Bundle, origin: Origin) -> str:
     said = origin.licenses
     licenses = f"base model {said.base_model or 'unknown'}"
-    if bundle.adapter is not None:
-        licenses += f", training data {said.data or 'unknown'}, adapter {said.adapter or 'unknown'}"
+    if bundle.trained is not None:
+        what = "merged model" if bundle.merged else "adapter"
+        licenses += f", training data {said.data or 'unknown'}, {what} {said.adapter or 'unknown'}"
     others = [LICENSES, BILL, PROVENANCE, *([EVAL_REPORT] if origin.report else [])]
     return (
         f"## Licences and origin\n\nLicences: {licenses}.\nBase model: {origin.base_source}, revision "

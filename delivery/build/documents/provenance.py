@@ -40,8 +40,7 @@ def provenance(bundle: Bundle, origin: Origin) -> bytes:
 
 def subjects(bundle: Bundle) -> list[dict[str, Any]]:
     """What the statement is about."""
-    files = bundle.adapter.files if bundle.adapter else {}
-    named = {BUNDLE_FILE: bundle.digest, **files}
+    named = {BUNDLE_FILE: bundle.digest, **bundle.files}
     return [{"name": name, "digest": digest_set(digest)} for name, digest in sorted(named.items())]
 
 
@@ -60,13 +59,15 @@ def _asked_for(bundle: Bundle) -> dict[str, Any]:
         "chat_template_kwargs": bundle.chat_template_kwargs,
     }
     suites = {name: suite.version for name, suite in bundle.evals.items()}
-    command = "slipway build"
+    command = "slipway merge" if bundle.merged else "slipway build"
     return {"command": command, "route": bundle.route, "training": bundle.training, "served": served, "suites": suites}
 
 
 def _materials(bundle: Bundle, origin: Origin) -> list[dict[str, Any]]:
     named = f"base model {bundle.base_model}, from {origin.base_source}"
     found: list[dict[str, Any]] = [{"name": named, "digest": digest_set(bundle.base_revision)}]
+    if bundle.parent is not None:
+        found.append({"name": "bundle, whose other form this is", "digest": digest_set(bundle.parent)})
     if bundle.dataset_version is not None:
         what = origin.dataset.name if origin.dataset else "unknown"
         found.append({"name": f"dataset version of {what}", "digest": digest_set(bundle.dataset_version)})

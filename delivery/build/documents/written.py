@@ -32,10 +32,11 @@ def documents(bundle: Bundle, origin: Origin) -> dict[str, bytes]:
 
 def _licenses(bundle: Bundle, said: Licenses) -> bytes:
     rows = [("base model", f"{bundle.base_model} ({short(bundle.base_revision)})", said.base_model, "model.yaml")]
-    if bundle.adapter is not None:
+    if bundle.trained is not None:
         version = short(bundle.dataset_version or "unknown")
         rows.append(("training data", f"dataset {version}", said.data, "dataset.yaml"))
-        rows.append(("adapter", short(bundle.adapter.digest), said.adapter, "project.yaml"))
+        what = "merged model" if bundle.merged else "adapter"
+        rows.append((what, short(bundle.trained.digest), said.adapter, "project.yaml"))
     lines = [
         f"# Licences of bundle {bundle.digest}",
         "",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from configs.canonical import digest_of, short
 from configs.errors import Problem, SlipwayError
-from delivery.build.bundle import Adapter
+from delivery.build.bundle import Adapter, Merged
 from delivery.build.servable import problems_with_files
 from delivery.clients.fresh_folder import discard, fresh_folder
 
@@ -45,7 +45,7 @@ def _rank(path: Path) -> int:
         raise SlipwayError(f"{path} is not peft's configuration of a LoRA: {error!r}") from error
 
 
-def problems_of(adapter: Adapter, folder: Path) -> list[Problem]:
+def problems_of(adapter: Adapter | Merged, folder: Path) -> list[Problem]:
     """What differs between a folder and the adapter that it should hold; empty when it is whole."""
     if not folder.is_dir():
         return [Problem(str(folder), "the folder is missing")]

@@ -24,10 +24,10 @@ def write_bundle(
 
     Raises SlipwayError when the folder does not hold exactly the bundle's adapter.
     """
-    if (bundle.adapter is None) != (adapter_folder is None):
+    if (bundle.trained is None) != (adapter_folder is None):
         raise SlipwayError("a bundle with an adapter needs the adapter's folder, and one without must have none")
-    if bundle.adapter is not None and adapter_folder is not None:
-        problems = adapter_store.problems_of(bundle.adapter, adapter_folder)
+    if bundle.trained is not None and adapter_folder is not None:
+        problems = adapter_store.problems_of(bundle.trained, adapter_folder)
         if problems:
             raise SlipwayError(f"{adapter_folder} is not the bundle's adapter", problems=problems)
     place = bundle_folder(bundle, home)
@@ -61,7 +61,8 @@ def read_documents(home: Path, reference: str) -> tuple[Path, dict[str, bytes]]:
 def unpack_adapter(bundle: Bundle, home: Path) -> Path:
     """home/adapters/<digest12> with the bundle's adapter, verified; taken out of the image unless it is there."""
     if bundle.adapter is None:
-        raise SlipwayError(f"bundle {short(bundle.digest)} is the base model and has no adapter")
+        what = "a merged model" if bundle.merged else "the base model"
+        raise SlipwayError(f"bundle {short(bundle.digest)} is {what} and has no adapter")
     place = adapter_store.adapter_folder(bundle.adapter, home)
     if not adapter_store.problems_of(bundle.adapter, place):
         return place
@@ -90,7 +91,7 @@ def _layouts(home: Path) -> list[Path]:
 
 
 def _resolve(home: Path, reference: str) -> Path:
-    wanted = reference.removeprefix("sha256:").removeprefix("lora-").removeprefix("base-")
+    wanted = reference.removeprefix("sha256:").removeprefix("lora-").removeprefix("base-").removeprefix("merged-")
     layouts = _layouts(home)
     matches = [path for path in layouts if wanted and (path.name.startswith(wanted) or wanted.startswith(path.name))]
     if len(matches) == 1 and (len(wanted) <= 12 or oci_layout.verify(matches[0]).digest.startswith(f"sha256:{wanted}")):

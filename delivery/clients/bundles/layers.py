@@ -13,7 +13,20 @@ from configs.errors import SlipwayError
 
 ROOT, BUNDLE_FILE = "models", "bundle.json"
 WEIGHTS, SETTINGS, DOCUMENTS = "weight", "weight.config", "doc"  # the CNCF ModelPack's words for kinds of layers
+MERGED_WEIGHTS = "model.safetensors"
+MERGED_SETTINGS = (  # what a folder with a whole model may hold beside its weights
+    "added_tokens.json",
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+)
 KINDS = {"adapter_model.safetensors": WEIGHTS, "adapter_config.json": SETTINGS, BUNDLE_FILE: SETTINGS}
+KINDS |= {MERGED_WEIGHTS: WEIGHTS, **dict.fromkeys(MERGED_SETTINGS, SETTINGS)}
 
 Content = bytes | Path
 

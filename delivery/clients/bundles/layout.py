@@ -34,7 +34,7 @@ from delivery.clients.bundles.manifests import (
 
 LAYOUT = canonical_json({"imageLayoutVersion": "1.0.0"})
 SIGNATURES = "signatures"  # beside the layout's own files; each is verified when it is asked for
-KNOWN_FILES = frozenset({BUNDLE_FILE, *adapter_store.FILES, *DOCUMENTS})
+KNOWN_FILES = frozenset({*tar_layers.KINDS, *DOCUMENTS})
 MOST_JSON_BYTES = 4 * 1024 * 1024  # of an index, a manifest, a configuration: what registries take at least
 MOST_DOCUMENT_BYTES = 64 * 1024 * 1024  # one is read as a whole
 MOST_MANIFESTS = 8
@@ -43,12 +43,15 @@ MOST_MANIFESTS = 8
 def write_layout(
     bundle: Bundle, adapter_folder: Path | None, folder: Path, documents: Mapping[str, bytes] | None = None
 ) -> None:
-    """Fills an empty folder. `documents`: name -> content, see `delivery.build.documents`."""
+    """Fills an empty folder.
+
+    `adapter_folder` has the bundle's files; `documents`: name -> content, see `delivery.build.documents`.
+    """
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     files: dict[str, tar_layers.Content] = {BUNDLE_FILE: canonical_json(bundle.model_dump(mode="json"))}
-    if bundle.adapter is not None and adapter_folder is not None:
-        files |= {name: adapter_folder / name for name in bundle.adapter.files}
+    if adapter_folder is not None:
+        files |= {name: adapter_folder / name for name in bundle.files}
     files |= documents or {}
     layers: dict[str, Descriptor] = {}
     for kind, of_kind in tar_layers.by_kind(files).items():
@@ -268,8 +271,9 @@ def _bundle_in(layers: list[Path]) -> Bundle:
         bundle = Bundle.model_validate_json(text)
     except ValidationError as error:
         raise damaged(where, f"{BUNDLE_FILE} is not a bundle: {error.error_count()} problem(s)") from error
-    if files != (bundle.adapter.files if bundle.adapter else {}):
+    if files != bundle.files:
         raise damaged(where, "the files under /models are not those that bundle.json names")
-    if bundle.adapter and adapter_store.digest_of_files(files) != bundle.adapter.digest:
-        raise damaged(where, f"its files do not make up adapter {bundle.adapter.digest}")
+    if bundle.trained and adapter_store.digest_of_files(files) != bundle.trained.digest:
+        what = "adapter" if bundle.adapter else "merged model"
+        raise damaged(where, f"its files do not make up {what} {bundle.trained.digest}")
     return bundle

@@ -66,6 +66,7 @@ def _image(bundle: Bundle, layers: Mapping[str, Descriptor], blobs: Blobs) -> di
 
 def _modelpack(bundle: Bundle, layers: Mapping[str, Descriptor], blobs: Blobs) -> dict[str, Any]:
     what = "base model with its prompt" if bundle.adapter is None else f"LoRA of rank {bundle.adapter.rank}"
+    what = "merged model" if bundle.merged else what
     config = {
         "descriptor": {
             "name": bundle.route,
@@ -73,7 +74,7 @@ def _modelpack(bundle: Bundle, layers: Mapping[str, Descriptor], blobs: Blobs) -
             "title": bundle.variant_name,
             "description": f"{what}, for {bundle.base_model} at {bundle.base_revision}",
         },
-        "config": {} if bundle.adapter is None else {"format": "safetensors"},
+        "config": {} if bundle.trained is None else {"format": "safetensors"},
         "modelfs": {"type": "layers", "diffIds": [layer["digest"] for layer in layers.values()]},
     }
     return {

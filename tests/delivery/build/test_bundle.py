@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from configs.canonical import digest_of
-from delivery.build.bundle import Adapter, Bundle, SuiteScore
+from delivery.build.bundle import Adapter, Bundle, Merged, SuiteScore
 
 ADAPTER = Adapter(digest="sha256:" + "a" * 64, rank=8, files={"adapter_config.json": "sha256:1"})
 WHOLE = Bundle(
@@ -36,6 +36,8 @@ CHANGES = {
     "system_place": "first_user",
     "evals": {},
     "routing": {"stages": [1]},
+    "parent": "sha256:" + "c" * 64,
+    "merged": Merged(digest="sha256:" + "d" * 64, files={}),
 }
 
 
@@ -54,7 +56,7 @@ def test_the_digest_survives_json():
 
 def test_bundles_that_were_made_before_a_part_was_known_keep_their_digest():
     before = WHOLE.model_dump(mode="json")
-    assert not {"chat_template_kwargs", "system_place"} & before.keys()
+    assert not {"chat_template_kwargs", "system_place", "parent", "merged"} & before.keys()
     assert Bundle.model_validate(before).digest == digest_of(before)
 
 

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from configs.canonical import canonical_json, digest_bytes, short
 from configs.errors import SlipwayError
-from delivery.build.bundle import Bundle
+from delivery.build.bundle import Bundle, Merged
 from delivery.build.documents.origin import Origin
 from delivery.build.documents.written import documents
 from delivery.clients.bundles import adapters as adapter_store
@@ -130,7 +130,7 @@ import os, sys, time, locale
 from pathlib import Path
 os.umask(int(sys.argv[3], 8))
 locale.setlocale(locale.LC_ALL, sys.argv[4])
-from delivery.build.bundle import Bundle
+from delivery.build.bundle import Bundle, Merged
 from delivery.clients.bundles import images, layout
 source = Path(sys.argv[1])
 for path in source.iterdir():
@@ -504,3 +504,29 @@ def test_a_flipped_byte_in_a_document_is_found_out(adapter, home):
     with pytest.raises(SlipwayError, match="its content has digest") as caught:
         oci.read_bundle(home, bundle.digest)
     assert caught.value.where == str(layer)
+
+
+def test_a_merged_model_is_a_bundle_whose_files_are_checked_like_an_adapters(adapter, home, tmp_path):
+    folder = tmp_path / "merged"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (folder / name).write_bytes(name.encode())
+    files = {path.name: adapter_store.file_digest(path) for path in folder.iterdir()}
+    whole = Merged(digest=adapter_store.digest_of_files(files), files=files)
+    bundle = make_bundle(None, merged=whole, parent=make_bundle(adapter).digest)
+    place = oci.write_bundle(bundle, folder, home, documents(bundle, ORIGIN))
+    assert oci.read_bundle(home, f"merged-{short(bundle.digest)}") == bundle
+    assert list(oci_layout.adapter_files(place)) == []
+    with pytest.raises(SlipwayError, match="is a merged model and has no adapter"):
+        oci.unpack_adapter(bundle, home)
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(SlipwayError, match="is not the bundle's adapter"):
+        oci.write_bundle(bundle, folder, home / "other")
+
+
+def test_a_file_of_a_merged_model_does_not_belong_beside_an_adapter(adapter, home):
+    bundle = make_bundle(adapter)
+    folder = oci.write_bundle(bundle, adapter, home)
+    forge(folder, lambda files: files.update({"models/config.json": b"{}"}))
+    with pytest.raises(SlipwayError, match=r"not those that bundle\.json names"):
+        oci.read_bundle(home, bundle.digest)

