@@ -47,9 +47,9 @@ clients: .venv-clients/.ready
 # A build sees uv, and the wheels and certificates that this machine is told to use, in a folder of its own.
 IMAGES ?= gateway vllm
 images: $(UV)
-	rm -rf build/image && mkdir -p build/image/wheels && cp $(UV) build/image/uv
-	[ -z "$(UV_FIND_LINKS)" ] || cp $(UV_FIND_LINKS)/*.whl build/image/wheels/
-	[ -z "$(SSL_CERT_FILE)" ] || cp "$(SSL_CERT_FILE)" build/image/ca.pem
+	mkdir -p build/image/wheels && cp -pu $(UV) build/image/uv
+	[ -z "$(UV_FIND_LINKS)" ] || cp -pu $(UV_FIND_LINKS)/*.whl build/image/wheels/
+	[ -z "$(SSL_CERT_FILE)" ] || cp -pu "$(SSL_CERT_FILE)" build/image/ca.pem
 	for name in $(IMAGES); do $(DOCKER) build $(BUILD_ARGS) --file images/$$name/Dockerfile --tag slipway-$$name:$(VERSION) . || exit 1; done
 
 version:

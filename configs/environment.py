@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from configs.docker import DockerTarget
 from configs.gateway import GatewayConfig
 from configs.kubernetes import KubernetesTarget
 from configs.notifications import Notifications
@@ -12,6 +13,8 @@ from configs.registry import RegistryConfig, Signatures
 from configs.retention import Retention
 from configs.strict import Strict
 from configs.target import ExternalTarget, LocalTarget, Target
+
+OF_ONE_MACHINE = {"admin_host", "admin_port", "table_state", "budget_state", "reuse_port"}  # fields of GatewayConfig
 
 
 class VllmConfig(Strict):
@@ -68,15 +71,26 @@ class Environment(Strict):
     @model_validator(mode="after")
     def _nothing_is_said_in_vain(self) -> Self:
         """What others run is not set here; one setting of theirs is asked for: the highest rank that vLLM loads."""
-        if not isinstance(self.target, ExternalTarget):
-            return self
-        vain = [f"vllm.{name}" for name in sorted(self.vllm.model_fields_set - {"max_lora_rank"})]
-        vain += [f"gateway.{name}" for name in sorted(self.gateway.model_fields_set)]
-        if vain:
-            raise ValueError(
-                f"{', '.join(vain)} would change nothing: others run this target's vLLM and gateways"
+        vllm, gateway, why = self.vllm.model_fields_set, self.gateway.model_fields_set, ""
+        if isinstance(self.target, ExternalTarget):
+            vllm = vllm - {"max_lora_rank"}
+            why = (
+                "others run this target's vLLM and gateways"
                 " -> leave it out; vllm.max_lora_rank alone says what their vLLM was started with"
             )
+        elif isinstance(self.target, DockerTarget):
+            vllm, gateway = vllm & {"host", "port", "python"}, gateway & OF_ONE_MACHINE
+            why = "inside a container that is settled -> leave it out; users reach gateway.host and gateway.port"
+        vain = [f"vllm.{name}" for name in sorted(vllm)] + [f"gateway.{name}" for name in sorted(gateway)]
+        if why and vain:
+            raise ValueError(f"{', '.join(vain)} would change nothing: {why}")
+        return self
+
+    @model_validator(mode="after")
+    def _ports_for_all(self) -> Self:
+        if isinstance(self.target, DockerTarget) and self.gateway.port + self.target.gateways > 65_536:
+            last = self.gateway.port + self.target.gateways - 1
+            raise ValueError(f"the last gateway's port would be {last} -> set a lower gateway.port")
         return self
 
     @model_validator(mode="after")

@@ -1,10 +1,11 @@
-"""Where an environment's vLLM and gateways run: on this machine, as pods of a cluster, or where others run them."""
+"""Where vLLM and the gateways run: as local processes, containers, pods of a cluster, or where others run them."""
 
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from configs.docker import DockerTarget
 from configs.kubernetes import KubernetesTarget
 from configs.strict import Strict
 from configs.urls import BaseUrl
@@ -48,4 +49,4 @@ class ExternalTarget(Strict):
         return self
 
 
-Target = Annotated[LocalTarget | ExternalTarget | KubernetesTarget, Field(discriminator="kind")]
+Target = Annotated[LocalTarget | ExternalTarget | DockerTarget | KubernetesTarget, Field(discriminator="kind")]

@@ -3,6 +3,7 @@
 #
 #   tests/engines.sh            everything
 #   tests/engines.sh dockerd    a Docker engine that runs
+#   tests/engines.sh compose    Docker Compose
 #   tests/engines.sh registry   Debian's OCI registry, which each test starts for itself
 #   tests/engines.sh kubectl    kubectl, and what the Kubernetes for tests is started with
 set -eu
@@ -30,6 +31,8 @@ dockerd() { # Debian's, since its client alone brings BuildKit; containers run, 
     return 1
 }
 
+compose() { packages docker-compose; }
+
 registry() { # htpasswd is of apache2-utils
     packages docker-registry apache2-utils
 }
@@ -39,12 +42,13 @@ kubectl() { # the cluster itself lies beside the checkout, in ../shared/k8s
     [ -n "$(type -P kubectl)" ] || packages kubernetes-client
 }
 
-[ $# -gt 0 ] || set -- dockerd registry kubectl
+[ $# -gt 0 ] || set -- dockerd compose registry kubectl
 for need in "$@"; do
     case $need in
         dockerd) dockerd ;;
+        compose) compose ;;
         registry) registry ;;
         kubectl) kubectl ;;
-        *) echo "tests/engines.sh knows: dockerd, registry, kubectl" >&2 && exit 2 ;;
+        *) echo "tests/engines.sh knows: dockerd, compose, registry, kubectl" >&2 && exit 2 ;;
     esac
 done

@@ -83,11 +83,15 @@ class Namespace:
         query = [("fieldManager", field_manager), ("force", "false")]
         self._call("PATCH", path, f"apply {_named(manifest)}", query, manifest)
 
-    def list(self, api_version: str, kind: str, selector: str = "") -> list[dict[str, Any]]:
-        """All of a kind that have these labels."""
+    def list(
+        self, api_version: str, kind: str, selector: str = "", timeout_s: float | None = None
+    ) -> list[dict[str, Any]]:
+        """All of a kind that have these labels. `timeout_s`: of one who cannot wait as long as others."""
         path = self._path({"apiVersion": api_version, "kind": kind})
         query = [("labelSelector", selector)] if selector else []
-        items: list[dict[str, Any]] = (self._call("GET", path, f"list {PLURALS[kind]}", query) or {}).get("items") or []
+        limit = TIMEOUT_S if timeout_s is None else (timeout_s, timeout_s)
+        found = self._call("GET", path, f"list {PLURALS[kind]}", query, timeout_s=limit) or {}
+        items: list[dict[str, Any]] = found.get("items") or []
         return items
 
     def get(self, api_version: str, kind: str, name: str) -> dict[str, Any] | None:
@@ -114,6 +118,7 @@ class Namespace:
         body: Resource | None = None,
         *,
         may_be_absent: bool = False,
+        timeout_s: tuple[float, float] | None = None,
     ) -> dict[str, Any] | None:
         headers = {"Accept": "application/json"}
         if body is not None:
@@ -122,7 +127,7 @@ class Namespace:
             method, path, query_params=list(query), header_params=headers, body=body, auth_settings=["BearerToken"]
         )
         try:
-            answer = self._api.call_api(*request, _request_timeout=TIMEOUT_S)
+            answer = self._api.call_api(*request, _request_timeout=timeout_s or TIMEOUT_S)
             answer.read()
             if not 200 <= answer.status <= 299:
                 raise ApiException(

@@ -24,6 +24,7 @@ from tasks.release.run import PATIENCE_S
 from tasks.release.site import Site, open_site_of
 from tasks.release.start import bootstrap
 from tasks.serving import local as serving
+from tasks.serving.docker.target import end_all
 from tasks.serving.target import ModelToServe, PartState, Target
 from tasks.serving.targets import target_of
 from tasks.training.model import model_revision, prepare_model
@@ -81,7 +82,7 @@ def stop(project: Project, home: Path) -> tuple[str, ...]:
 
 
 def stop_all(home: Path) -> tuple[str, ...]:
-    """Ends whatever a pid file below the state folder names; the pid files' names, below `home`, of what ran.
+    """Ends whatever a pid file below the state folder names, and its containers; the names of what ran.
 
     For a state folder that is to be removed: without its pid files nothing that runs on could be found again.
     """
@@ -90,7 +91,7 @@ def stop_all(home: Path) -> tuple[str, ...]:
         with processes.exclusive(folder):
             names = sorted((file.stem for file in folder.glob("*.pid")), key=lambda n: (n != serving.SUPERVISOR, n))
             ended += [str(folder.relative_to(home) / name) for name in names if processes.stop(name, folder)]
-    return tuple(ended)
+    return (*ended, *end_all(home))
 
 
 def status(project: Project, home: Path) -> EnvironmentStatus:

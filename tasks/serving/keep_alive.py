@@ -1,35 +1,54 @@
-"""Restarts local processes that died in the middle of their work: a few times, ever later, never in silence.
+"""Restarts what died in the middle of its work: a few times, ever later, never in silence.
 
 Nothing here waits: `check` is called every few seconds by whoever also has a release to look after, and a vLLM that
 takes half a minute to start must not hold up a rollback.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from configs.errors import SlipwayError
-from delivery.clients.processes import local as processes
-from delivery.clients.processes.local import ProcessCommand
-from delivery.clients.processes.ports import Port, require_free
 
 ProcessHealth = Literal["ok", "dead", "silent"]
 """`dead`: it said itself that it will not recover. `silent`: no good answer in time, which load or a start explain."""
 
-StartPhase = Callable[[str], tuple[int, int, str]]
-
 
 @dataclass(frozen=True)
 class Supervised:
-    """A process that should run, and how to ask it."""
+    """Something that should run, and how to ask it."""
 
-    command: ProcessCommand
+    name: str
     health: Callable[[], ProcessHealth]
     start_timeout_s: float
-    ports: tuple[Port, ...] = ()
-    phase: StartPhase | None = None
-    attached: bool = False
+
+
+class Started(Protocol):
+    """One start of a part; another start of it is not equal to it."""
+
+    def alive(self) -> bool:
+        """Whether it runs."""
+
+
+class Runtime(Protocol):
+    """Where parts run: as processes of this machine, or as containers of an engine."""
+
+    @property
+    def parts(self) -> Sequence[Supervised]:
+        """What should run."""
+
+    def remembered(self, name: str) -> Started | None:
+        """The last start, whether or not it runs. None: it was never started, or was ended on purpose."""
+
+    def restart(self, name: str) -> Started:
+        """Ends what is left of it and starts it anew, without waiting until it serves. Raises SlipwayError, OSError."""
+
+    def died(self, started: Started, how: str) -> SlipwayError:
+        """What to tell of one that is gone or useless, with the last lines that it wrote."""
+
+    def exclusive(self) -> AbstractContextManager[bool]:
+        """Nobody else starts or ends parts meanwhile; False where somebody does."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +77,9 @@ class Incident:
 
 @dataclass
 class _Watch:
-    """What is known about one process; times are the caller's."""
+    """What is known about one part; times are the caller's."""
 
-    process: processes.Process | None = None  # None: not looked at yet
+    started: Started | None = None  # None: not looked at yet
     tries: int = 0
     next_try_at: float | None = None  # set: it is down
     starting_since: float | None = None
@@ -70,53 +89,52 @@ class _Watch:
 
 
 class KeepAlive:
-    """Watches the processes of one folder. A process that was stopped on purpose (no pid file) stays stopped."""
+    """Watches a runtime's parts. One that was ended on purpose stays so."""
 
-    def __init__(self, parts: Sequence[Supervised], folder: Path, policy: RestartPolicy | None = None):
-        self.parts = tuple(parts)
-        self.folder = folder
+    def __init__(self, runtime: Runtime, policy: RestartPolicy | None = None):
+        self.runtime = runtime
         self.policy = policy or RestartPolicy()
-        self._watches = {part.command.name: _Watch() for part in parts}
+        self._watches = {part.name: _Watch() for part in runtime.parts}
 
     def check(self, now: float) -> tuple[Incident, ...]:
         """Looks once, restarts what is due, returns at once. `now` is any clock that only goes forward, in seconds."""
-        return tuple(event for part in self.parts for event in self._check(part, now))
+        return tuple(event for part in self.runtime.parts for event in self._check(part, now))
 
     def _check(self, part: Supervised, now: float) -> list[Incident]:
-        process = processes.remembered(part.command.name, self.folder)
-        if process is None:
+        started = self.runtime.remembered(part.name)
+        if started is None:
             return []
-        watch = self._watch_of(process, now)
+        watch = self._watch_of(part.name, started, now)
         if watch.gave_up:
-            return self._recovered(part, process)
+            return self._recovered(part, started)
         if watch.next_try_at is not None:
             return self._retry(part, watch, now) if now >= watch.next_try_at else []
-        how = self._trouble(part, process, watch, now)
+        how = self._trouble(part, started, watch, now)
         if how is None:
             return self._fine(part, watch, now)
         if how == "":
             return []
-        return self._down(part, watch, now, str(processes.died(process, how)))
+        return self._down(part, watch, now, str(self.runtime.died(started, how)))
 
-    def _watch_of(self, process: processes.Process, now: float) -> _Watch:
-        """What is known about this very process: nothing about one that somebody else started meanwhile."""
-        watch = self._watches[process.name]
-        if watch.process is None:
-            watch.process = process
-        elif watch.process != process:
-            watch = self._watches[process.name] = _Watch(process, starting_since=now)
+    def _watch_of(self, name: str, started: Started, now: float) -> _Watch:
+        """What is known about this very start: nothing about one that somebody else made meanwhile."""
+        watch = self._watches[name]
+        if watch.started is None:
+            watch.started = started
+        elif watch.started != started:
+            watch = self._watches[name] = _Watch(started, starting_since=now)
         return watch
 
-    def _recovered(self, part: Supervised, process: processes.Process) -> list[Incident]:
+    def _recovered(self, part: Supervised, started: Started) -> list[Incident]:
         """One that was left alone may have needed more time only: it is looked after again once it serves."""
-        if not process.alive() or part.health() != "ok":
+        if not started.alive() or part.health() != "ok":
             return []
-        self._watches[process.name] = _Watch(process)
-        return [Incident(process.name, "back", f"{process.name} serves again by itself")]
+        self._watches[part.name] = _Watch(started)
+        return [Incident(part.name, "back", f"{part.name} serves again by itself")]
 
-    def _trouble(self, part: Supervised, process: processes.Process, watch: _Watch, now: float) -> str | None:
+    def _trouble(self, part: Supervised, started: Started, watch: _Watch, now: float) -> str | None:
         """What is wrong: None nothing, "" nothing that cannot pass, else how it died."""
-        if not process.alive():
+        if not started.alive():
             return "died"
         health = part.health()
         if health == "ok":
@@ -136,13 +154,13 @@ class KeepAlive:
         if watch.starting_since is not None:
             took_s = now - watch.starting_since
             watch.starting_since, watch.back_at = None, now
-            return [Incident(part.command.name, "back", f"{part.command.name} serves again after {took_s:.0f} s")]
+            return [Incident(part.name, "back", f"{part.name} serves again after {took_s:.0f} s")]
         if watch.back_at is not None and now - watch.back_at > self.policy.stable_s:
             watch.tries, watch.back_at = 0, None
         return []
 
     def _down(self, part: Supervised, watch: _Watch, now: float, text: str) -> list[Incident]:
-        name = part.command.name
+        name = part.name
         watch.starting_since = watch.silent_since = watch.back_at = None
         events = [Incident(name, "died", text)]
         if watch.tries >= self.policy.tries:
@@ -153,18 +171,15 @@ class KeepAlive:
         return events
 
     def _retry(self, part: Supervised, watch: _Watch, now: float) -> list[Incident]:
-        name = part.command.name
-        with processes.exclusive(self.folder, wait=False) as mine:
-            if not mine or processes.remembered(name, self.folder) != watch.process:
-                return []  # another command starts or ends processes here, or just did: look again later
+        with self.runtime.exclusive() as mine:
+            if not mine or self.runtime.remembered(part.name) != watch.started:
+                return []  # another command starts or ends parts here, or just did: look again later
             watch.tries += 1
             watch.next_try_at = None
             try:
-                processes.stop(name, self.folder, forget=False)
-                for port in part.ports:
-                    require_free(port)
-                watch.process = processes.launch(part.command, self.folder, attached=part.attached)
+                watch.started = self.runtime.restart(part.name)
             except (SlipwayError, OSError) as error:
                 return self._down(part, watch, now, str(error))
         watch.starting_since = now
-        return [Incident(name, "restarting", f"{name} is started again, try {watch.tries} of {self.policy.tries}")]
+        text = f"{part.name} is started again, try {watch.tries} of {self.policy.tries}"
+        return [Incident(part.name, "restarting", text)]

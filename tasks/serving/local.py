@@ -21,7 +21,8 @@ from delivery.clients.processes.local import ProcessCommand
 from delivery.clients.processes.ports import Port, require_free
 from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress, silent
-from tasks.serving.keep_alive import KeepAlive, ProcessHealth, Supervised
+from tasks.serving.keep_alive import KeepAlive, ProcessHealth
+from tasks.serving.processes import Processes, SupervisedProcess
 from tasks.serving.target import ModelToServe, PartState
 from tasks.serving.vllm_command import phase, require_vllm, vllm_command
 
@@ -147,9 +148,9 @@ class LocalProcesses:
         folder, parts = self.folder, self._parts(model, attached)
         with processes.exclusive(folder):
             missing = [part for part in parts if not _is_usable(part, folder)]
-            wanted_before = {part.command.name for part in missing if processes.remembered(part.command.name, folder)}
+            wanted_before = {part.name for part in missing if processes.remembered(part.name, folder)}
             for part in missing:  # a server whose engine died still has the port
-                processes.stop(part.command.name, folder, forget=False)
+                processes.stop(part.name, folder, forget=False)
             ports = [port for part in missing for port in part.ports]
             require_all("vLLM and the gateway cannot start", [partial(require_free, port) for port in ports])
             try:
@@ -160,7 +161,7 @@ class LocalProcesses:
                 yield
             except BaseException:
                 for part in missing:  # forgotten, a supervisor would take what had died before for stopped on purpose
-                    processes.end_own(part.command.name, folder, forget=part.command.name not in wanted_before)
+                    processes.end_own(part.name, folder, forget=part.name not in wanted_before)
                 raise
 
     def down(self) -> tuple[str, ...]:
@@ -187,7 +188,7 @@ class LocalProcesses:
 
     def watch(self, model: ModelToServe, *, attached: bool = False) -> KeepAlive:
         """Restarts what `up` started when it dies. A restarted vLLM has lost its adapters."""
-        return KeepAlive(self._parts(model, attached), self.folder)
+        return KeepAlive(Processes(self._parts(model, attached), self.folder))
 
     def evaluates_on(self, model_name: str) -> str | None:
         """A build uses the vLLM that runs here, or starts one that ends with it."""
@@ -198,11 +199,12 @@ class LocalProcesses:
         where = addresses(self.environment)
         return f"gateway {where.gateway_url}/v1   admin {where.admin_url}   vLLM {where.vllm_url}"
 
-    def _parts(self, model: ModelToServe, attached: bool) -> tuple[Supervised, ...]:
+    def _parts(self, model: ModelToServe, attached: bool) -> tuple[SupervisedProcess, ...]:
         where, token = addresses(self.environment), self.admin_token()
         vllm, ports = self.environment.vllm, ports_of(self.environment)
         return (
-            Supervised(
+            SupervisedProcess(
+                name="vllm",
                 command=vllm_command(vllm, *model),
                 health=lambda: vllm_health(where.vllm_url),
                 start_timeout_s=vllm.start_timeout_s,
@@ -210,7 +212,8 @@ class LocalProcesses:
                 phase=phase,
                 attached=attached,
             ),
-            Supervised(
+            SupervisedProcess(
+                name="gateway",
                 command=gateway_command(self.environment, self.home, token),
                 health=lambda: gateway_health(where.admin_url, token),
                 start_timeout_s=GATEWAY_START_TIMEOUT_S,
@@ -238,10 +241,10 @@ def gateway_command(environment: Environment, home: Path, token: str) -> Process
     config = gateway_settings(environment, home)
     file = _kept(config, environment_folder(environment, home))
     said = config.model_dump(mode="json", exclude_none=True)
-    env, settings = {ADMIN_TOKEN: token}, {"admin token": _digest(token)}
+    env, settings = {ADMIN_TOKEN: token}, {"admin token": secret_digest(token)}
     upstream_key = os.environ.get(UPSTREAM_KEY, "").strip() or os.environ.get(VLLM_KEY, "").strip()
     if upstream_key:  # otherwise the controller would be let in, and no user
-        env[UPSTREAM_KEY], settings["upstream key"] = upstream_key, _digest(upstream_key)
+        env[UPSTREAM_KEY], settings["upstream key"] = upstream_key, secret_digest(upstream_key)
     return ProcessCommand(
         name="gateway",
         argv=(sys.executable, "-m", "delivery.gateway", "--config", str(file)),
@@ -251,7 +254,7 @@ def gateway_command(environment: Environment, home: Path, token: str) -> Process
     )
 
 
-def _digest(secret: str) -> str:
+def secret_digest(secret: str) -> str:
     """Shows that a secret is another one, and nothing else of it."""
     return "digest " + hashlib.sha256(secret.encode()).hexdigest()[:8]
 
@@ -277,9 +280,9 @@ def _kept(config: GatewayConfig, folder: Path) -> Path:
     return file
 
 
-def _is_usable(part: Supervised, folder: Path) -> bool:
+def _is_usable(part: SupervisedProcess, folder: Path) -> bool:
     """Whether it runs (or is about to) as asked. Raises SlipwayError when it runs with other settings."""
-    running = processes.find(part.command.name, folder)
+    running = processes.find(part.name, folder)
     if running is None:
         return False
     wanted = dict(part.command.settings)
@@ -294,10 +297,10 @@ def _is_usable(part: Supervised, folder: Path) -> bool:
     return part.health() != "dead"
 
 
-def _wait(part: Supervised, folder: Path, on_progress: Progress) -> None:
-    process = processes.remembered(part.command.name, folder)
+def _wait(part: SupervisedProcess, folder: Path, on_progress: Progress) -> None:
+    process = processes.remembered(part.name, folder)
     if process is None:
-        raise SlipwayError(f"{part.command.name} was ended while it started", where=str(folder))
+        raise SlipwayError(f"{part.name} was ended while it started", where=str(folder))
     ready = lambda: part.health() == "ok"  # noqa: E731
     processes.wait_ready(process, ready, part.start_timeout_s, on_progress, part.phase)
 

@@ -10,7 +10,7 @@ sleep instead of spinning while they wait for each other made it four times as f
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from configs.environment import VllmConfig
 from configs.errors import ConfigError, SlipwayError
@@ -19,6 +19,7 @@ from delivery.clients.processes.local import ProcessCommand
 PYTHON = "SLIPWAY_VLLM_PYTHON"  # names an interpreter that has vLLM
 PLUGIN_FOLDER = Path(__file__).with_name("vllm_plugin")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+FLAGS = ("--enable-lora", "--enable-prefix-caching", "--disable-uvicorn-access-log")
 PHASES = (  # what vLLM writes in this order -> what it does then
     ("non-default args", "reading the settings"),
     ("Resolved architecture", "starting the engine"),
@@ -41,7 +42,6 @@ def vllm_command(config: VllmConfig, model_name: str, model_folder: Path, max_co
         )
     on_cpu = not uses_gpu(python)
     arguments = vllm_arguments(config, model_name, folder, max_context_tokens, on_cpu)
-    flags = ("--enable-lora", "--enable-prefix-caching", "--disable-uvicorn-access-log")
     return ProcessCommand(
         name="vllm",
         argv=(
@@ -49,7 +49,7 @@ def vllm_command(config: VllmConfig, model_name: str, model_folder: Path, max_co
             "-m",
             "vllm.entrypoints.openai.api_server",
             *(word for pair in arguments.items() for word in pair),
-            *flags,
+            *FLAGS,
             *config.extra_args,
         ),
         env=vllm_environment(config, on_cpu, os.environ),
@@ -99,13 +99,37 @@ def vllm_environment(config: VllmConfig, on_cpu: bool, inherited: Mapping[str, s
     }
     if on_cpu:
         env["VLLM_PLUGINS"] = "slipway_cpu_lora"
-        tuning = {
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine runs the model itself
-            "OMP_NUM_THREADS": str(usable_cores()),  # vLLM sets it for separate workers only
-            "OMP_WAIT_POLICY": "passive",  # a thread that spins at a barrier takes the core from whom it waits for
-        }
-        env |= {name: inherited.get(name, value) for name, value in tuning.items()}
+        env |= {name: inherited.get(name, value) for name, value in cpu_tuning(usable_cores()).items()}
     return env
+
+
+def vllm_in_container(
+    config: VllmConfig,
+    model_name: str,
+    model_folder: PurePosixPath,
+    max_context_tokens: int,
+    port: int,
+    cores: int | None,
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The arguments behind the entrypoint of our own image, and what is set beside its own environment.
+
+    `model_folder` as the container sees it. `cores`: of the CPU build; None is a GPU's.
+    """
+    inside = config.model_copy(update={"host": "0.0.0.0", "port": port})  # noqa: S104 - on the container's own network
+    on_cpu = cores is not None
+    options = vllm_arguments(inside, model_name, Path(model_folder), max_context_tokens, on_cpu)
+    words = tuple(word for pair in options.items() for word in pair)
+    environment = {} if cores is None else {"VLLM_PLUGINS": "slipway_cpu_lora", **cpu_tuning(cores)}
+    return (*words, *FLAGS, *config.extra_args), environment
+
+
+def cpu_tuning(cores: int) -> dict[str, str]:
+    """What tunes the CPU build: the environment's variables."""
+    return {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine runs the model itself
+        "OMP_NUM_THREADS": str(cores),  # vLLM sets it for separate workers only
+        "OMP_WAIT_POLICY": "passive",  # a thread that spins at a barrier takes the core from whom it waits for
+    }
 
 
 def dtype(config: VllmConfig, on_cpu: bool) -> str:

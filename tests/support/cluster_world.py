@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,38 +93,43 @@ def users_url(project: Project, cluster: RealCluster) -> str:
 
 
 @contextmanager
-def real_cluster(*, node: bool = True) -> Iterator[RealCluster]:
-    """Brought up for this session and down after it; skips, with the reason, where it cannot be."""
+def real_cluster(
+    *, node: bool = True, images: Callable[[], dict[str, str]] | None = None, has_model: bool = True
+) -> Iterator[RealCluster]:
+    """Brought up for this session and down after it; skips, with the reason, where it cannot be.
+
+    `images` makes those that its pods run from, by default the product's. Without a `node` nothing runs.
+    """
     if not CLUSTER.exists():
         pytest.skip(f"there is no Kubernetes for tests: {CLUSTER}")
     if shutil.which("kubectl") is None:
         pytest.skip("there is no kubectl on the PATH, run tests/engines.sh kubectl")
     folder = Path(tempfile.mkdtemp(prefix="slipway-cluster-", dir="/var/tmp"))
     folder.chmod(0o755)
-    ports = free_ports(1)
-    env = os.environ | {"K8S_TEST_DIR": str(folder / "k8s"), "K8S_TEST_PORT": str(ports[0])}
+    env = os.environ | {"K8S_TEST_DIR": str(folder / "k8s"), "K8S_TEST_PORT": str(free_ports(1)[0])}
     try:
-        images = _images() if node else {"vllm": "none:1", "gateway": "none:1"}
-        model, loras = _model(folder) if node else (folder, (folder, folder))
-        words = ["up", *(["--node"] if node else [])]
-        made = subprocess.run([str(CLUSTER), *words], env=env, capture_output=True, text=True, timeout=120, check=False)
+        tags = (images or product_images)() if node else {"vllm": "none:1", "gateway": "none:1"}
+        model, loras = _model(folder) if node and has_model else (folder, (folder, folder))
+        words = [str(CLUSTER), "up", *(["--node"] if node else [])]
+        made = subprocess.run(words, env=env, capture_output=True, text=True, timeout=120, check=False)
         if made.returncode != 0:
             pytest.skip(f"Kubernetes does not start: {made.stderr[-500:]}")
-        yield RealCluster(Path(made.stdout.split()[-1]), folder, images, model, loras)
+        yield RealCluster(Path(made.stdout.split()[-1]), folder, tags, model, loras)
     finally:
         subprocess.run([str(CLUSTER), "down"], env=env, capture_output=True, timeout=120, check=False)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _images() -> dict[str, str]:
-    """By tags of their own: another checkout may build meanwhile."""
-    client, found = docker_images.engine(), {}
-    for name in ("gateway", "vllm"):
-        made = docker_images.image(name)
-        tag = made.removeprefix("sha256:")[:12]
-        client.images.get(made).tag(f"slipway-test/{name}", tag)
-        found[name] = f"slipway-test/{name}:{tag}"
-    return found
+def product_images() -> dict[str, str]:
+    """The gateway and vLLM of this checkout."""
+    return {name: tagged(docker_images.image(name), name) for name in ("gateway", "vllm")}
+
+
+def tagged(identity: str, name: str) -> str:
+    """By a tag of its own: a kubelet knows no image by its ID, and another checkout may build meanwhile."""
+    tag = identity.removeprefix("sha256:")[:12]
+    docker_images.engine().images.get(identity).tag(f"slipway-test/{name}", tag)
+    return f"slipway-test/{name}:{tag}"
 
 
 def _model(folder: Path) -> tuple[Path, tuple[Path, Path]]:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import docker
@@ -24,6 +25,7 @@ def engine() -> docker.DockerClient:
     return client
 
 
+@cache
 def image(name: str) -> str:
     """The ID of `gateway` or `vllm`, of this checkout: the engine builds what has changed."""
     client = engine()

@@ -57,34 +57,47 @@ def certificate_owner(
     name: str = "release@example.com",
     days: tuple[int, int] = (-1, 1),
     authority_days: tuple[int, int] = (-9, 9),
+    *,
+    between: bool = False,
 ) -> Owner:
-    """A certificate that an authority of its own issued, valid so many days before and after NOW."""
-    authority, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "An authority")])
-    own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    usage = {"content_commitment": False, "key_encipherment": False, "data_encipherment": False, "key_agreement": False}
-    usage |= {"crl_sign": False, "encipher_only": False, "decipher_only": False}
-    root = (
-        x509.CertificateBuilder(issuer, issuer, authority.public_key(), x509.random_serial_number())
-        .not_valid_before(NOW + authority_days[0] * DAY)
-        .not_valid_after(NOW + authority_days[1] * DAY)
-        .add_extension(x509.BasicConstraints(True, None), critical=True)
-        .add_extension(x509.KeyUsage(digital_signature=False, key_cert_sign=True, **usage), critical=True)
-        .sign(authority, hashes.SHA256())
-    )
-    leaf = (
-        x509.CertificateBuilder(issuer, own, key.public_key(), x509.random_serial_number())
-        .not_valid_before(NOW + days[0] * DAY)
-        .not_valid_after(NOW + days[1] * DAY)
-        .add_extension(x509.BasicConstraints(False, None), critical=True)
-        .add_extension(x509.KeyUsage(digital_signature=True, key_cert_sign=False, **usage), critical=True)
-        .sign(authority, hashes.SHA256())
-    )
+    """A certificate of an authority of its own, valid so many days before and after NOW; `between`: by another one."""
+    root, root_key = _certificate("An authority", authority_days)
+    above, above_key, chain = root, root_key, ()
+    if between:
+        above, above_key = _certificate("Between", authority_days, root, root_key)
+        (folder / f"{name}.between").write_bytes(above.public_bytes(Encoding.PEM))
+        chain = (folder / f"{name}.between",)
+    leaf, key = _certificate(name, days, above, above_key, is_authority=False)
     file, certificate = folder / f"{name}.key", folder / f"{name}.crt"
     file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     certificate.write_bytes(leaf.public_bytes(Encoding.PEM))
     signer = Signer(authority=root.public_bytes(Encoding.PEM).decode(), names=("release@example.com",))
-    return Owner(SigningKey(private_key=file, certificate=certificate), signer)
+    return Owner(SigningKey(private_key=file, certificate=certificate, chain=chain), signer)
+
+
+def _certificate(
+    name: str,
+    days: tuple[int, int],
+    issuer: x509.Certificate | None = None,
+    issuer_key: ec.EllipticCurvePrivateKey | None = None,
+    *,
+    is_authority: bool = True,
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Signed by its issuer, or by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    usage = {"content_commitment": False, "key_encipherment": False, "data_encipherment": False, "key_agreement": False}
+    usage |= {"crl_sign": False, "encipher_only": False, "decipher_only": False}
+    usage |= {"digital_signature": not is_authority, "key_cert_sign": is_authority}
+    made = (
+        x509.CertificateBuilder(issuer.subject if issuer else own, own, key.public_key(), x509.random_serial_number())
+        .not_valid_before(NOW + days[0] * DAY)
+        .not_valid_after(NOW + days[1] * DAY)
+        .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
+        .add_extension(x509.KeyUsage(**usage), critical=True)
+        .sign(issuer_key or key, hashes.SHA256())
+    )
+    return made, key
 
 
 def sign_layout(layout: Path, owner: Owner) -> None:

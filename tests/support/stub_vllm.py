@@ -4,7 +4,10 @@ Imported, or run as a process: `python stub_vllm.py --port 8100 [...any of vLLM'
 copied from vLLM 0.32.
 """
 
+import itertools
 import json
+import os
+import signal
 import sys
 import threading
 import time
@@ -12,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class StubVllm:
-    def __init__(self, port: int = 0, base: str = "base", root: str = "/models/base"):
+    def __init__(self, port: int = 0, base: str = "base", root: str = "/models/base", host: str = "127.0.0.1"):
         self.cards = {base: {"id": base, "root": root, "parent": None}}
         self.base = base
         self.health = 200
@@ -36,7 +39,7 @@ class StubVllm:
             def log_message(self, *arguments: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.server = ThreadingHTTPServer((host, port), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
@@ -99,11 +102,16 @@ def answer(http: BaseHTTPRequestHandler, status: int, body: bytes | dict) -> Non
 
 
 if __name__ == "__main__":
-    arguments = dict(zip(sys.argv[1:], sys.argv[2:], strict=False))
+    words = [part for word in sys.argv[1:] for part in word.split("=", 1)]
+    arguments = dict(itertools.pairwise(words))
     if "--fail" in sys.argv:
         print("ValueError: this stub was told to fail")
         sys.exit(3)
     time.sleep(float(arguments.get("--start-s", 0)))
-    stub = StubVllm(int(arguments["--port"]), arguments["--served-model-name"], arguments["--model"])
+    host = arguments.get("--host", "127.0.0.1")
+    stub = StubVllm(int(arguments["--port"]), arguments["--served-model-name"], arguments["--model"], host)
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: os._exit(0)
+    )  # as a container's first process it would ignore it
     print("Starting vLLM server", flush=True)
     stub.server.serve_forever()

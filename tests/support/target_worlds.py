@@ -41,6 +41,7 @@ class TargetWorld:
     home: Path
     users_urls: tuple[str, ...]
     lose_adapters: Callable[[], None]
+    started: frozenset[str] = frozenset()  # what `up` starts and `down` ends, by name
     failed: list[str] = field(default_factory=list)
     asked: int = 0
 
@@ -117,7 +118,8 @@ def local_world(folder: Path) -> Iterator[TargetWorld]:
     running = Running(project, folder / "home")
     url = serving.addresses(project.environment).gateway_url
     try:
-        yield TargetWorld(project, running.home, (url,), lambda: running.kill("vllm"))
+        started = frozenset({"vllm", "gateway", serving.SUPERVISOR})
+        yield TargetWorld(project, running.home, (url,), lambda: running.kill("vllm"), started)
     finally:
         environment.stop(project, running.home)
 
@@ -174,7 +176,8 @@ def external_world(folder: Path) -> Iterator[TargetWorld]:
             other.cards = {"base": other.cards["base"]}
 
         try:
-            yield TargetWorld(project, folder / "home", tuple(there.users_urls), lose_adapters)
+            started = frozenset({serving.SUPERVISOR})
+            yield TargetWorld(project, folder / "home", tuple(there.users_urls), lose_adapters, started)
         finally:
             environment.stop(project, folder / "home")
 

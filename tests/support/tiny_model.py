@@ -28,15 +28,15 @@ def tiny_tokenizer(template: str = CHATML, merges: tuple[tuple[str, str], ...] =
     return fast
 
 
-def save_tiny_model(folder: Path, context_tokens: int = 512) -> Path:
-    """A random Llama with that tokenizer, as safetensors."""
+def save_tiny_model(folder: Path, context_tokens: int = 512, hidden_size: int = 32) -> Path:
+    """A random Llama with that tokenizer, as safetensors. vLLM on a CPU wants 32 in each of its two heads or more."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(3)
     config = LlamaConfig(
         vocab_size=272,
-        hidden_size=32,
+        hidden_size=hidden_size,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=2,

@@ -22,7 +22,7 @@ from delivery.clients.registry import fetch, known
 from delivery.clients.registry.attached import attached
 from delivery.clients.registry.errors import RegistryError
 from delivery.clients.registry.reference import Reference
-from delivery.clients.registry.verify import Verified, add_signature, verify
+from delivery.clients.registry.verify import Verified, add_signature, signatures_in, verify
 from delivery.clients.registry.wire import Wire
 from delivery.progress import Progress, silent
 
@@ -54,7 +54,7 @@ def resolve(wire: Wire, reference: Reference, home: Path | None = None) -> Refer
         raise RegistryError(
             f"the tag {reference.tag} moved: it led to {before}, and leads to {found.digest} now",
             where=str(reference),
-            cure=f"name the digest that you want: {found.repository}@{found.digest}",
+            cure=f"name the digest that you want; this one is taken from now on by: slipway pull {found}",
         )
     return found
 
@@ -78,7 +78,7 @@ def pull(
         signatures = attached(wire, by_digest, downloads)
         with fresh_folder(home / "bundles", f"bundle {short(reference.digest)}") as fresh:
             _lay_out(fresh, index, parts)
-            for signature in signatures:
+            for signature in (*signatures, *_signatures_here(home, reference.digest)):
                 add_signature(fresh, signature)
             found = verify(fresh, reference.digest, policy, now)
             place = _settle(fresh, found, home)
@@ -143,6 +143,13 @@ def _descriptors(value: dict[str, Any], keys: tuple[str, ...], most: int, where:
         what = f"not a bundle: {', '.join(keys)} of {value.get('mediaType')} are not what {INDEX} leads to"
         raise RegistryError(what, where=str(where), cure="name a bundle that slipway push made")
     yield from good
+
+
+def _signatures_here(home: Path, digest: str) -> Iterator[bytes]:
+    """Of the same index, added on this machine since it was pulled or built."""
+    for index in (home / "bundles").glob("[0-9a-f]*/index.json"):
+        if digest_bytes(index.read_bytes()) == digest:
+            yield from signatures_in(index.parent).values()
 
 
 def _lay_out(fresh: Path, index: bytes, parts: list[Path]) -> None:

@@ -30,6 +30,7 @@ from tasks.serving.local import VLLM_KEY, admin_token, environment_folder, gatew
 from tasks.serving.target import Members, ModelToServe, PartState, readiness
 
 POLL_S = 1.0
+MEMBERS_S = 2.0  # a rollback waits for nobody longer: it goes to those who were known last
 TABLE_SEEN_S = 20.0  # a probe looks every two seconds
 IMAGE_VOLUMES = (1, 31)
 
@@ -194,7 +195,7 @@ class KubernetesPods:
         return secrets_of(self.environment, self.admin_token(), os.environ.get(VLLM_KEY, "").strip())
 
     def _now_there(self) -> Members:
-        found = self.namespace.list("v1", "Pod", self._names.selector)
+        found = self.namespace.list("v1", "Pod", self._names.selector, MEMBERS_S)
         return Members(pods.replicas(found, self._ports), pods.gateways(found, self._ports))
 
     def _states(self) -> tuple[PartState, ...]:

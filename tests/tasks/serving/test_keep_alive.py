@@ -12,7 +12,8 @@ import pytest
 from delivery.clients.processes import local as processes
 from delivery.clients.processes.local import ProcessCommand
 from delivery.clients.processes.ports import Port
-from tasks.serving.keep_alive import Incident, KeepAlive, ProcessHealth, RestartPolicy, Supervised
+from tasks.serving.keep_alive import Incident, KeepAlive, ProcessHealth, RestartPolicy
+from tasks.serving.processes import Processes, SupervisedProcess
 
 POLICY = RestartPolicy(tries=2, first_delay_s=1.0, factor=10.0, silent_s=60.0, stable_s=300.0)
 LIVES, DIES = ("sleep", "600"), ("sh", "-c", "echo last words; exit 4")
@@ -32,8 +33,9 @@ class Scene:
         self.keeper = self.keeping(LIVES)
 
     def keeping(self, argv: tuple[str, ...]) -> KeepAlive:
-        part = Supervised(ProcessCommand("dummy", argv), lambda: self.health, start_timeout_s=45.0, attached=True)
-        return KeepAlive([part], self.folder, POLICY)
+        command = ProcessCommand("dummy", argv)
+        part = SupervisedProcess("dummy", lambda: self.health, 45.0, command, attached=True)
+        return KeepAlive(Processes([part], self.folder), POLICY)
 
     def launch(self, argv: tuple[str, ...] = LIVES) -> None:
         process = processes.launch(ProcessCommand("dummy", argv), self.folder, attached=True)
@@ -190,14 +192,15 @@ def test_a_restart_that_is_impossible_is_told_and_counts_as_a_try(tmp_path: Path
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        part = Supervised(
-            ProcessCommand("dummy", LIVES),
+        part = SupervisedProcess(
+            "dummy",
             lambda: "ok",
             45.0,
+            ProcessCommand("dummy", LIVES),
             ports=(Port("127.0.0.1", port, "x.yaml: port"),),
             attached=True,
         )
-        keeper = KeepAlive([part], tmp_path, POLICY)
+        keeper = KeepAlive(Processes([part], tmp_path), POLICY)
         process = processes.launch(ProcessCommand("dummy", DIES), tmp_path, attached=True)
         until(lambda: not process.alive())
         seen = [[event.kind for event in keeper.check(now)] for now in (0, 1, 11, 12)]

@@ -1,4 +1,4 @@
-"""What every target promises: the same tests pass where Slipway starts the processes and where others run them."""
+"""What every target promises: the same tests pass on processes, on containers, and where others run them."""
 
 import json
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import httpx
 import pytest
+from docker_world import docker_world
 from release_child import TOKEN
 from stub_project import until
 from target_worlds import TargetWorld, external_world, local_world
@@ -13,7 +14,6 @@ from target_worlds import TargetWorld, external_world, local_world
 from configs.canonical import short
 from configs.errors import require_all
 from delivery.clients.bundles.images import unpack_adapter
-from delivery.clients.processes import local as processes
 from delivery.progress import silent
 from flows.cli.status import as_dict, render
 from tasks.evals.model_server import loaded_adapter, model_server
@@ -25,7 +25,7 @@ from tasks.serving import local as serving
 
 pytestmark = pytest.mark.live
 
-WORLDS = {"local processes": local_world, "replicas that others run": external_world}
+WORLDS = {"local processes": local_world, "containers": docker_world, "replicas that others run": external_world}
 
 
 @pytest.fixture(params=WORLDS.values(), ids=WORLDS.keys())
@@ -112,11 +112,9 @@ def test_an_adapter_is_placed_under_its_digest_and_evaluated_from_there(world: T
 
 
 def test_down_ends_what_up_started_and_nothing_else(world: TargetWorld) -> None:
-    folder = serving.environment_folder(world.project.environment, world.home)
-    ours = {file.stem for file in folder.glob("*.pid")}
-    assert serving.SUPERVISOR in ours
-    assert set(environment.stop(world.project, world.home)) == ours
-    assert not any(processes.find(name, folder) for name in ours)
+    assert set(environment.stop(world.project, world.home)) == world.started
     assert environment.stop(world.project, world.home) == ()
+    folder = serving.environment_folder(world.project.environment, world.home)
+    assert not list(folder.glob("*.pid"))
     answers = [part.healthy for part in world.target.state()]
-    assert set(answers) == {"gateway" not in ours}  # those that others run go on
+    assert set(answers) == {world.started == {serving.SUPERVISOR}}  # those that others run go on

@@ -108,6 +108,12 @@ def test_pulling_again_fetches_no_blob(registry, home, tmp_path):
     assert registry.count("GET", "/blobs/") == 0
 
 
+def test_a_signature_that_was_added_here_outlasts_another_pull(registry, home, tmp_path):
+    reference, there, ada = pushed(registry, home), tmp_path / "there", key_owner(tmp_path)
+    sign_layout(pull(wire_to(registry), reference, there, ANYBODY, AT).folder, ada)
+    assert pull(wire_to(registry), reference, there, required(ada=ada), AT).signed_by == ("ada",)
+
+
 def test_blobs_of_another_repository_are_mounted(registry, home):
     pushed(registry, home, path="dev/adapters")
     registry.asked.clear()
@@ -328,6 +334,10 @@ def test_a_tag_is_resolved_to_its_digest_and_one_that_moved_is_refused(registry,
         resolve(wire_to(registry), tag, there)
     assert moved.digest in caught.value.cure
     assert pull(wire_to(registry), moved.by_digest(), there, ANYBODY, AT).bundle.system_prompt == "Another."
+    with pytest.raises(RegistryError, match="moved"):
+        resolve(wire_to(registry), tag, there)  # nobody said that the tag is to be followed
+    pull(wire_to(registry), moved, there, ANYBODY, AT)
+    assert resolve(wire_to(registry), tag, there).digest == moved.digest
 
 
 def test_by_a_tag_alone_nothing_is_pulled(registry, home, tmp_path):

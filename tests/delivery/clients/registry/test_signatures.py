@@ -3,6 +3,7 @@
 import base64
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from signed_bundles import AT, DAY, certificate_owner, key_owner, make_bundle, required, sign_layout
@@ -30,6 +31,16 @@ def test_a_certificate_of_the_authority_in_one_of_the_names_counts(tmp_path, lay
     owner = certificate_owner(tmp_path)
     sign_layout(layout, owner)
     assert verify(layout, None, required(release=owner), AT).signed_by == ("release",)
+
+
+def test_a_certificate_that_another_one_stands_between_counts_with_its_chain_and_only_then(tmp_path, layout):
+    owner = certificate_owner(tmp_path, between=True)
+    sign_layout(layout, owner)
+    assert verify(layout, None, required(release=owner), AT).signed_by == ("release",)
+    shutil.rmtree(layout / "signatures")
+    alone = owner.key.model_copy(update={"chain": ()})
+    sign_layout(layout, replace(owner, key=alone))
+    refused(layout, required(release=owner), word="does not verify")
 
 
 def test_without_a_policy_nothing_is_asked(layout):
