@@ -1,6 +1,7 @@
 """`slipway rebuild`: a bundle's adapter is trained again from its manifest, and what differs is said."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -62,11 +63,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return Built(tmp_path_factory.mktemp("rebuild"))
 
 
-def test_the_same_rows_settings_and_code_give_the_same_bytes(built: Built) -> None:
+def test_the_same_rows_settings_and_code_give_the_same_bytes_but_for_rounding_at_most(built: Built) -> None:
+    """On a busy machine threads may add up in another order: then the tensors are near, and the status says it."""
     place = ["--project", str(built.folder), "--home", str(built.home)]
     done = CliRunner().invoke(app, ["rebuild", short(built.bundle.digest), *place])
-    assert done.exit_code == 0, done.output
-    assert "the same bytes in every file" in done.stdout
+    differing = [float(number) for number in re.findall(r": (\S+) of its norm", done.stdout)]
+    assert max(differing, default=0.0) < 1e-3, done.output
+    assert done.exit_code == (1 if differing else 0), done.output
+    assert ("the same bytes in every file" in done.stdout) == (not differing), done.output
     assert "code and packages are those that it was trained with" in done.stdout
     assert list((built.home / "rebuilds").iterdir()) == []
 
