@@ -13,6 +13,7 @@ from pathlib import Path
 
 from configs.contract import Contract
 from configs.dataset import DatasetRecipe
+from configs.docker import DockerTarget
 from configs.environment import Environment
 from configs.errors import SlipwayError, require_all
 from configs.evals import EvalsConfig
@@ -103,7 +104,7 @@ def warnings_before_release(environment: Environment, plan: RolloutPlan) -> list
     """What will not end a release, and keeps it from showing what it is meant to show."""
     in_front = [f"{index}-{stage.kind}" for index, stage in enumerate(plan.stages) if stage.kind != "shadow"]
     gateway = environment.gateway
-    if not (in_front and isinstance(environment.target, LocalTarget) and gateway.counts_users_as_one):
+    if not (in_front and isinstance(environment.target, LocalTarget | DockerTarget) and gateway.counts_users_as_one):
         return []
     return [
         f"gateway.host is {gateway.host} and nobody needs an API key: users who name themselves there count as one, so"

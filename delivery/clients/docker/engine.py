@@ -87,12 +87,12 @@ class Engine:
             pool = docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet=str(subnet))])
             self._client.networks.create(name, driver="bridge", internal=True, ipam=pool, labels=owner.labels())
 
-    def remove_network(self, name: str, owner: Owner) -> None:
-        """Fine where it is not there or not ours."""
-        with told(f"remove the network {name}"):
-            for one in self._client.networks.list(names=[f"^{name}$"]):
-                if owner.labels().items() <= (one.attrs["Labels"] or {}).items():
-                    one.remove()
+    def remove_networks(self, labels: Mapping[str, str]) -> None:
+        """All with these labels; nothing may be in them any more."""
+        with told("remove a network"):
+            wanted = [f"{name}={value}" for name, value in labels.items()]
+            for one in self._client.networks.list(filters={"label": wanted}):
+                one.remove()
 
     def create(self, spec: ContainerSpec, owner: Owner) -> None:
         """Makes the container with no right that it can do without, and starts nothing."""

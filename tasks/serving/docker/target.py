@@ -135,11 +135,8 @@ class DockerContainers:
 
     def down(self) -> tuple[str, ...]:
         """Ends and removes the environment's containers and its network; the names of those that ran."""
-        plan = self.plan
         with processes.exclusive(self.folder):
-            ended = _end(self.engine, plan.owner.labels())
-            self.engine.remove_network(plan.network, plan.owner)
-        return ended
+            return _end(self.engine, self.plan.owner.labels())
 
     def state(self) -> tuple[PartState, ...]:
         """How each is: by its own word, and why not by the engine's."""
@@ -232,14 +229,14 @@ class DockerContainers:
 
 
 def end_all(home: Path) -> tuple[str, ...]:
-    """Ends every container of a state folder that has had any; the names of what ran."""
+    """Ends every container and network of a state folder that has had any; the names of what ran."""
     if not any(home.glob("environments/*/containers")):
         return ()
     return _end(Engine(), home_labels(str(home.absolute())))
 
 
 def _end(engine: Engine, labels: Mapping[str, str]) -> tuple[str, ...]:
-    """Gateways first, so that nobody is sent to a vLLM that is gone."""
+    """Gateways first, so that nobody is sent to a vLLM that is gone; their networks last."""
     found = engine.all_of(labels)
     gateways = [one.name for one in found if "-gateway-" in one.name]
     for names in (gateways, [one.name for one in found if one.name not in gateways]):
@@ -247,6 +244,7 @@ def _end(engine: Engine, labels: Mapping[str, str]) -> tuple[str, ...]:
         for problem in ended.values():
             if isinstance(problem, SlipwayError):
                 raise problem
+    engine.remove_networks(labels)
     return tuple(container.name for container in found if container.runs)
 
 

@@ -17,6 +17,7 @@ from target_worlds import TargetWorld
 from configs.errors import SlipwayError, require_all
 from configs.project import Project
 from delivery.clients.bundles.images import unpack_adapter
+from delivery.clients.docker.engine import Engine
 from delivery.clients.docker.errors import EngineAwayError
 from delivery.progress import silent
 from tasks.preflight import before_up
@@ -217,9 +218,19 @@ def test_other_settings_need_a_new_start_and_fewer_replicas_leave_none_behind(wo
     fewer = changed(world.project, vllm_memory_gib=0.5)
     with pytest.raises(SlipwayError, match="runs with '268435456', asked for '536870912'"):
         start(fewer, world.home)
+    _, other, *_ = names = container_names(world.project)
+    engine().api.pause(other)
+    assert Engine().start(other).status == "running", "a paused one can be started anew"
     one = changed(world.project, replicas=1)
-    assert set(target(one, world.home).down()) == set(container_names(world.project))
-    until(lambda: engine().api.containers(filters={"name": world.project.environment.name}) == [])
+    assert set(target(one, world.home).down()) == set(names)
+    assert engine().api.containers(all=True, filters={"name": world.project.environment.name}) == []
+
+
+@pytest.mark.timeout(100)
+def test_before_a_state_folder_goes_all_that_it_runs_is_ended(world: TargetWorld) -> None:
+    assert set(environment.stop_all(world.home)) == set(container_names(world.project))
+    assert engine().networks.list(names=[f"slipway-{world.project.environment.name}"]) == []
+    assert environment.stop_all(world.home) == ()
 
 
 def target(project: Project, home: Path) -> DockerContainers:
