@@ -203,7 +203,7 @@ def test_what_up_needs_is_told_and_nothing_is_left(tmp_path: Path, monkeypatch: 
     finally:
         taken.remove()
     for path in (tmp_path / "model").iterdir():
-        path.chmod(0o600)
+        path.chmod(0o000)
     with pytest.raises(SlipwayError, match=f"user {user_inside(None)} inside the container cannot read"):
         start(project, home)
     for path in (tmp_path / "model").iterdir():
