@@ -28,6 +28,7 @@ from tasks.evals.engine import engine_of
 from tasks.evals.evaluate import Subject, evaluate
 from tasks.evals.model_server import model_server
 from tasks.release.bundle import scores
+from tasks.release.published import sign_layout
 from tasks.release.rebuild import base_of
 from tasks.release.verdict import record_verdict
 from tasks.training.merge import Dtype, MergedModel, merge
@@ -79,7 +80,8 @@ def merge_bundle(
     found = _evaluated(project, bundle, model.folder, version, home, on_progress)
     decision = judge(project.evals.gates, found, report)
     bundle = bundle.model_copy(update={"evals": scores(found)})
-    write_bundle(bundle, model.folder, home, documents(bundle, _origin(project, version, found)))
+    layout = write_bundle(bundle, model.folder, home, documents(bundle, _origin(project, version, found)))
+    sign_layout(layout, project.environment.signatures)
     against = "; ".join(finding.sentence for finding in decision.findings if finding.verdict != "pass")
     record_verdict(project, bundle, decision, against, home)
     return MergeOutcome(

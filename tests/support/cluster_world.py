@@ -98,7 +98,8 @@ def real_cluster(
 ) -> Iterator[RealCluster]:
     """Brought up for this session and down after it; skips, with the reason, where it cannot be.
 
-    `images` makes those that its pods run from, by default the product's. Without a `node` nothing runs.
+    `images` makes those that its pods run from, by default the product's. Without a `node` nothing runs, and Docker is
+    not spoken to: whoever takes a cluster down removes the containers of all pods, those of another cluster too.
     """
     if not CLUSTER.exists():
         pytest.skip(f"there is no Kubernetes for tests: {CLUSTER}")
@@ -107,6 +108,7 @@ def real_cluster(
     folder = Path(tempfile.mkdtemp(prefix="slipway-cluster-", dir="/var/tmp"))
     folder.chmod(0o755)
     env = os.environ | {"K8S_TEST_DIR": str(folder / "k8s"), "K8S_TEST_PORT": str(free_ports(1)[0])}
+    env |= {} if node else {"DOCKER_HOST": f"unix://{folder}/no-docker"}
     try:
         tags = (images or product_images)() if node else {"vllm": "none:1", "gateway": "none:1"}
         model, loras = _model(folder) if node and has_model else (folder, (folder, folder))

@@ -72,6 +72,11 @@ def is_ready(pod: Resource) -> bool:
     return not _is_leaving(pod) and bool(_address(pod)) and _condition(pod, "Ready").get("status") == "True"
 
 
+def is_staying(pod: Resource) -> bool:
+    """Whether it lives, and nobody has asked for its end."""
+    return not (_is_leaving(pod) or _is_over(pod))
+
+
 def why_not_ready(pod: Resource, latest: Mapping[str, Resource]) -> str:
     """The reason of one pod, in the cluster's words, and what to do about it."""
     status = pod.get("status") or {}
@@ -157,7 +162,7 @@ def _urls(pods: Iterable[Resource], port: int) -> tuple[str, ...]:
 
 def _is_running(pod: Resource) -> bool:
     """Whether its container runs, ready or not, and nobody has asked for its end."""
-    if _is_leaving(pod) or _is_over(pod):
+    if not is_staying(pod):
         return False
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
     return bool(statuses) and all("running" in (one.get("state") or {}) for one in statuses)

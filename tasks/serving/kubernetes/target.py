@@ -31,6 +31,7 @@ from tasks.serving.target import Members, ModelToServe, PartState, readiness
 
 POLL_S = 1.0
 MEMBERS_S = 2.0  # a rollback waits for nobody longer: it goes to those who were known last
+LEAVE_S = 30.0
 TABLE_SEEN_S = 20.0  # a probe looks every two seconds
 IMAGE_VOLUMES = (1, 31)
 
@@ -132,6 +133,8 @@ class KubernetesPods:
             for resource in namespace.list(api_version, kind, names.selector):
                 if namespace.delete(api_version, kind, resource["metadata"]["name"]) and kind == "Deployment":
                     ended.append(pods.component_of(resource))
+        if ended:
+            self._until_all_leave()
         return tuple(sorted(ended))
 
     def state(self) -> tuple[PartState, ...]:
@@ -268,6 +271,18 @@ class KubernetesPods:
             problems=[Problem(part.url, part.reason) for part in missing],
             cure="see to that and give the same command again; `slipway down` deletes what was applied",
         )
+
+    def _until_all_leave(self) -> None:
+        """The cluster asks pods to end a moment after their Deployment is gone; what they still finish takes longer."""
+        until = time.monotonic() + LEAVE_S
+        while any(map(pods.is_staying, self.namespace.list("v1", "Pod", self._names.selector))):
+            if time.monotonic() > until:
+                raise SlipwayError(
+                    f"pods are still there {LEAVE_S:g} s after their Deployments were deleted",
+                    where=f"namespace {self.config.namespace}",
+                    cure="see whether the cluster's controllers run, and give the same command again",
+                )
+            time.sleep(POLL_S / 4)
 
     def _until_users_get_in(self, on_progress: Progress) -> None:
         """The Service sends nobody to a gateway before its probe has seen the table that it has by now."""

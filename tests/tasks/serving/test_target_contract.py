@@ -1,4 +1,4 @@
-"""What every target promises: the same tests pass on processes, on containers, and where others run them."""
+"""What every target promises: the same tests pass on processes, containers, pods, and where others run them."""
 
 import json
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import httpx
 import pytest
 from docker_world import docker_world
+from pods_world import pods_world
 from release_child import TOKEN
 from stub_project import until
 from target_worlds import TargetWorld, external_world, local_world
@@ -25,7 +26,12 @@ from tasks.serving import local as serving
 
 pytestmark = pytest.mark.live
 
-WORLDS = {"local processes": local_world, "containers": docker_world, "replicas that others run": external_world}
+WORLDS = {
+    "local processes": local_world,
+    "containers": docker_world,
+    "pods": pods_world,
+    "replicas that others run": external_world,
+}
 
 
 @pytest.fixture(params=WORLDS.values(), ids=WORLDS.keys())
