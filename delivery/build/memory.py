@@ -50,7 +50,9 @@ def training_memory(
     tokens = training.batch_size * training.max_sequence_tokens * pairs
     if in_parts and training.method == "sft":
         tokens = min(tokens, max(PART_TOKENS, training.max_sequence_tokens))
-    a_layer = weight_bytes * (16 * hidden + 5 * inner) + 4 * (6 * hidden + inner)  # the LoRA's inputs are float32
+    a_layer = weight_bytes * (16 * hidden + 5 * inner)
+    if weight_bytes == 4:  # what is computed in bf16 shares its inputs with the LoRA
+        a_layer += 4 * (6 * hidden + inner)
     return MemoryEstimate(
         program=PROGRAM_BYTES,
         weights=weight_bytes * sum(prod(shape) for shape in shapes.values()),
