@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from random_loras import TINY_LORA
 
 from configs.environment import Environment, VllmConfig
 from configs.gateway import GatewayConfig
@@ -23,18 +24,6 @@ from tasks.serving.vllm_command import phase, vllm_command
 from tasks.training.model import prepare_model
 
 MAX_CONTEXT_TOKENS = 1024
-TINY_LORA = """
-import sys, torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
-for folder, seed in zip(sys.argv[2::2], sys.argv[3::2]):
-    torch.manual_seed(int(seed))
-    config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
-    adapted = get_peft_model(model, config)
-    adapted.save_pretrained(folder)
-    model = adapted.unload()
-"""
 
 
 @dataclass(frozen=True)

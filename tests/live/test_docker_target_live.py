@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TINY_LORA
 from docker_images import engine, image
 from docker_world import container_names, docker_environment, users_urls
 from live_world import eventually
 from places import SUPPORT
+from random_loras import TINY_LORA
 from release_child import PLAN, TOKEN
 from stub_project import stub_project
 from target_worlds import TargetWorld

@@ -14,6 +14,7 @@ from typing import Any
 import docker_images
 import pytest
 from places import ROOT
+from random_loras import TINY_LORA
 from real_models import FAMILIES, save_real_model
 
 from configs.kubernetes import KubernetesTarget
@@ -24,18 +25,6 @@ from delivery.clients.processes.ports import free_ports
 
 CLUSTER = ROOT.parent / "shared" / "k8s" / "cluster"
 CONTEXT_TOKENS = 4096
-LORAS = """
-import sys, torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
-for folder, seed in zip(sys.argv[2::2], sys.argv[3::2]):
-    torch.manual_seed(int(seed))
-    config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
-    adapted = get_peft_model(model, config)
-    adapted.save_pretrained(folder)
-    model = adapted.unload()
-"""
 
 
 @dataclass(frozen=True)
@@ -139,7 +128,7 @@ def _model(folder: Path) -> tuple[Path, tuple[Path, Path]]:
     model = save_real_model(folder / "model", family, None)
     raw = [folder / "raw-1", folder / "raw-2"]
     words = [str(model), *(word for number, one in enumerate(raw, 1) for word in (str(one), str(number)))]
-    subprocess.run([sys.executable, "-c", LORAS, *words], check=True, capture_output=True, timeout=300)
+    subprocess.run([sys.executable, "-c", TINY_LORA, *words], check=True, capture_output=True, timeout=300)
     loras = [store_at(one, describe(one), folder / f"lora-{number}") for number, one in enumerate(raw)]
     for path in model.iterdir():
         path.chmod(0o644)
