@@ -11,7 +11,7 @@ from configs.project import Project
 from delivery.clients.judge import JudgeClient, key_of
 from evals.power import Reach, reach
 from evals.results import measures_of
-from evals.scorers.judge import Judged
+from evals.scorers.judge import JudgeScorer
 from evals.suites import FOLDER, SuiteConfig, load_suites, require_suites
 from tasks.evals.capability import shipped_tasks
 from tasks.evals.judging import require_judge
@@ -40,7 +40,7 @@ def _require_behaviour(
 ) -> None:
     suites = require_suites(config.behaviour, places, contract)
     for suite in suites:
-        if isinstance(suite.scorer, Judged):
+        if isinstance(suite.scorer, JudgeScorer):
             require_judge(suite.scorer.judge_by, environment)
     require_measures(config, suites)
 
@@ -53,7 +53,7 @@ def require_judges_answer(
         suites = require_suites(config.behaviour, (*suite_folders, FOLDER), contract)
     except ConfigError:  # require_evals tells
         return
-    judges = [suite.scorer.judge_by for suite in suites if isinstance(suite.scorer, Judged)]
+    judges = [suite.scorer.judge_by for suite in suites if isinstance(suite.scorer, JudgeScorer)]
     keys = [(judge, key_of(judge, environment)) for judge in judges]
     known = [JudgeClient(judge, key).require_answers for judge, key in keys if key is not None]
     require_all("the evals' judges do not answer", known)
