@@ -1,5 +1,6 @@
 """Build: dataset version, adapter, evals, bundle, and the gate that says whether the bundle may be released."""
 
+import os
 from pathlib import Path
 
 from prefect import flow, task
@@ -18,6 +19,7 @@ from flows.reporting import Outcome, follow, log, picture, result_of, show_markd
 from tasks.data.of_project import judge_overlap, version_of
 from tasks.evals.model_server import model_server
 from tasks.evals.prompt_room import require_room
+from tasks.evals.require import count_samples, gate_reach
 from tasks.preflight import before_build, load_for
 from tasks.release import bundle as bundles
 from tasks.release.verdict import record_verdict
@@ -116,6 +118,9 @@ def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
     parts += [{"what": name, "rows": count} for name, count in (manifest.changed | manifest.noticed).items()]
     show_table(f"dataset {manifest.name}", parts, f"dataset version {version.digest}")
     log(judge_overlap(project, version).render())
+    samples = count_samples(project, manifest.parts["holdout"].rows, os.environ)
+    for one in (one for one in gate_reach(project.evals, samples) if one.is_blind):
+        log(f"the gate is blind: {one.sentence}")
     return version
 
 

@@ -22,6 +22,8 @@ REASONS = {
 STEPS = ("length", "language", "answers", "personal_data", "near_duplicates")
 """Those that `filters` of a recipe names; what it does not name does not run."""
 
+PERSONAL_DATA = "personal-data"
+
 
 class StepRecord(Strict):
     """A step as a version remembers it: with these settings, this code and these packages it gives these rows again."""

@@ -29,12 +29,10 @@ from delivery.build.report import RowReport, RowTally, as_json
 from delivery.build.rows import Example, RawRow, Rejected
 from delivery.build.sift import sifted
 from delivery.build.split import Splitter
-from delivery.build.steps import RowStep
+from delivery.build.steps import PERSONAL_DATA, RowStep
 from delivery.progress import Progress, silent
 from tasks.data.bad_input import NO_FAULT, SHOWN, refuse_bad_rows, refuse_empty_part, refuse_mixture
-from tasks.data.filters.eval_overlap import overlap_step
-from tasks.data.filters.known import near_duplicate_record, row_steps
-from tasks.data.filters.personal_data import REASON as PERSONAL_DATA
+from tasks.data.filters.known import near_duplicate_record, row_steps, steps_of
 from tasks.data.kept import KeptRows
 from tasks.data.reading import open_source
 from tasks.data.sources import Located, locate_all
@@ -96,7 +94,7 @@ def build_dataset(
     located = locate_all(recipe.sources, folder)
     tokenizer = open_tokenizer(tokenizer_folder, system_prompt, chat_template_kwargs)
     with new_version(home, recipe.name) as draft:
-        found = _Pass(Splitter(recipe.split), steps=_steps(recipe, asked))
+        found = _Pass(Splitter(recipe.split), steps=steps_of(recipe, asked))
         kept = KeptRows(draft.folder / "kept", recipe.filters.near_duplicates)
         _sift_into(draft, kept, found, recipe, located, tokenizer, on_progress)
         refuse_bad_rows(recipe, found.tally, found.bad, [source.name for source in found.sources])
@@ -149,11 +147,6 @@ def _rows(located: Sequence[Located], sources: list[SourceFile], on_progress: Pr
                 on_progress(read, 0, f"reading {one.name}")
             read += 1
             yield row
-
-
-def _steps(recipe: DatasetRecipe, asked: Sequence[Asked]) -> tuple[RowStep, ...]:
-    dropped = (overlap_step(asked),) if recipe.eval_overlap == "drop" else ()
-    return (*row_steps(recipe.filters), *dropped)
 
 
 def _outcomes(

@@ -1,15 +1,18 @@
 """The row filters by name, in the order in which a row meets them, and the steps that a recipe makes of them."""
 
 import importlib.metadata
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from configs.canonical import digest_bytes
-from configs.dataset import Filters
+from configs.dataset import DatasetRecipe, Filters
+from delivery.build.overlap import Asked
 from delivery.build.steps import RowStep, StepRecord
 from tasks.data.filters import answers, language, length, near_duplicates, personal_data
+from tasks.data.filters.eval_overlap import overlap_step
 
 ROW_FILTERS: dict[str, ModuleType] = {
     "length": length,
@@ -19,12 +22,18 @@ ROW_FILTERS: dict[str, ModuleType] = {
 }
 
 
+def steps_of(recipe: DatasetRecipe, asked: Sequence[Asked]) -> tuple[RowStep, ...]:
+    """All that judge rows one by one; `asked` are the eval suites' questions."""
+    dropped = (overlap_step(asked),) if recipe.eval_overlap == "drop" else ()
+    return (*row_steps(recipe.filters), *dropped)
+
+
 def row_steps(filters: Filters) -> tuple[RowStep, ...]:
-    """Those that the recipe asks for."""
-    asked = {name: getattr(filters, name) for name in ROW_FILTERS}
+    """Those of `filters` that the recipe asks for."""
+    chosen = {name: getattr(filters, name) for name in ROW_FILTERS}
     return tuple(
         RowStep(record_of(name, ROW_FILTERS[name], settings), partial(ROW_FILTERS[name].judge, settings))
-        for name, settings in asked.items()
+        for name, settings in chosen.items()
         if settings is not None
     )
 

@@ -12,11 +12,11 @@ from typing import Any
 from configs.filters import PersonalDataFilter
 from delivery.build.layouts.row import Message, Unusable
 from delivery.build.rows import Change, Example
+from delivery.build.steps import PERSONAL_DATA
 from tasks.data.filters.texts import SIDES
 
 VERSION = 1
 PACKAGES = ("presidio-analyzer", "phonenumbers", "tldextract")
-REASON = "personal-data"
 SECRETS = {
     "AWS access key": (r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b", 0.9),
     "GitHub token": (r"\bgh[pousr]_[A-Za-z0-9]{36,}\b|\bgithub_pat_[A-Za-z0-9_]{22,}\b", 0.9),
@@ -43,14 +43,14 @@ def judge(settings: PersonalDataFilter, example: Example) -> Example:
                 continue
             where = f"{side}.{index} ({message['role']})"
             if settings.action == "quarantine":
-                raise Unusable(REASON, f"{where} holds {_told(found)}")
+                raise Unusable(PERSONAL_DATA, f"{where} holds {_told(found)}")
             messages = (
                 *messages[:index],
                 {**message, "content": _without(message["content"], found)},
                 *messages[index + 1 :],
             )
             changed[side] = messages
-            changes.setdefault(REASON, Change(where, f"[{_told(found)}]", _shown(messages[index]["content"])))
+            changes.setdefault(PERSONAL_DATA, Change(where, f"[{_told(found)}]", _shown(messages[index]["content"])))
     return replace(example, **changed, changes={**example.changes, **changes}) if changed else example
 
 
