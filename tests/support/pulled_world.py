@@ -20,7 +20,12 @@ from signed_bundles import Owner, certificate_owner, key_owner, required
 from stub_project import stub_project
 
 from configs.rollout import RolloutPlan
+from delivery.build.bundle import Bundle
 from delivery.clients.kubernetes import ClusterError
+from delivery.progress import Progress, silent
+from tasks.release.outcome import ReleaseOutcome
+from tasks.release.run import run_release
+from tasks.release.site import open_site_of
 from tasks.serving import environment
 from tasks.serving import local as serving
 
@@ -29,7 +34,7 @@ TRIES = PLAN.model_copy(
     update={
         "lease_s": 15,
         "monitor_timeout_s": 20,
-        "stages": tuple(stage.model_copy(update={"min_duration_s": 4.0}) for stage in PLAN.stages),
+        "stages": tuple(stage.model_copy(update={"min_duration_s": 3.0}) for stage in PLAN.stages),
     }
 )
 """Each stage lasts long enough for pods to be killed in it."""
@@ -43,9 +48,10 @@ class PulledWorld(PodsWorld):
     owner: Owner = field(kw_only=True)
     expired: Owner = field(kw_only=True)  # one whose certificate counted once
 
-    def with_plan(self, plan: RolloutPlan) -> "PulledWorld":
-        """The same environment under another plan."""
-        return replace(self, project=replace(self.project, rollout=plan))
+    def release_by(self, plan: RolloutPlan, bundle: Bundle, on_progress: Progress = silent) -> ReleaseOutcome:
+        """Under another plan than the project's."""
+        with open_site_of(self.project, self.home) as site:
+            return run_release(replace(self.project, rollout=plan), bundle, site, on_progress=on_progress)
 
     def pods(self, component: str) -> list[str]:
         """Names of those that are ready and stay."""
