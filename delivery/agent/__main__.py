@@ -14,7 +14,7 @@ from configs.agent import AgentConfig
 from configs.errors import SlipwayError
 from configs.loading import load
 from delivery.agent.folder import wrong_in
-from delivery.agent.server import Agent
+from delivery.agent.server import Agent, in_one_line
 
 TOKEN = "SLIPWAY_AGENT_TOKEN"  # noqa: S105 - the name of a variable
 
@@ -68,7 +68,7 @@ def _pull_all(folder: Path, config: AgentConfig | None, digests: list[str]) -> i
         try:
             print(f"{digest}: adapter {pull_in(folder, config, digest, time.time())}", flush=True)
         except SlipwayError as error:
-            refusals.append(f"{digest}: {' '.join(str(error).split())}")
+            refusals.append(f"{digest}: {in_one_line(error)}")
     print("\n".join(refusals), file=sys.stderr, flush=True)
     return 1 if refusals else 0
 

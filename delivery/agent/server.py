@@ -102,10 +102,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.remember(name, "")
             self._answer(HTTPStatus.CREATED, {"digest": digest})
         except SlipwayError as error:
-            self.server.remember(name, _in_one_line(error))
+            self.server.remember(name, in_one_line(error))
             is_away = isinstance(error, RegistryError) and not isinstance(error, LyingRegistryError)
             status = HTTPStatus.BAD_GATEWAY if is_away else HTTPStatus.UNPROCESSABLE_ENTITY
-            self._answer(status, {"error": _in_one_line(error)})
+            self._answer(status, {"error": in_one_line(error)})
 
     def do_PUT(self) -> None:
         """An adapter arrives."""
@@ -168,8 +168,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Probes come every few seconds; what matters is told to whoever asks."""
 
 
-def _in_one_line(error: SlipwayError) -> str:
-    return " ".join(str(error).split())
+def in_one_line(error: SlipwayError) -> str:
+    """What happened and why, without where and what to do: it is shown beside other replicas."""
+    return "; ".join(" ".join(text.split()) for text in (error.what, *(one.what for one in error.problems)))
 
 
 class _Body:
