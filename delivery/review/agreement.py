@@ -1,0 +1,33 @@
+"""How far two people agree who judged the same texts, without what they would agree on by chance alone."""
+
+from collections.abc import Sequence
+
+from configs.strict import Strict
+
+
+class Agreement(Strict):
+    """Of the first two verdicts on each text that two people judged."""
+
+    n: int  # texts
+    agreed: int
+    kappa: float | None  # Cohen's, from -1 to 1; None: it is not defined
+
+    def render(self) -> str:
+        """One sentence for people."""
+        if self.n == 0:
+            return "no text was judged by two people"
+        told = f"two people judged {self.n} texts and agreed on {self.agreed}"
+        if self.kappa is None:
+            return f"{told}; Cohen's kappa is not defined, because all verdicts are the same"
+        return f"{told}; Cohen's kappa {self.kappa:.2f}"
+
+
+def agreement(pairs: Sequence[tuple[bool, bool]]) -> Agreement:
+    """Of the verdicts (approved or not) of a first and a second person on each text (Cohen 1960)."""
+    agreed = sum(first == second for first, second in pairs)
+    if len({verdict for pair in pairs for verdict in pair}) < 2:
+        return Agreement(n=len(pairs), agreed=agreed, kappa=None)
+    from sklearn.metrics import cohen_kappa_score  # a second to import, and few ask
+
+    first, second = zip(*pairs, strict=True)
+    return Agreement(n=len(pairs), agreed=agreed, kappa=float(cohen_kappa_score(first, second)))
