@@ -24,6 +24,7 @@ from tasks.evals.prompt_room import require_room
 from tasks.preflight import before_build, load_for
 from tasks.release import bundle as bundles
 from tasks.release.verdict import record_verdict
+from tasks.review.source import mark_read, reviewed
 from tasks.training import model
 from tasks.training import train as training
 from tasks.training.fit import require_fit
@@ -110,9 +111,11 @@ def prepare_model(project: Project, home: Path) -> Path:
 def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
     """An immutable dataset version out of the recipe, whose rows to train on hold no question of the eval suites."""
     prompts, folder = project.prompts, project.dataset_folder
-    version = datasets.build_dataset(
-        project.dataset, folder, base, prompts.adapter, home, follow("dataset"), prompts.chat_template_kwargs
-    )
+    with reviewed(project, home) as found:
+        version = datasets.build_dataset(
+            found.recipe, folder, base, prompts.adapter, home, follow("dataset"), prompts.chat_template_kwargs
+        )
+    mark_read(project, home, found.items, version.digest)
     log(version.render())
     refuse_other_method(version, project.training.method)
     manifest = version.manifest

@@ -1,4 +1,4 @@
-"""Commands for people who review what production answered: slipway review collect, next, approve, rewrite, reject, ..."""
+"""Commands for people who review what production answered: slipway review collect, list, next, approve, and so on."""
 
 import json
 import time
@@ -96,9 +96,9 @@ def list_items(
     from flows.cli.reviewed import overview_json, render_overview
     from tasks.review.desk import overview
 
-    wanted = "open" if status is None else status.value
+    wanted = Status.open if status is None else status
     with _desk(project, home) as desk:
-        found = overview(desk, wanted, None if origin is None else origin.value, limit)
+        found = overview(desk, wanted.value, None if origin is None else origin.value, limit)
     typer.echo(json.dumps(overview_json(found), indent=2) if as_json else render_overview(found, time.time()))
 
 
@@ -110,7 +110,7 @@ def next_item(
     by: By = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take an item and show it. It is yours alone for a while, or until you decide. Exit status 1: none waits for you."""
+    """Take an item and show it. It is yours alone for a while, or until you decide. Exit status 1: there is none."""
     from flows.cli.reviewed import render_item
     from tasks.review.desk import history, take
 

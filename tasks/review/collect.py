@@ -27,7 +27,7 @@ from tasks.data.dataset import read_version
 from tasks.data.reading import open_source
 from tasks.data.sources import locate
 from tasks.review.desk import Desk
-from tasks.serving.environment import environment_folder
+from tasks.serving.local import environment_folder
 
 DAY_S = 86_400.0
 REPORT = "eval-report.json"
