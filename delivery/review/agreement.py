@@ -27,7 +27,7 @@ def agreement(pairs: Sequence[tuple[bool, bool]]) -> Agreement:
     agreed = sum(first == second for first, second in pairs)
     if len({verdict for pair in pairs for verdict in pair}) < 2:
         return Agreement(n=len(pairs), agreed=agreed, kappa=None)
-    from sklearn.metrics import cohen_kappa_score  # a second to import, and few ask
-
-    first, second = zip(*pairs, strict=True)
-    return Agreement(n=len(pairs), agreed=agreed, kappa=float(cohen_kappa_score(first, second)))
+    n = len(pairs)
+    first, second = (sum(verdicts) / n for verdicts in zip(*pairs, strict=True))
+    by_chance = first * second + (1 - first) * (1 - second)
+    return Agreement(n=n, agreed=agreed, kappa=(agreed / n - by_chance) / (1 - by_chance))
