@@ -1,5 +1,6 @@
 """Build: dataset version, adapter, evals, bundle, and the gate that says whether the bundle may be released."""
 
+import os
 from pathlib import Path
 
 from prefect import flow, task
@@ -10,21 +11,18 @@ from configs.strict import Strict
 from delivery.build.bundle import Bundle
 from delivery.build.dataset import DatasetVersion, refuse_other_method
 from delivery.build.gate import GateDecision, judge
-from delivery.build.overlap import refuse_overlap
 from evals.report import EvalReport
-from evals.suites import FOLDER as SHIPPED_SUITES
 from evals.tables import compare, failures
 from flows.evaluations import evaluate_ablation, evaluate_base, evaluate_candidate, evaluate_production
 from flows.names import named
 from flows.reporting import Outcome, follow, log, picture, result_of, show_markdown, show_table
-from tasks.data import dataset as datasets
-from tasks.data.overlap import eval_overlap
+from tasks.data.of_project import judge_overlap, version_of
 from tasks.evals.model_server import model_server
 from tasks.evals.prompt_room import require_room
+from tasks.evals.require import count_samples, gate_reach
 from tasks.preflight import before_build, load_for
 from tasks.release import bundle as bundles
 from tasks.release.verdict import record_verdict
-from tasks.review.source import mark_read, reviewed
 from tasks.training import model
 from tasks.training import train as training
 from tasks.training.fit import require_fit
@@ -110,12 +108,7 @@ def prepare_model(project: Project, home: Path) -> Path:
 @task(task_run_name="dataset version")
 def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
     """An immutable dataset version out of the recipe, whose rows to train on hold no question of the eval suites."""
-    prompts, folder = project.prompts, project.dataset_folder
-    with reviewed(project, home) as found:
-        version = datasets.build_dataset(
-            found.recipe, folder, base, prompts.adapter, home, follow("dataset"), prompts.chat_template_kwargs
-        )
-    mark_read(project, home, found.items, version.digest)
+    version = version_of(project, base, home, follow("dataset"))
     log(version.render())
     refuse_other_method(version, project.training.method)
     manifest = version.manifest
@@ -124,11 +117,10 @@ def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
     parts += [{"what": name, "rows": part.rows} for name, part in manifest.parts.items()]
     parts += [{"what": name, "rows": count} for name, count in (manifest.changed | manifest.noticed).items()]
     show_table(f"dataset {manifest.name}", parts, f"dataset version {version.digest}")
-    suites_folders = (*project.suite_folders, SHIPPED_SUITES)
-    overlap = eval_overlap(version, project.evals, suites_folders, project.contract)
-    log(overlap.render())
-    if project.dataset.eval_overlap == "refuse":
-        refuse_overlap(project.dataset.name, overlap)
+    log(judge_overlap(project, version).render())
+    samples = count_samples(project, manifest.parts["holdout"].rows, os.environ)
+    for one in (one for one in gate_reach(project.evals, samples) if one.is_blind):
+        log(f"the gate is blind: {one.sentence}")
     return version
 
 
