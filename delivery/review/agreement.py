@@ -15,11 +15,10 @@ class Agreement(Strict):
     def render(self) -> str:
         """One sentence for people."""
         if self.n == 0:
-            return "no text was judged by two people"
-        told = f"two people judged {self.n} texts and agreed on {self.agreed}"
-        if self.kappa is None:
-            return f"{told}; Cohen's kappa is not defined, because all verdicts are the same"
-        return f"{told}; Cohen's kappa {self.kappa:.2f}"
+            return "texts that two people judged: none"
+        told = f"texts that two people judged: {self.n}, and they agreed on {self.agreed}"
+        kappa = "not defined while all verdicts are the same" if self.kappa is None else f"{self.kappa:.2f}"
+        return f"{told}; Cohen's kappa: {kappa}"
 
 
 def agreement(pairs: Sequence[tuple[bool, bool]]) -> Agreement:

@@ -33,12 +33,11 @@ def why_not_act(item: Item, person: str, rules: Review, now: float) -> str:
 
 def why_not_judge(item: Item, person: str, approved: bool, rules: Review, now: float) -> str:
     """Why this person cannot approve (or reject) the text as it is; empty when they can."""
-    refused = why_not_act(item, person, rules, now)
-    if not refused and has_judged(item, person):
-        refused = f"{person} has judged this text already, and somebody else is needed"
-    if not refused and approved and rules.own_rewrites == "refuse" and wrote(item, person):
-        refused = f"{person} wrote this answer, and nobody approves their own rewrite (review.own_rewrites: refuse)"
-    return refused
+    if item.status == "open" and has_judged(item, person):
+        return f"{person} has judged this text already, and somebody else is needed"
+    if item.status == "open" and approved and rules.own_rewrites == "refuse" and wrote(item, person):
+        return f"{person} wrote this answer, and nobody approves their own rewrite (review.own_rewrites: refuse)"
+    return why_not_act(item, person, rules, now)
 
 
 def outcome(verdicts: Sequence[Verdict], rules: Review) -> Status:

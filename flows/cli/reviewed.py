@@ -28,7 +28,7 @@ def render_overview(found: Overview, now: float) -> str:
         counts = found.counts.get(status, {})
         kinds = ", ".join(f"{counts[origin]} {origin}" for origin in ORIGINS if origin in counts)
         lines.append(f"{status:9} {sum(counts.values()):>6}" + (f"   {kinds}" if kinds else ""))
-    lines.append(f"{found.newly_approved} approved items are in no dataset version yet; {found.agreement.render()}")
+    lines += [f"approved, and in no dataset version yet: {found.newly_approved}", found.agreement.render()]
     for item in found.items:
         held = f", with {item.lease_owner}" if item.lease_owner and now < item.lease_until else ""
         said = f", {_verdicts(item)}" if item.verdicts else ""

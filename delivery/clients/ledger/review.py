@@ -265,9 +265,10 @@ def _item(connection: Connection, queue: Queue, item_id: str) -> Item:
 
 def _refuse(item: Item, reason: str) -> None:
     if reason:
-        raise LedgerError(
-            f"item {item.id} is not yours to decide: {reason}", cure=f"take it: slipway review next --item {item.id}"
-        )
+        cure = "take what waits for you: slipway review next"
+        if "you have not taken it" in reason:
+            cure = f"take it: slipway review next --item {item.id}"
+        raise LedgerError(f"item {item.id} is not yours to decide: {reason}", cure=cure)
 
 
 def _update(connection: Connection, item: Item, values: dict[str, Any]) -> None:

@@ -176,7 +176,7 @@ def test_agreement_is_what_is_left_without_chance() -> None:
     assert (found.n, found.agreed) == (50, 35)
     assert found.kappa == pytest.approx(0.4)
     assert agreement([(True, True)] * 3).kappa is None
-    assert "no text" in agreement([]).render()
+    assert "none" in agreement([]).render()
 
 
 def test_an_item_is_the_same_however_often_its_request_is_found() -> None:
