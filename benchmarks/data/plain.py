@@ -1,19 +1,22 @@
 """What one writes without Slipway, in a process of its own: `python -m benchmarks.data.plain ROWS TOKENIZER HOME`.
 
-The `datasets` library reads the lines, counts tokens by the chat template, drops what is too long, splits and writes.
-It gives a whole file up at the first line that is no JSON, so that such lines are dropped beforehand; it finds no
-duplicates, and a prompt may end up on both sides.
+The `datasets` library reads the lines, counts tokens by the chat template, drops what is too long, splits and writes;
+`datasketch` finds near duplicates with its own index in memory, as its documentation shows. The library gives a whole
+file up at the first line that is no JSON, so that such lines are dropped beforehand. A pair is a near duplicate by the
+estimate alone, removed rows leave no reason, and a prompt may end up on both sides.
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import datasets
+from datasketch import MinHash, MinHashLSH
 from transformers import AutoTokenizer
 
-from benchmarks.data.ours import SYSTEM_PROMPT
+from benchmarks.data.ours import SIMILARITY, SYSTEM_PROMPT
 
 MAX_TOKENS = 512
 
@@ -36,6 +39,17 @@ def main(rows: str, tokenizer_folder: str, home: str) -> None:
         "json", data_files=str(folder / "whole.jsonl"), split="train", cache_dir=str(folder / "cache")
     )
     kept = data.map(count, batched=True).filter(lambda batch: [n <= MAX_TOKENS for n in batch["tokens"]], batched=True)
+    index = MinHashLSH(threshold=SIMILARITY, num_perm=128)
+    empty = MinHash(num_perm=128)
+    new = []
+    for number, messages in enumerate(kept["messages"]):
+        words = re.findall(r"\w+", "\n".join(message["content"] for message in messages).lower())
+        sketch = empty.copy()
+        sketch.update_batch([" ".join(words[at : at + 3]).encode() for at in range(max(1, len(words) - 2))])
+        if not index.query(sketch):
+            index.insert(number, sketch)
+            new.append(number)
+    kept = kept.select(new)
     parts = kept.train_test_split(test_size=0.01, seed=17)
     for name, part in parts.items():
         part.to_json(str(folder / f"{name}.jsonl"))

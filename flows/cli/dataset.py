@@ -1,10 +1,12 @@
 """Commands for dataset versions: build one, look into one, compare two, ask who learned from a row, erase rows."""
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from configs.canonical import short
 from configs.errors import SlipwayError
 from flows.cli.options import STATE, TUTOR, By, Home, Project, decider, narrate, project_of
 
@@ -34,7 +36,6 @@ def show(
     home: Home = STATE,
 ) -> None:
     """Show what a version is made of and what became of its rows, or list all versions, the newest first."""
-    from configs.canonical import short
     from tasks.data.looking import shown, versions
     from tasks.data.store import read_version
 
@@ -129,3 +130,18 @@ def _pair(where: str | None) -> tuple[str, str] | None:
     if not (field and equals and value):
         raise SlipwayError(f"{where!r} is not FIELD=VALUE", where="--where", cure="--where user_id=u17")
     return field, value
+
+
+@dataset.command()
+def export(
+    version: Version,
+    out: Annotated[Path, typer.Option(help="The folder to write; it must not be there yet.")],
+    project: Project = TUTOR,
+    home: Home = STATE,
+) -> None:
+    """Write a version's rows with a description in Croissant, validated; the licence is the project's."""
+    from tasks.data.croissant import export as write
+    from tasks.data.store import read_version
+
+    found = read_version(home, version)
+    typer.echo(f"{short(found.digest)} is written: {write(found, project_of(project).dataset.license, out)}")

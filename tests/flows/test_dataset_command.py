@@ -99,6 +99,14 @@ def test_versions_are_built_listed_shown_and_compared(world: World) -> None:
     assert "rows: 1 added, 0 removed, 30 the same" in told
 
 
+@pytest.mark.live  # mlcroissant's import alone takes seconds
+def test_a_version_is_exported_with_a_description(world: World, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    told = world.run("export", short(world.version.digest), "--out", str(out), project=True)
+    assert told.strip() == f"{short(world.version.digest)} is written: {out / 'croissant.json'}"
+    assert json.loads((out / "croissant.json").read_text())["name"] == "rows"
+
+
 def test_a_row_leads_to_the_adapter_its_bundle_and_what_is_live_and_back(world: World) -> None:
     adapter = short(world.bundle.adapter.digest) if world.bundle.adapter else ""
     row = first_row(world)
