@@ -64,10 +64,13 @@ def people_file(home: Path) -> Path:
 
 
 class People:
-    """The people of one file. What another process changes is seen at the next question."""
+    """The people of one file. What another process changes is seen at the next question.
 
-    def __init__(self, file: Path):
-        self.file = file
+    `cost` is scrypt's, for passwords that are set from now on.
+    """
+
+    def __init__(self, file: Path, cost: int = COST):
+        self.file, self.cost = file, cost
         self._stamp: tuple[int, int] | None = None
         self._known: dict[str, Entry] = {}
 
@@ -90,9 +93,10 @@ class People:
     def with_password(self, name: str, password: str) -> Person | None:
         """Who has this name and password. As slow for a name that nobody has."""
         entry = self.names().get(name)
-        kept = entry.password if entry is not None and entry.password is not None else _NOBODYS
-        matches = len(password) <= LONGEST_PASSWORD and _matches(kept, password)
-        return self.person(name) if matches and kept is not _NOBODYS else None
+        kept = entry.password if entry is not None else None
+        nobodys = Secret(salt="00" * 16, hash="00" * 64, cost=self.cost)
+        matches = len(password) <= LONGEST_PASSWORD and _matches(kept or nobodys, password)
+        return self.person(name) if matches and kept is not None else None
 
     def with_token(self, token: str) -> Person | None:
         """Whose token it is."""
@@ -114,7 +118,7 @@ class People:
                 cure=f"choose one of at least {SHORTEST_PASSWORD} and at most {LONGEST_PASSWORD}",
             )
         with self._changed() as people:
-            people[name] = Entry(roles=roles, password=None if password is None else hashed(password))
+            people[name] = Entry(roles=roles, password=None if password is None else hashed(password, self.cost))
 
     def put_token(self, name: str, roles: tuple[Role, ...]) -> str:
         """A fresh token for a program; it is shown once, and takes the place of an earlier one of that name."""
@@ -164,10 +168,10 @@ class People:
             ) from error
 
 
-def hashed(password: str) -> Secret:
+def hashed(password: str, cost: int = COST) -> Secret:
     """With a salt of its own."""
     salt = secrets.token_bytes(16)
-    return Secret(salt=salt.hex(), hash=_scrypt(password, salt, COST, BLOCK_SIZE).hex())
+    return Secret(salt=salt.hex(), hash=_scrypt(password, salt, cost, BLOCK_SIZE).hex(), cost=cost)
 
 
 def _matches(kept: Secret, password: str) -> bool:
@@ -178,6 +182,3 @@ def _matches(kept: Secret, password: str) -> bool:
 def _scrypt(password: str, salt: bytes, cost: int, block_size: int) -> bytes:
     room = 2 * 128 * cost * block_size
     return hashlib.scrypt(password.encode(), salt=salt, n=cost, r=block_size, p=1, maxmem=room)
-
-
-_NOBODYS = Secret(salt="00" * 16, hash="00" * 64)

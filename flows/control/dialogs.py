@@ -1,6 +1,7 @@
 """The buttons of one route, and what each of them asks before it acts: two clicks, with the consequences in words."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from html import escape
 from typing import Any
@@ -17,7 +18,7 @@ from flows.control.guard import Door
 from flows.control.room import Look, Room
 from tasks.release.present import RoutePresent
 
-Do = Callable[[Person], str]
+EVERY_S = 2.0  # how often the logs of what was started are read
 
 
 class Deeds:
@@ -29,6 +30,7 @@ class Deeds:
         self.look: Look | None = None
         self.kept: dict[str, Any] = {}
         self.waits: Any = None
+        self.read_at = float("-inf")
 
     def approval(self) -> None:
         """The place where a stage that waits is answered for."""
@@ -63,9 +65,24 @@ class Deeds:
             text = f"<p><strong>An approval is wanted</strong> for stage {escape(name)}: {escape(state.reason)}</p>"
             if self.waits_text.content != text:
                 self.waits_text.content = text
+        self._show_started()
         back = self.kept.get("roll back")
         if back is not None:
             back.set_visibility(found is not None and found.takes_back.standing == "take_back")
+
+    def _show_started(self) -> None:
+        """What commands that were started here said last, for those who may start them."""
+        if "build" not in self.kept or time.monotonic() - self.read_at < EVERY_S:
+            return
+        self.read_at, found = time.monotonic(), self.acts.started(self.route)
+        parts = [
+            f"<p><strong>{escape(one.name)}</strong> {'▶ runs' if one.runs else '■ has ended'}</p>"
+            f'<pre class="small soft" tabindex="0" aria-label="What {escape(one.name)} said last">{escape(one.said)}</pre>'
+            for one in found
+        ]
+        text = f"<h3>Started here</h3>{''.join(parts)}" if parts else ""
+        if self.started.content != text:
+            self.started.content = text
 
     # -- what each asks ----------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ It stands in front of every route and of the pages' websocket. A page of another
 is signed in (Origin and a SameSite=Strict cookie) nor reach the room under a name of its own (Host).
 """
 
+import base64
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
@@ -51,9 +52,8 @@ class Door:
     def who(self, scope: Scope, *, is_use: bool = True) -> Person | None:
         """Who asks: by token, by the proxy's word, by session, or anybody where reading is open to all."""
         headers = Headers(scope=scope)
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return self.people.with_token(token.strip())
+        if "authorization" in headers:
+            return self.people.with_token(_token(headers["authorization"]))
         proxy = self.settings.proxy
         if proxy is not None and address_of(scope) in proxy.addresses and headers.get(proxy.header):
             return self.people.person(headers[proxy.header])
@@ -107,6 +107,17 @@ class Guard:
             return await _refuse(scope, receive, sending, 401, "sign in first, or send a token: Authorization: Bearer")
         scope.setdefault("state", {})["person"] = person
         return await self.app(scope, receive, sending)
+
+
+def _token(header: str) -> str:
+    """Of `Bearer TOKEN`, or of `Basic` with the token as password: some programs can only send what a URL holds."""
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    try:
+        return base64.b64decode(value.strip(), validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def address_of(scope: Scope) -> str:

@@ -50,10 +50,12 @@ def application(room: Room, acts: Acts, door: Door) -> ASGIApp:
     from nicegui import ui
 
     from flows.control.pages import now_page
+    from flows.control.past_pages import past_pages
 
     app = machine_doors(room)
     app.include_router(sign_in_routes(door))
     ui.page("/", title="Now")(now_page(room, acts, door))
+    past_pages(room)
     tasks: list[asyncio.Task[None]] = []
     pages.on_startup(lambda: tasks.append(asyncio.create_task(room.run())))
     pages.on_shutdown(room.close)

@@ -56,7 +56,7 @@ class ControlScene:
         self.scene = Scene(self.home, busy_timeout_s=5.0)
         self.scene.plan = self.plan
         self.project: Project = project(self.plan)
-        self.people = People(people_file(self.home))
+        self.people = People(people_file(self.home), cost=16)
         self.room = Room((self.project,), self.home, self._watch)
         self.acts = Acts(self.room, self._launch, self._take_back)
         self.door = Door(ControlRoom(port=0), self.people, time.time)
