@@ -8,12 +8,12 @@ from pydantic import Field, model_validator
 from configs.control_room import ControlRoom
 from configs.docker import DockerTarget
 from configs.gateway import GatewayConfig
-from configs.kubernetes import KubernetesTarget
+from configs.kubernetes import KubernetesTarget, PulledAdapters
 from configs.notifications import Notifications
 from configs.registry import RegistryConfig, Signatures
 from configs.retention import Retention
 from configs.strict import Strict
-from configs.target import ExternalTarget, LocalTarget, Target
+from configs.target import ExternalTarget, LocalTarget, TargetSettings
 
 OF_ONE_MACHINE = {"admin_host", "admin_port", "table_state", "budget_state", "reuse_port"}  # fields of GatewayConfig
 
@@ -50,7 +50,9 @@ class Environment(Strict):
 
     name: str = Field("local", pattern=r"^[a-z0-9][a-z0-9-]*$")
     ledger_url: str | None = Field(None, description="SQLAlchemy URL; by default SQLite below the state folder")
-    target: Target = Field(LocalTarget(), description="where vLLM and the gateway run; by default on this machine")
+    target: TargetSettings = Field(
+        LocalTarget(), description="where vLLM and the gateway run; by default on this machine"
+    )
     vllm: VllmConfig = VllmConfig()
     gateway: GatewayConfig = GatewayConfig()
     registry: RegistryConfig = RegistryConfig()
@@ -108,6 +110,16 @@ class Environment(Strict):
         if vain:
             raise ValueError(
                 f"{', '.join(vain)} would say nothing in a pod, which has places of its own -> leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pods_know_where_to_pull(self) -> Self:
+        target = self.target
+        pulls = isinstance(target, KubernetesTarget) and isinstance(target.adapters, PulledAdapters)
+        if pulls and self.registry.repository is None:
+            raise ValueError(
+                "target.adapters.kind is pulled, and no registry is named -> registry.repository: HOST[:PORT]/PATH"
             )
         return self
 

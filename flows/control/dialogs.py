@@ -76,8 +76,8 @@ class Deeds:
             return
         self.read_at, found = time.monotonic(), self.acts.started(self.route)
         parts = [
-            f"<p><strong>{escape(one.name)}</strong> {'▶ runs' if one.runs else '■ has ended'}</p>"
-            f'<pre class="small soft" tabindex="0" aria-label="What {escape(one.name)} said last">{escape(one.said)}</pre>'
+            f"<p><strong>{escape(one.name)}</strong> {'▶ runs' if one.runs else '■ has ended'}; it said last:</p>"
+            f'<pre class="small soft">{escape(one.said)}</pre>'
             for one in found
         ]
         text = f"<h3>Started here</h3>{''.join(parts)}" if parts else ""

@@ -19,7 +19,7 @@ from delivery.clients.fresh_folder import explained_writes
 from delivery.progress import Progress
 from evals.report import EvalReport, SuiteResult
 from evals.results import results_of
-from evals.scorers.judge import Judged
+from evals.scorers.judge import JudgeScorer
 from evals.scorers.kinds import scorer
 from evals.suites import FOLDER, Suite, load_suites
 from evals.summaries import summarise
@@ -46,28 +46,33 @@ def evaluate(
     contract: Contract | None = None,
     environment: Mapping[str, str] = os.environ,
     retry_delay_s: float = 0.5,
+    again: bool = False,
 ) -> EvalReport:
     """All suites of the configuration on one subject, which vLLM serves already; an unchanged part is not run again.
 
     `engine` says what answers (`tasks.evals.engine`): with another engine all is asked anew. `holdout` is the held-out
     part of the dataset version (holdout.jsonl), for suites with `samples: holdout`;
     `environment` has what ${NAME} in a capability task's YAML stands for; `retry_delay_s` passes before a request is
-    sent again after a connection error. Raises ConfigError for suites or tasks that cannot be used, SlipwayError when
-    vLLM or lm-eval fails.
+    sent again after a connection error. `again`: a second run for the stack's own noise, kept by itself, with half as
+    many requests at a time and in the other order, so that other ones are batched together. Raises ConfigError for
+    suites or tasks that cannot be used, SlipwayError when vLLM or lm-eval fails.
     """
+    if again:
+        config = config.model_copy(update={"concurrency": max(1, config.concurrency // 2)})
+        engine = {**engine, "run": f"again, {config.concurrency} requests at a time"}
     suites = load_suites(config.behaviour, suites_folders, holdout, contract)
     shipped = capability.shipped_tasks(
         [c.task for c in config.capability], environment, [place / "capability" for place in suites_folders]
     )
 
     def hold() -> talk.Transcripts:
-        samples = [sample for suite in suites for sample in suite.samples]
+        samples = [sample for suite in suites for sample in suite.samples][:: -1 if again else 1]
         return talk.hold(
             subject, samples, vllm_url, config.concurrency, on_progress, api_key, retry_delay_s=retry_delay_s
         )
 
     for suite in suites:
-        if isinstance(suite.scorer, Judged):
+        if isinstance(suite.scorer, JudgeScorer):
             require_judge(suite.scorer.judge_by, environment)
     report = _behaviour(subject, suites, home, hold, engine, environment)
     asked = _capability(subject, config, shipped, vllm_url, tokenizer_folder, home, on_progress, api_key, engine)
@@ -114,7 +119,7 @@ def _report(
     failed: list[str] = []
     for suite in suites:
         asked = [(sample, transcripts.of(sample)) for sample in suite.samples]
-        if isinstance(suite.scorer, Judged):
+        if isinstance(suite.scorer, JudgeScorer):
             judgements = judge_replies(suite.scorer, asked, environment)
             failed += judgements.failed
             results |= results_of(suite, judgements.scores)
