@@ -19,6 +19,7 @@ from delivery.clients.processes.interruption import leaving_tidily
 from flows.cli import (
     build,
     control,
+    dataset,
     decisions,
     environment,
     evidence,
@@ -34,6 +35,7 @@ PARTS = (
     projects,
     environment,
     build,
+    dataset,
     release,
     decisions,
     evidence,
