@@ -15,12 +15,12 @@ from delivery.gateway.ids import Ids
 from delivery.gateway.keys.access import Client, Keys, is_limited, prompt_tokens, tokens_at_most, tokens_taken
 from delivery.gateway.log_ins import LogIns
 from delivery.gateway.openai.answers import UpstreamError
-from delivery.gateway.openai.chat import Call, named_tester, parse, user_key
-from delivery.gateway.openai.endpoints import Endpoint
+from delivery.gateway.openai.call import Call, named_tester, parse, user_key
+from delivery.gateway.openai.endpoints.known import Endpoint
+from delivery.gateway.openai.endpoints.responses.policy import check_response
 from delivery.gateway.openai.errors import JSON_HEADERS, ApiError, error_body, server_error, unknown_route
 from delivery.gateway.openai.forced import are_deciding
 from delivery.gateway.openai.policies import check_policy
-from delivery.gateway.openai.response_policy import check_response
 from delivery.gateway.openai.streams import Stream, error_frame
 from delivery.gateway.records.attempts import EMPTY, EXHAUSTED, Attempt, Attempts
 from delivery.gateway.records.metrics import Metrics

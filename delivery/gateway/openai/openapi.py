@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from delivery.gateway.openai.endpoints import ENDPOINTS, ROLES, Endpoint
+from delivery.gateway.openai.endpoints.known import ENDPOINTS, ROLES, Endpoint
 from delivery.gateway.records.feedback import PATH as FEEDBACK_PATH
 from delivery.gateway.records.feedback import Opinion
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from configs.routing import Policy
-from delivery.gateway.openai.endpoints import SYSTEM_ROLES, Endpoint
+from delivery.gateway.openai.endpoints.known import SYSTEM_ROLES, Endpoint
 from delivery.gateway.openai.errors import ApiError
 
 SCHEMA_PATTERNS = ("pattern", "patternProperties")

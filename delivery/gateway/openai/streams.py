@@ -16,9 +16,9 @@ from delivery.gateway.openai.answers import (
     parse_object,
     tokens_in,
 )
-from delivery.gateway.openai.chat import Call
-from delivery.gateway.openai.endpoints import Endpoint
-from delivery.gateway.openai.response_answers import ENDS, as_seen, named_as_official
+from delivery.gateway.openai.call import Call
+from delivery.gateway.openai.endpoints.known import Endpoint
+from delivery.gateway.openai.endpoints.responses.answers import ENDS, as_seen, named_as_official
 from delivery.gateway.records.attempts import Attempt
 
 PREAMBLE_LIMIT = 1024 * 1024  # bytes before the first content

@@ -22,8 +22,8 @@ from delivery.gateway.http.client import (
 )
 from delivery.gateway.http.deadlines import Deadline
 from delivery.gateway.openai.answers import CLIENTS_FAULT, UpstreamError, declined, error_in, parse_object
-from delivery.gateway.openai.chat import REPLICAS_THAT_SEE_IT, Call, for_variant
-from delivery.gateway.openai.response_answers import as_seen
+from delivery.gateway.openai.call import REPLICAS_THAT_SEE_IT, Call, for_variant
+from delivery.gateway.openai.endpoints.responses.answers import as_seen
 from delivery.gateway.openai.streams import EventStream, Stream, count_tokens, refused_in_band
 from delivery.gateway.records.attempts import EXHAUSTED, Attempt, Attempts
 from delivery.gateway.upstream.connections import Connections

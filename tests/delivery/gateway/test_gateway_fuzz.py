@@ -11,7 +11,7 @@ from stub_responses import responds
 from stub_upstream import Stub, answers, sends
 
 from delivery.gateway.openai.answers import Frames
-from delivery.gateway.openai.endpoints import CHAT_COMPLETIONS, ENDPOINTS, ROLES
+from delivery.gateway.openai.endpoints.known import CHAT_COMPLETIONS, ENDPOINTS, ROLES
 
 pytestmark = pytest.mark.live
 

@@ -22,8 +22,8 @@ from delivery.gateway.__main__ import main
 from delivery.gateway.keys.access import BYTES_PER_TOKEN, read_keys, tokens_at_most
 from delivery.gateway.keys.budgets import Budget
 from delivery.gateway.keys.new_key import main as make_key
-from delivery.gateway.openai.chat import Call
-from delivery.gateway.openai.endpoints import ENDPOINTS
+from delivery.gateway.openai.call import Call
+from delivery.gateway.openai.endpoints.known import ENDPOINTS
 
 ADA, BOB = "sk-ada-0123456789", "sk-bob-0123456789"
 STOP = chunk({}, "stop")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from stub_upstream import ROLE, Behaviour, chunk, frame, hangs, hangs_up, refuses, sends
 
 from configs.routing import RoutingTable, Variant
-from delivery.gateway.openai.chat import Call
+from delivery.gateway.openai.call import Call
 from delivery.gateway.records.attempts import Attempts
 from delivery.gateway.upstream.replicas import DOWN_AFTER, HUNG_S, LACKING_S, SHUNNED_S, Replicas, by_nearness
 

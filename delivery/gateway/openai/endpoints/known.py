@@ -11,10 +11,10 @@ from typing import Any
 
 from configs.routing import EndpointName
 from delivery.gateway.openai.answers import Gist, chat_gist, completion_gist, embeddings_gist
+from delivery.gateway.openai.endpoints.responses.answers import response_gist
+from delivery.gateway.openai.endpoints.responses.requests import PARAMETERS as RESPONSES
+from delivery.gateway.openai.endpoints.responses.requests import as_messages, check_input
 from delivery.gateway.openai.errors import ApiError
-from delivery.gateway.openai.response_answers import response_gist
-from delivery.gateway.openai.responses import PARAMETERS as RESPONSES
-from delivery.gateway.openai.responses import as_messages, check_input
 
 SAMPLING = """
     frequency_penalty logit_bias presence_penalty seed stop stream stream_options temperature top_p n max_tokens

@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 
 from configs.routing import Policy
+from delivery.gateway.openai.endpoints.responses.requests import Item, is_system, kind_of
 from delivery.gateway.openai.errors import ApiError
 from delivery.gateway.openai.policies import JSON_FORMATS
-from delivery.gateway.openai.responses import Item, is_system, kind_of
 
 ELSEWHERE = {
     "max_tokens": ("max_output_tokens",),

@@ -8,9 +8,9 @@ import orjson
 
 from configs.prompts import SystemPlace, with_system_prompt
 from configs.routing import Policy, Route, Variant
-from delivery.gateway.openai.endpoints import CHAT_COMPLETIONS, SYSTEM_ROLES, Endpoint
+from delivery.gateway.openai.endpoints.known import CHAT_COMPLETIONS, SYSTEM_ROLES, Endpoint
+from delivery.gateway.openai.endpoints.responses.requests import for_vllm, in_its_words, text_of
 from delivery.gateway.openai.errors import ApiError
-from delivery.gateway.openai.responses import for_vllm, in_its_words, text_of
 
 TYPED = (("stream", bool), ("stream_options", dict), ("user", str), ("safety_identifier", str))
 REPLICAS_THAT_SEE_IT = 2  # and fail: a request of which replicas die takes no more of them along
