@@ -183,7 +183,7 @@ def tokens_at_most(call: Call, context: int | None = None) -> int:
     """
     stable = call.route.variants[call.route.stable]
     prompt = prompt_tokens(call)
-    if call.endpoint.name == "embeddings":
+    if not call.endpoint.limits:
         return prompt
     body, policy, most = call.body, call.route.policy, sys.maxsize
     if AMOUNTS.isdisjoint(body):
