@@ -21,6 +21,7 @@ from tasks.data import dataset as datasets
 from tasks.data.overlap import eval_overlap
 from tasks.evals.model_server import model_server
 from tasks.evals.prompt_room import require_room
+from tasks.mirror import mirror_of
 from tasks.preflight import before_build, load_for
 from tasks.release import bundle as bundles
 from tasks.release.verdict import record_verdict
@@ -113,6 +114,7 @@ def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
     version = datasets.build_dataset(
         project.dataset, folder, base, prompts.adapter, home, follow("dataset"), prompts.chat_template_kwargs
     )
+    mirror_of(project.environment, home).keep_dataset(version)
     log(version.render())
     refuse_other_method(version, project.training.method)
     manifest = version.manifest
@@ -133,9 +135,12 @@ def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
 def train_adapter(project: Project, version: DatasetVersion, base: Path, home: Path) -> training.TrainedAdapter:
     """A LoRA on the version's training part, unless this very training has been done."""
     prompts = project.prompts
-    trained = training.train(
-        version, base, project.training, prompts.adapter, home, follow("training"), prompts.chat_template_kwargs
-    )
+    settings, kwargs = project.training, prompts.chat_template_kwargs
+    key = training.training_key(version, model.model_revision(base), settings, prompts.adapter, kwargs)
+    mirror = mirror_of(project.environment, home)
+    with mirror.training(key, follow("training")) as listener:
+        trained = training.train(version, base, settings, prompts.adapter, home, listener, kwargs)
+    mirror.keep_training(key, trained)
     how = "found again, nothing in its input has changed" if trained.skipped else f"trained in {trained.seconds:.0f} s"
     show_markdown(
         f"training {project.route}",
@@ -172,6 +177,7 @@ def package(
     """The bundle as an image, and the gate's word on it in the ledger."""
     place = system_place(base, project.prompts.chat_template_kwargs)
     bundle = bundles.assemble_bundle(project, model.model_revision(base), version, trained, report, home, place)
+    mirror_of(project.environment, home).keep_bundle(bundle.digest)
     record_verdict(project, bundle, decision, refusal(decision), home)
     return bundle
 

@@ -31,6 +31,7 @@ from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress, silent
 from delivery.release.fleet import here
 from delivery.release.state import Served
+from tasks.mirror import mirror_of
 from tasks.release.fleet import GatewayClients
 from tasks.release.judge import Asker, RunBeside, in_thread, open_judge
 from tasks.release.published import require_signed
@@ -188,6 +189,7 @@ def served_as(bundle: Bundle, site: Site, upstreams: tuple[str, ...] | None = No
 
 
 def _verified_adapter(bundle: Bundle, site: Site) -> Path:
+    mirror_of(site.environment, site.home).fetch_bundle(bundle.digest)
     require_signed(site.environment, site.home, bundle.digest, site.clock())
     return unpack_adapter(bundle, site.home)
 
@@ -197,6 +199,7 @@ def why_not_servable(bundle: Bundle, site: Site) -> str:
     if bundle.adapter is None:
         return ""
     try:
+        mirror_of(site.environment, site.home).fetch_bundle(bundle.digest)
         folder = unpack_adapter(bundle, site.home)
         settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         names = read_shapes(folder / "adapter_model.safetensors")

@@ -13,6 +13,7 @@ from delivery.clients.vllm import VllmClient, VllmError
 from delivery.progress import Progress, silent
 from delivery.release.routes import alone, table_with
 from delivery.release.state import Observation, Served
+from tasks.mirror import mirror_of
 from tasks.release.gateways import put, tables
 from tasks.release.left_behind import asked_back
 from tasks.release.published import require_signed
@@ -86,6 +87,7 @@ def _require_signed_when_released(site: Site, route: str, live: Served) -> None:
     if live.adapter_path is None or not site.environment.signatures.required:
         return
     at = [float(r["started_at"]) for r in site.ledger.releases(site.name, route) if r["bundle"] == live.bundle]
+    mirror_of(site.environment, site.home).fetch_bundle(live.bundle)
     require_signed(site.environment, site.home, live.bundle, at[0] if at else site.clock())
     site.target.place(unpack_adapter(read_bundle(site.home, live.bundle), site.home))
 
