@@ -20,9 +20,9 @@ from configs.store import StoreConfig
 from delivery.build.bundle import Adapter
 from delivery.build.dataset import DatasetVersion
 from delivery.clients.bundles import adapters as adapter_store
-from delivery.clients.bundles.images import bundle_folder, find_bundle, read_bundle
+from delivery.clients.bundles.images import find_bundle, read_bundle
 from delivery.clients.fresh_folder import fresh_folder
-from delivery.clients.store.errors import StoreAwayError, StoreError
+from delivery.clients.store.errors import DamagedError, StoreAwayError
 from delivery.progress import Progress, silent
 from tasks.training.train import TrainedAdapter, alone
 
@@ -75,11 +75,12 @@ class Mirror:
             place = self._home / "bundles" / name
             if not place.is_dir() and self._store.fetch("bundles", name, place, read_only=True):
                 place.chmod(0o755)
-                bundle = read_bundle(self._home, name)  # verified, every byte
-                if bundle_folder(bundle, self._home) != place:
+                try:
+                    read_bundle(self._home, name)  # verified, every byte
+                except SlipwayError as error:
                     shutil.rmtree(place)
-                    what = f"the store has bundle {short(bundle.digest)} under the name {name}"
-                    raise StoreError(what, where=self._store.url, cure=f"delete bundles/{name} there")
+                    where, cure = f"{self._store.url}/bundles/{name}", "delete it there, and build it again"
+                    raise DamagedError(f"the store's copy is refused: {error.what}", where=where, cure=cure) from error
 
     @contextmanager
     def evals(self) -> Iterator[None]:
@@ -90,9 +91,10 @@ class Mirror:
         folder = self._home / "evals"
         for name in self._store.names("evals"):
             if not (folder / f"{name}.json").is_file():
-                with fresh_folder(folder, f"eval result {name}") as scratch:
-                    self._store.fetch("evals", name, scratch / name, read_only=False)
-                    (scratch / name / f"{name}.json").replace(folder / f"{name}.json")
+                fetched = folder / f".{name}.fetched"
+                self._store.fetch("evals", name, fetched, read_only=False)
+                (fetched / f"{name}.json").replace(folder / f"{name}.json")
+                shutil.rmtree(fetched)
         before = set(folder.glob("*.json"))
         try:
             yield

@@ -18,7 +18,7 @@ from configs.strict import Strict
 from delivery.clients.bundles.adapters import file_digest
 from delivery.clients.fresh_folder import discard, fresh_folder
 from delivery.clients.store.errors import DamagedError
-from delivery.clients.store.explained import explained
+from delivery.clients.store.explained import explained, lacks_bucket
 
 INDEX = "index.json"
 
@@ -71,9 +71,12 @@ class Store:
         """None when there is no such item, or nobody finished writing it."""
         path = f"{self._item(kind, name)}/{INDEX}"
         with explained(f"give {kind}/{name}", self.url):
-            if not self._files.exists(path):
+            try:
+                content = self._files.cat_file(path)
+            except FileNotFoundError as error:
+                if lacks_bucket(error):
+                    raise
                 return None
-            content = self._files.cat_file(path)
         try:
             return Index.model_validate_json(content)
         except ValidationError:  # a shared volume shows a file that is being written
@@ -150,9 +153,7 @@ class Store:
         with explained("say what it has", self.url):
             try:
                 return int(self._files.info(blob)["size"])
-            except FileNotFoundError as error:
-                if "bucket" in str(error).lower():
-                    raise
+            except FileNotFoundError:
                 return None
 
     def _forget(self, blob: str) -> None:
@@ -187,5 +188,4 @@ def _open(config: StoreConfig) -> Any:
         endpoint_url=config.endpoint_url,
         config_kwargs=network,
         use_listings_cache=False,  # others write there too
-        skip_instance_cache=True,
     )
