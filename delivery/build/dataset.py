@@ -85,6 +85,7 @@ class DatasetVersion(Strict):
     digest: str
     folder: Path
     manifest: Manifest
+    erased: int = 0  # rows that it lost to erasures since it was built: nobody trains on the rest as if it were whole
 
     def render(self) -> str:
         """For the terminal: what became of the rows, what was changed, and where those lie that were not kept."""
@@ -96,6 +97,7 @@ class DatasetVersion(Strict):
             f"{found.duplicates} duplicates, {rejected} rejected{_listed(found.rejected, ' ({})')}"
         )
         lost = rejected + found.duplicates
+        text += f"; {self.erased} of them erased since" if self.erased else ""
         lines = [text, *([f"  these {lost} with their reasons: {self.folder / 'rejected.jsonl'}"] if lost else [])]
         lines += [
             f"  filter {step.name} (version {step.version}): {step.rejected} rejected, {step.changed} changed"
@@ -135,11 +137,11 @@ def _listed(counts: dict[str, int], form: str = "{}") -> str:
 
 def recipe_without_paths(recipe: DatasetRecipe) -> dict[str, Any]:
     """What of a recipe belongs to the identity: where the files lie does not, their digests come separately; nor
-    does the licence, which changes no row.
+    do the licence and the rules of the review, which change no row.
 
     Settings that came later count only where they are set, so that a recipe means what it meant.
     """
-    said = recipe.model_dump(mode="json", exclude={"sources", "license"})
+    said = recipe.model_dump(mode="json", exclude={"sources", "license", "review"})
     for part, name, absent in ((said, "eval_overlap", "refuse"), (said["split"], "group_by", None)):
         if part[name] == absent:
             del part[name]

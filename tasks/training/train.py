@@ -98,6 +98,9 @@ def train(
     last checkpoint. Raises SlipwayError when rows do not fit, the loss mask is wrong, the loss diverges or the worker
     dies; logs and curve stay in home/trainings/<key12>/.
     """
+    if dataset.erased:
+        what = f"{dataset.erased} rows of dataset version {short(dataset.digest)} were erased since it was built"
+        raise SlipwayError(what, cure="build a new one: slipway build leaves them out")
     revision = model_revision(model)
     modules = linear_modules(read_model_shapes(model))
     problems = problems_with_settings(config, modules)
