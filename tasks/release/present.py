@@ -15,7 +15,7 @@ from configs.errors import SlipwayError
 from configs.project import Project
 from configs.rollout import RolloutPlan
 from configs.routing import RoutingTable
-from delivery.checks.evidence import fold
+from delivery.checks.fold import fold
 from delivery.checks.growth import NextPass, Point, next_pass, points_of, thinned
 from delivery.checks.verdicts import Judgement, judge
 from delivery.clients.at_once import at_once
