@@ -16,7 +16,7 @@ import typer
 
 from configs.errors import SlipwayError
 from delivery.clients.processes.interruption import leaving_tidily
-from flows.cli import build, decisions, environment, evidence, notify, projects, registry, release, storage
+from flows.cli import build, decisions, environment, evidence, notify, projects, registry, release, review, storage
 
 PARTS = (
     projects,
@@ -27,6 +27,7 @@ PARTS = (
     evidence,
     notify,
     registry,
+    review,
     storage,
 )
 
