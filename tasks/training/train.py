@@ -108,7 +108,7 @@ def train(
         raise SlipwayError("these settings cannot be trained and served", problems=problems)
     key = training_key(dataset, revision, config, system_prompt, chat_template_kwargs)
     folder = home.absolute() / "trainings" / short(key)
-    with explained_writes(folder, f"training {folder.name}"), _alone(folder):
+    with explained_writes(folder, f"training {folder.name}"), alone(folder):
         done = _done(folder, home)
         if done is not None:
             on_progress(1, 1, f"unchanged: adapter {short(done.adapter.digest)} was trained before")
@@ -130,7 +130,7 @@ def train(
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """One process at a time trains in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
