@@ -41,8 +41,8 @@ def release(
     from tasks.release.refusals import why_other_form
 
     found = read_bundle(home, bundle)  # a wrong digest is said at once, another form, and a missing signature
-    if why_other_form(found):
-        raise SlipwayError(why_other_form(found))
+    if why_other_form(found, candidate_upstream):
+        raise SlipwayError(why_other_form(found, candidate_upstream))
     require_signed(project_of(project).environment, home, found.digest, time.time())
     if over_broken_stable != bool(reason.strip()):
         raise SlipwayError("--over-broken-stable and --reason belong together", cure="give both, or none of them")

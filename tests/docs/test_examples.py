@@ -9,7 +9,11 @@ import yaml
 from places import ROOT
 
 SCHEMAS = ROOT.parent / "shared" / "schemas"
-EXAMPLES = {"kserve-bundle.yaml": "kserve-inferenceservice.yaml"}
+EXAMPLES = {
+    "inferencepool.yaml": "inferencepool.yaml",
+    "kserve-bundle.yaml": "kserve-inferenceservice.yaml",
+    "llm-d-modelrewrite.yaml": "llm-d-inferencemodelrewrite.yaml",
+}
 
 
 def strict(schema: Any) -> Any:
@@ -43,7 +47,7 @@ def test_an_example_is_valid_and_a_wrong_field_in_it_would_be_found(name: str, c
     example = yaml.safe_load((ROOT / "docs" / "examples" / name).read_text())
     schema = schema_of(example, SCHEMAS / crd)
     jsonschema.validate(example, schema)
-    example["spec"]["predictor"]["modell"] = {}
+    example["spec"]["modell"] = {}
     with pytest.raises(jsonschema.ValidationError, match="modell"):
         jsonschema.validate(example, schema)
 
