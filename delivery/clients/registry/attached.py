@@ -54,7 +54,7 @@ def attached(wire: Wire, bundle: Reference, downloads: Path) -> list[bytes]:
         manifest = fetch.parsed(fetch.blob(wire, bundle, entry, downloads, ()).read_bytes(), str(bundle))
         layers = manifest.get("layers")
         layer = layers[0] if isinstance(layers, list) and len(layers) == 1 else None
-        if _is_small(layer) and layer["mediaType"] == SIGNATURE:
+        if layer is not None and _is_small(layer) and layer["mediaType"] == SIGNATURE:
             found.append(fetch.blob(wire, bundle, layer, downloads, ()).read_bytes())
     return found
 
