@@ -7,10 +7,11 @@ from pydantic import Field, model_validator
 
 from configs.docker import DockerTarget
 from configs.gateway import GatewayConfig
-from configs.kubernetes import KubernetesTarget
+from configs.kubernetes import KubernetesTarget, PulledAdapters
 from configs.notifications import Notifications
 from configs.registry import RegistryConfig, Signatures
 from configs.retention import Retention
+from configs.store import StoreConfig
 from configs.strict import Strict
 from configs.target import ExternalTarget, LocalTarget, TargetSettings
 
@@ -57,6 +58,9 @@ class Environment(Strict):
     registry: RegistryConfig = RegistryConfig()
     signatures: Signatures = Signatures()
     retention: Retention = Field(Retention(), description="what `slipway gc` keeps below the state folder")
+    store: StoreConfig | None = Field(
+        None, description="keeps what builds make for machines that come and go; by default the state folder alone"
+    )
     notifications: Notifications = Field(default_factory=dict, description="who is told of what, by a name of yours")
 
     @model_validator(mode="after")
@@ -89,6 +93,15 @@ class Environment(Strict):
         return self
 
     @model_validator(mode="after")
+    def _a_ledger_that_outlives_the_machine(self) -> Self:
+        if self.store is not None and self.ledger_url is None:
+            raise ValueError(
+                "a store is for machines that go away, and the ledger would go with them"
+                " -> name ledger_url, e.g. postgresql://slipway@db/slipway"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _ports_for_all(self) -> Self:
         if isinstance(self.target, DockerTarget) and self.gateway.port + self.target.gateways > 65_536:
             last = self.gateway.port + self.target.gateways - 1
@@ -108,6 +121,16 @@ class Environment(Strict):
         if vain:
             raise ValueError(
                 f"{', '.join(vain)} would say nothing in a pod, which has places of its own -> leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pods_know_where_to_pull(self) -> Self:
+        target = self.target
+        pulls = isinstance(target, KubernetesTarget) and isinstance(target.adapters, PulledAdapters)
+        if pulls and self.registry.repository is None:
+            raise ValueError(
+                "target.adapters.kind is pulled, and no registry is named -> registry.repository: HOST[:PORT]/PATH"
             )
         return self
 

@@ -16,12 +16,25 @@ import typer
 
 from configs.errors import SlipwayError
 from delivery.clients.processes.interruption import leaving_tidily
-from flows.cli import build, decisions, environment, evidence, notify, projects, registry, release, review, storage
+from flows.cli import (
+    build,
+    dataset,
+    decisions,
+    environment,
+    evidence,
+    notify,
+    projects,
+    registry,
+    release,
+    review,
+    storage,
+)
 
 PARTS = (
     projects,
     environment,
     build,
+    dataset,
     release,
     decisions,
     evidence,

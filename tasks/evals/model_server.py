@@ -10,8 +10,9 @@ from pathlib import Path
 
 from configs.errors import SlipwayError, require_all
 from configs.project import Project
+from configs.target import LocalTarget
 from delivery.clients.processes import local as processes
-from delivery.clients.processes.ports import require_free
+from delivery.clients.processes.ports import free_ports, require_free
 from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress
 from tasks.serving.keep_alive import RestartPolicy
@@ -38,6 +39,14 @@ def require_place(project: Project, home: Path) -> None:
         return
     ports = [partial(require_free, port) for port in ports_of(environment)["vllm"]]
     require_all("no vLLM can be started", [partial(require_vllm, environment.vllm), *ports])
+
+
+def apart(project: Project, name: str) -> Project:
+    """The same project with a vLLM of its own on a free port, beside whatever its environment runs."""
+    (port,) = free_ports(1)
+    own = project.environment.vllm.model_copy(update={"port": port})
+    environment = project.environment.model_copy(update={"name": name, "target": LocalTarget(), "vllm": own})
+    return replace(project, environment=environment)
 
 
 @contextmanager
@@ -76,8 +85,11 @@ def loaded_adapter(project: Project, home: Path, url: str, name: str, folder: Pa
     `folder` is where it lies here; vLLM is told where it sees it itself.
     """
     target = target_of(project.environment, home)
-    path = target.place(folder)
-    target.prove(url, path)
+    if target.evaluates_on(project.model.name) is None:
+        path = str(folder.absolute())  # it is a vLLM of this machine, which sees the same disk
+    else:
+        path = target.place(folder)
+        target.prove(url, path)
     with VllmClient(url, os.environ.get(API_KEY)) as client:
         was_there = name in client.models()
         client.load_adapter(name, path)

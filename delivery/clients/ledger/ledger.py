@@ -250,6 +250,11 @@ class Ledger:
         with self._read() as connection:
             return read.bundle(connection, digest)
 
+    def bundles_since(self) -> dict[str, float]:
+        """All bundles that were ever built, released or served here: digest and when it came in, in UNIX seconds."""
+        with self._read() as connection:
+            return read.bundles_since(connection)
+
     def add_build(self, bundle: Bundle, gate: GateDecision, now: float, letters: Sequence[Letter] = ()) -> None:
         """What the eval gate said of a bundle, and what people are told of it."""
         with self._write() as connection:

@@ -113,6 +113,13 @@ def bundle(connection: Connection, digest: str) -> Bundle | None:
     return Bundle.model_validate(row["manifest"]) if row else None
 
 
+def bundles_since(connection: Connection) -> dict[str, float]:
+    """By digest, when each manifest came in, in UNIX seconds."""
+    table = schema.bundles
+    rows = connection.execute(sa.select(table.c.digest, table.c.first_seen_at)).all()
+    return {str(row.digest): float(row.first_seen_at) for row in rows}
+
+
 def gate(connection: Connection, digest: str) -> GateDecision | None:
     """What the eval gate last said of a bundle."""
     table = schema.builds
