@@ -7,6 +7,7 @@ machines that share a ledger must agree on the time to within a few seconds, or 
 of two controllers stops, and neither does harm.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,7 @@ from delivery.clients.ledger import needs as need
 from delivery.clients.ledger import reads as read
 from delivery.clients.ledger import schema as schema
 from delivery.clients.ledger import writes as write
+from delivery.clients.ledger.audit import Audit
 from delivery.clients.ledger.engine import open_engine
 from delivery.clients.ledger.errors import LeaseHeldError, LedgerError, RevisionTakenError, explained, named
 from delivery.clients.ledger.outbox import Outbox, post
@@ -42,6 +44,7 @@ class Ledger:
         with explained(url):
             self._engine = open_engine(url, busy_timeout_s)
         self.outbox = Outbox(self._write, self._read)
+        self.audit = Audit(self._write, self._read)
         self.review = ReviewItems(self._write, self._read)
 
     def close(self) -> None:
@@ -261,6 +264,17 @@ class Ledger:
             values = {"bundle": bundle.digest, "gate": gate.model_dump(mode="json"), "at": now}
             connection.execute(sa.insert(schema.builds).values(**values))
             post(connection, letters)
+
+    def note_refresh(self, environment: str, route: str, inputs: dict[str, str], who: str, now: float) -> None:
+        """A refresh of these inputs (digests by name) has come to its end."""
+        text = json.dumps({"route": route, "inputs": inputs}, sort_keys=True)
+        with self._write() as connection:
+            write.note(connection, environment, "refreshed", who, text, now)
+
+    def last_refresh(self, environment: str, route: str) -> dict[str, str] | None:
+        """The inputs of the last refresh of a route that came to its end; None when there was none."""
+        with self._read() as connection:
+            return read.last_refresh(connection, environment, route)
 
     def gate(self, bundle: str) -> GateDecision | None:
         """What the eval gate last said of a bundle; None when it was never asked."""
