@@ -16,7 +16,7 @@ import typer
 
 from configs.errors import SlipwayError
 from delivery.clients.processes.interruption import leaving_tidily
-from flows.cli import build, decisions, environment, evidence, notify, projects, registry, release, storage
+from flows.cli import build, decisions, environment, evidence, gitops, notify, projects, registry, release, storage
 
 PARTS = (
     projects,
@@ -28,6 +28,7 @@ PARTS = (
     notify,
     registry,
     storage,
+    gitops,
 )
 
 app = typer.Typer(
