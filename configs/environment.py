@@ -12,7 +12,7 @@ from configs.notifications import Notifications
 from configs.registry import RegistryConfig, Signatures
 from configs.retention import Retention
 from configs.strict import Strict
-from configs.target import ExternalTarget, LocalTarget, Target
+from configs.target import ExternalTarget, LocalTarget, TargetSettings
 
 OF_ONE_MACHINE = {"admin_host", "admin_port", "table_state", "budget_state", "reuse_port"}  # fields of GatewayConfig
 
@@ -49,7 +49,9 @@ class Environment(Strict):
 
     name: str = Field("local", pattern=r"^[a-z0-9][a-z0-9-]*$")
     ledger_url: str | None = Field(None, description="SQLAlchemy URL; by default SQLite below the state folder")
-    target: Target = Field(LocalTarget(), description="where vLLM and the gateway run; by default on this machine")
+    target: TargetSettings = Field(
+        LocalTarget(), description="where vLLM and the gateway run; by default on this machine"
+    )
     vllm: VllmConfig = VllmConfig()
     gateway: GatewayConfig = GatewayConfig()
     registry: RegistryConfig = RegistryConfig()

@@ -32,6 +32,11 @@ class Gate(Strict):
         False, description="the whole interval of the score, not the point, must keep min_score or max_score"
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the two-sided intervals")
+    when_blind: Literal["refuse", "allow"] = Field(
+        "refuse",
+        description="what becomes of a limit that no candidate could be shown to keep with so few samples: it is an "
+        "error, or the values alone are compared",
+    )
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:

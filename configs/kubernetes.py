@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from configs.strict import Strict
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
-Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+NamespaceName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Amount = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", description="e.g. 500m, 16Gi")]
 Cidr = Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$", description="e.g. 10.0.0.0/24")]
 
@@ -85,7 +85,7 @@ class GatewayPods(Pods):
     memory: Amount = "512Mi"
 
 
-class BaseModel(Strict):
+class BaseModelSource(Strict):
     """Where each vLLM finds the base model: on a volume that pods share, in an image, or on the node."""
 
     claim: Name | None = Field(None, description="a PersistentVolumeClaim that many nodes may read")
@@ -136,14 +136,14 @@ class KubernetesTarget(Strict):
     """
 
     kind: Literal["kubernetes"]
-    namespace: Namespace = Field(description="it is there already: Slipway makes none")
+    namespace: NamespaceName = Field(description="it is there already: Slipway makes none")
     kubeconfig: Path | None = Field(None, description="by default KUBECONFIG, else ~/.kube/config")
     context: str | None = Field(None, description="of the kubeconfig; by default its current one")
     in_cluster: bool = Field(False, description="the controller is a pod and uses its service account")
     images: Images
     vllm: VllmPods = VllmPods()
     gateways: GatewayPods = GatewayPods()
-    base_model: BaseModel
+    base_model: BaseModelSource
     adapters: SentAdapters | SharedAdapters = Field(SentAdapters(), discriminator="kind")
     controllers: tuple[Cidr, ...] = Field(
         (), description="networks outside the cluster from which a controller reaches pods"

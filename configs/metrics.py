@@ -41,7 +41,7 @@ class Ended(Protocol):
     verdicts: dict[str, bool]
 
 
-class Opinion(Protocol):
+class UserFeedback(Protocol):
     """What can be read of a user's feedback: a part of `delivery.traffic.records.Feedback`."""
 
     rating: Literal[-1, 0, 1] | None
@@ -63,7 +63,7 @@ class MetricReading:
     usual: float
     of: Callable[[Ended, Prices | None], float | None]
     missing: Missing = "unmeasured"
-    said: Callable[[Opinion], bool] | None = None
+    said: Callable[[UserFeedback], bool] | None = None
     so_far: Callable[[float, float | None], float] | None = None
 
 

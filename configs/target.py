@@ -49,4 +49,4 @@ class ExternalTarget(Strict):
         return self
 
 
-Target = Annotated[LocalTarget | ExternalTarget | DockerTarget | KubernetesTarget, Field(discriminator="kind")]
+TargetSettings = Annotated[LocalTarget | ExternalTarget | DockerTarget | KubernetesTarget, Field(discriminator="kind")]

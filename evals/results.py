@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from evals.classes import class_names
 from evals.report import SampleScore, SuiteResult
-from evals.scorers.choice import Choice
+from evals.scorers.choice import ChoiceScorer
 from evals.suites import Suite, SuiteConfig
 from evals.summaries import summarise
 
@@ -17,7 +17,7 @@ def results_of(suite: Suite, scores: Sequence[SampleScore]) -> dict[str, SuiteRe
     """
     name = suite.config.name
     found = {name: summarise(name, suite.version, "behaviour", scores)}
-    if not isinstance(suite.scorer, Choice):
+    if not isinstance(suite.scorer, ChoiceScorer):
         return found
     lean = [score.model_copy(update={"output": "", "reason": ""}) for score in scores]  # the first one has them
     for measure in ("macro_f1", *(f"f1:{label}" for label in class_names(scores))):
@@ -31,7 +31,7 @@ def results_of(suite: Suite, scores: Sequence[SampleScore]) -> dict[str, SuiteRe
 def measures_of(config: SuiteConfig) -> tuple[str, ...]:
     """The names that a suite's results can have, known before anything was asked."""
     scorer, name = config.scorer, config.name
-    labels = scorer.labels if isinstance(scorer, Choice) else ()
+    labels = scorer.labels if isinstance(scorer, ChoiceScorer) else ()
     kinds = ("macro_f1", *(f"{kind}:{label}" for label in labels for kind in ("f1", "recall"))) if labels else ()
     return (name, *(f"{name}/{kind}" for kind in kinds))
 

@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue, model_validator
 from configs.strict import Strict
 
 
-class Message(Strict):
+class SampleTurn(Strict):
     """One turn. An assistant turn without content is a gap: the model under test answers there itself."""
 
     role: Literal["user", "assistant"]
@@ -19,7 +19,7 @@ class Sample(Strict):
     """A conversation that ends with a user turn; the model's answer to that is the last of its replies."""
 
     id: str = Field(min_length=1)
-    messages: tuple[Message, ...] = Field(min_length=1)
+    messages: tuple[SampleTurn, ...] = Field(min_length=1)
     expected: JsonValue = Field(None, description="what the last reply must be or say; scorers compare it")
     fields: dict[str, JsonValue] = Field(default_factory=dict, description="what else a scorer may want to know")
 

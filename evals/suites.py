@@ -16,11 +16,11 @@ from configs.errors import ConfigError, Problem
 from configs.loading import check
 from configs.strict import Strict
 from evals.samples import Reply, Sample, from_holdout
-from evals.scorers.detector import Detector
-from evals.scorers.function import Function
-from evals.scorers.judge import Judged
+from evals.scorers.detector import DetectorScorer
+from evals.scorers.function import FunctionScorer
+from evals.scorers.judge import JudgeScorer
 from evals.scorers.kinds import ScorerConfig
-from evals.scorers.verdict import expected_texts, nothing_expected
+from evals.scorers.score import expected_texts, nothing_expected
 from evals.versions import suite_version
 
 FOLDER = Path(__file__).parent  # the suites that Slipway ships
@@ -138,15 +138,15 @@ def _load(
     if problems:
         return None, problems
     settings = config.model_dump(mode="json", by_alias=True, exclude={"description"})
-    settings["scorer"] |= {"detector": scorer.detector.model_dump()} if isinstance(scorer, Detector) else {}  # type: ignore[union-attr]
+    settings["scorer"] |= {"detector": scorer.detector.model_dump()} if isinstance(scorer, DetectorScorer) else {}  # type: ignore[union-attr]
     return Suite(config, scorer, samples, suite_version(settings, scorer, samples)), []
 
 
 def _placed(scorer: ScorerConfig, path: Path, contract: Contract | None) -> tuple[ScorerConfig | None, list[Problem]]:
     try:
-        if isinstance(scorer, Function):
+        if isinstance(scorer, FunctionScorer):
             return scorer.at(path.parent), []
-        return (scorer.of(contract) if isinstance(scorer, Detector) else scorer), []
+        return (scorer.of(contract) if isinstance(scorer, DetectorScorer) else scorer), []
     except ValueError as error:
         return None, [Problem(f"{path}: scorer", *str(error).split(" -> ", 1))]
 
@@ -193,9 +193,9 @@ def _parse(line: str, where: str, as_sample: Callable[[Any], Sample]) -> tuple[S
 
 def _unusable(scorer: ScorerConfig, sample: Sample) -> list[str]:
     """Why no reply to this sample could be judged: found now, and not when a GPU was spent."""
-    if isinstance(scorer, Function):
+    if isinstance(scorer, FunctionScorer):
         return []
-    if isinstance(scorer, Judged):
+    if isinstance(scorer, JudgeScorer):
         return [] if expected_texts(sample) else [nothing_expected(sample).reason]
-    verdict = scorer.judge(sample, (Reply("any reply"),))
-    return [verdict.reason] if verdict.score is None else []
+    score = scorer.judge(sample, (Reply("any reply"),))
+    return [score.reason] if score.score is None else []

@@ -12,7 +12,7 @@ from typing import Any
 
 from configs.canonical import digest_bytes, digest_of
 from evals.samples import Sample
-from evals.scorers.function import Function
+from evals.scorers.function import FunctionScorer
 from evals.scorers.kinds import ScorerConfig
 
 _ROOT = Path(__file__).parents[1]
@@ -27,7 +27,7 @@ def suite_version(settings: dict[str, Any], scorer: ScorerConfig, samples: Seque
 def code_of(scorer: ScorerConfig) -> dict[str, str]:
     """The digest of each module that a scorer's verdicts depend on, by its name."""
     found = _closure(type(scorer).__module__)
-    if not isinstance(scorer, Function):
+    if not isinstance(scorer, FunctionScorer):
         return found
     data = scorer.file.read_bytes()
     used = {name: digest for module in _imported(data) for name, digest in _closure(module).items()}

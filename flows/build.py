@@ -1,5 +1,6 @@
 """Build: dataset version, adapter, evals, bundle, and the gate that says whether the bundle may be released."""
 
+import os
 from pathlib import Path
 
 from prefect import flow, task
@@ -21,6 +22,7 @@ from tasks.data import dataset as datasets
 from tasks.data.overlap import eval_overlap
 from tasks.evals.model_server import model_server
 from tasks.evals.prompt_room import require_room
+from tasks.evals.require import count_samples, gate_reach
 from tasks.preflight import before_build, load_for
 from tasks.release import bundle as bundles
 from tasks.release.verdict import record_verdict
@@ -126,6 +128,9 @@ def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
     log(overlap.render())
     if project.dataset.eval_overlap == "refuse":
         refuse_overlap(project.dataset.name, overlap)
+    samples = count_samples(project, manifest.parts["holdout"].rows, os.environ)
+    for one in (one for one in gate_reach(project.evals, samples) if one.is_blind):
+        log(f"the gate is blind: {one.sentence}")
     return version
 
 

@@ -13,7 +13,7 @@ from delivery.clients.bundles.images import read_bundle
 from delivery.release.state import AwaitApproval, Decision
 from flows.background import Background
 from flows.names import brief, named
-from flows.parameters import Person, Reason, Reference
+from flows.parameters import BundleReference, Person, Reason
 from flows.reporting import Outcome, log, show_markdown, show_table
 from flows.steps import ShownSteps
 from tasks.preflight import before_release, warnings_before_release
@@ -28,7 +28,7 @@ ended: Outcome[ReleaseOutcome] = Outcome()  # of the flow that this process runs
 
 @flow(name="release", flow_run_name=named("release"))
 def release(
-    bundle: Reference,
+    bundle: BundleReference,
     project: str = "configs/tutor",
     home: Path = Path(".slipway"),
     candidate_upstreams: list[str] | None = None,

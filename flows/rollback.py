@@ -8,7 +8,7 @@ from prefect.states import Completed, Failed
 
 from configs.project import load_project
 from flows.names import named
-from flows.parameters import Person, Reason, Reference
+from flows.parameters import BundleReference, Person, Reason
 from flows.reporting import follow, show_markdown
 from flows.steps import a_step
 from tasks.release.rollback import rollback_in
@@ -19,7 +19,7 @@ from tasks.release.rollback_outcome import RollbackOutcome
 def rollback(
     by: Person,
     reason: Reason,
-    release: Reference | None = None,
+    release: BundleReference | None = None,
     project: str = "configs/tutor",
     home: Path = Path(".slipway"),
     to: Literal["previous", "base"] = "previous",

@@ -19,7 +19,7 @@ class TensorDifference(Strict):
     relative: float = 0.0  # norm of the difference by the norm of the first
 
 
-class Comparison(Strict):
+class AdapterDifference(Strict):
     """`files`: names of those whose bytes differ. `tensors`: those that differ, the most different first."""
 
     files: tuple[str, ...]

@@ -2,8 +2,9 @@
 
 What cannot be compared never passes: a missing suite, another version of it, or answers that nobody could judge are
 errors, and an error is no pass. Samples that could not be judged count against the candidate: wrong for it, right for
-production. Where lower is better (a share of stereotypes, say), a drop is a rise: what is compared is how much worse or
-better the candidate is.
+production. A limit that no candidate could be shown to keep with so few samples is an error too, unless the gate says
+`when_blind: allow`. Where lower is better (a share of stereotypes, say), a drop is a rise: what is compared is how much
+worse or better the candidate is.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,8 +13,9 @@ from typing import Literal
 from configs.evals import Gate
 from configs.strict import Strict
 from evals.estimate import Estimate
+from evals.power import best_difference
 from evals.report import EvalReport, SampleScore, SuiteResult
-from evals.summaries import difference, estimate
+from evals.summaries import difference, estimate, mean
 
 MAX_UNJUDGED_SHARE = 0.1  # of the candidate's samples; above it the suite says nothing
 
@@ -117,15 +119,41 @@ def _reaches(gate: Gate, value: float, new: SuiteResult, old: SuiteResult | None
     found = estimate(new.measure, _counted(new, "wrong"), gate.confidence)
     beside = f"; production {_score(old)}" if old is not None else ""
     notes = f"(n={found.n}{_notes(new)}{beside})"
+    blind = _blind_to_score(gate, value, new) if gate.strict else ""
+    whole = gate.strict and not blind
     if new.better == "lower":
-        shown = found.high if gate.strict else found.value
+        shown = found.high if whole else found.value
         how = "keeps below" if shown <= value else "is above"
-        what = "upper bound " if gate.strict else ""
-        return ("pass" if shown <= value else "fail"), f"candidate {found} {how} the allowed {what}{value:.2f} {notes}"
-    shown = found.low if gate.strict else found.value
-    what = "lower bound " if gate.strict else ""
-    how = "reaches" if shown >= value else "is below"
-    return ("pass" if shown >= value else "fail"), f"candidate {found} {how} the required {what}{value:.2f} {notes}"
+        what = "upper bound " if whole else ""
+        passed, sentence = shown <= value, f"candidate {found} {how} the allowed {what}{value:.2f} {notes}"
+    else:
+        shown = found.low if whole else found.value
+        what = "lower bound " if whole else ""
+        how = "reaches" if shown >= value else "is below"
+        passed, sentence = shown >= value, f"candidate {found} {how} the required {what}{value:.2f} {notes}"
+    return _unless_blind(gate, blind, "pass" if passed else "fail", sentence)
+
+
+def _blind_to_score(gate: Gate, value: float, new: SuiteResult) -> str:
+    """Why the interval of no candidate could keep this limit; "" when one could."""
+    if new.measure != "mean":
+        return ""
+    is_low = new.better == "lower"
+    best = mean([0.0 if is_low else 1.0] * len(new.samples), gate.confidence)
+    if (best.high <= value) if is_low else (best.low >= value):
+        return ""
+    shown = best.high if is_low else best.low
+    return f"the interval over {len(new.samples)} samples shows {shown:.2f} at best"
+
+
+def _unless_blind(gate: Gate, blind: str, verdict: GateVerdict, sentence: str) -> tuple[GateVerdict, str]:
+    """What cannot be shown does not pass, unless the gate says so; what is plainly wrong is a fail all the same."""
+    if not blind or verdict == "fail":
+        return verdict, sentence
+    if gate.when_blind == "allow":
+        return verdict, f"{sentence}; nothing more is shown: {blind}, and the gate says when_blind: allow"
+    cure = "take more samples or a wider limit, or say when_blind: allow"
+    return "error", f"{sentence}; the gate cannot tell: {blind}; {cure}"
 
 
 def _counted(result: SuiteResult, unjudged: Literal["wrong", "right"]) -> list[SampleScore]:
@@ -143,17 +171,33 @@ def _counted(result: SuiteResult, unjudged: Literal["wrong", "right"]) -> list[S
 def _differs(gate: Gate, limit: str, value: float, new: SuiteResult, old: SuiteResult) -> tuple[GateVerdict, str]:
     found = difference(new.measure, _counted(new, "wrong"), _counted(old, "right"), gate.confidence)
     better = found if new.better == "higher" else Estimate(-found.value, -found.high, -found.low, found.n)
+    blind = _blind_to_difference(gate, limit, value, new, old)
+    shown = better.value if blind else better.low
     if limit == "max_drop":
-        passed, outcome = better.low >= -value, _drop_outcome(better, value, new)
+        passed, outcome = shown >= -value, _drop_outcome(better, value, new)
     else:
-        passed = better.low > value
-        outcome = f"the gain is {'' if passed else 'not shown to be '}above the required {value:.2f}"
+        passed = shown > value
+        outcome = f"the gain is {'' if better.low > value else 'not shown to be '}above the required {value:.2f}"
     sentence = (
         f"candidate {_score(new)}, production {_score(old)}; difference {found.value:+.2f} "
         f"[{found.low:+.2f}, {found.high:+.2f}]{_direction(new)}: {outcome} "
         f"({found.n} pairs{_notes(new)}{_notes(old, 'production')})"
     )
-    return ("pass" if passed else "fail"), sentence
+    return _unless_blind(gate, blind, "pass" if passed else "fail", sentence)
+
+
+def _blind_to_difference(gate: Gate, limit: str, value: float, new: SuiteResult, old: SuiteResult) -> str:
+    """Why no candidate could keep this limit on so many samples; "" when one could.
+
+    Of scores between 0 and 1 the interval alone tells: it is as narrow as they are alike.
+    """
+    samples = _counted(new, "wrong")
+    if any(one.score not in (0.0, 1.0) for one in (*samples, *_counted(old, "right"))):
+        return ""
+    equal, ahead = best_difference(new.measure, samples, gate.confidence)
+    if limit == "max_drop":
+        return "" if equal >= -value else f"{len(samples)} samples exclude no drop below {-equal:.3f}"
+    return "" if ahead > value else f"{len(samples)} samples show no gain above {ahead:.3f}"
 
 
 def _direction(result: SuiteResult) -> str:

@@ -13,7 +13,7 @@ import uvloop
 
 from configs.errors import SlipwayError
 from delivery.gateway.admission import allow_open_files
-from delivery.gateway.arguments import Place, parser, settings_of
+from delivery.gateway.arguments import WorkerPlace, parser, settings_of
 from delivery.gateway.pauses import short_pauses
 from delivery.gateway.server import serving
 from delivery.gateway.settings import Settings
@@ -81,7 +81,7 @@ async def _serve_as_fleet(settings: Settings) -> None:
     log.info("the gateway has stopped")
 
 
-async def _serve_as_worker(settings: Settings, place: Place) -> None:
+async def _serve_as_worker(settings: Settings, place: WorkerPlace) -> None:
     """Ends when it is told to, or when the fleet is gone. What a terminal sends to all is the fleet's affair."""
     stopped = _stopped(signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -103,16 +103,16 @@ def _place(key: str, given: Mapping[str, Any], config: Path | None) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerPlace:
     """Which worker this is, and the descriptor of its link to the fleet."""
 
     index: int
     link: int
 
 
-def _worker(text: str) -> Place:
+def _worker(text: str) -> WorkerPlace:
     index, _, link = text.partition(":")
-    return Place(int(index), int(link))
+    return WorkerPlace(int(index), int(link))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from typing import Any
 from configs.rollout import RolloutPlan
 from delivery.checks.evidence import Cursor, Evidence, fold
 from delivery.release import rollback
-from delivery.release.fleet import followed, welcomed
+from delivery.release.members import followed, welcomed
 from delivery.release.reconcile import is_listed, is_verified, loads, lost_on, routing_actions
 from delivery.release.routes import current_stage
 from delivery.release.stages import Tick, enter, run_stage

@@ -15,7 +15,7 @@ from delivery.release.way_back import TakenBack
 ANSWER = "Answer: slipway approve --by NAME --reason TEXT, or with --reject; or the deployment `approve` in Prefect."
 
 
-class Message(Strict):
+class ReleaseMessage(Strict):
     """One thing to tell. `at` is UNIX seconds."""
 
     key: str
@@ -33,12 +33,12 @@ class Letter(Strict):
     """A message to one receiver. `told`: it has arrived already, by a way that needs no ledger."""
 
     receiver: str
-    message: Message
+    message: ReleaseMessage
     told: bool = False
 
 
 def letters(
-    receivers: Mapping[str, Receiver], messages: Iterable[Message], told: Sequence[str] = ()
+    receivers: Mapping[str, Receiver], messages: Iterable[ReleaseMessage], told: Sequence[str] = ()
 ) -> tuple[Letter, ...]:
     """Every message to everybody who wants its kind. `told`: receivers that have it already."""
     return tuple(
@@ -49,7 +49,7 @@ def letters(
     )
 
 
-def of_decision(before: ReleaseState, decision: Decision) -> tuple[Message, ...]:
+def of_decision(before: ReleaseState, decision: Decision) -> tuple[ReleaseMessage, ...]:
     """What a recorded decision is to tell people."""
     state, found = decision.state, []
     if state.phase != before.phase:
@@ -74,9 +74,9 @@ def rollback_key(release_id: str) -> str:
     return f"{release_id}/rollback"
 
 
-def of_rollback_without_ledger(taken: TakenBack, environment: str, serves: str) -> Message:
+def of_rollback_without_ledger(taken: TakenBack, environment: str, serves: str) -> ReleaseMessage:
     """A person took a release back while the ledger could not be written."""
-    return Message(
+    return ReleaseMessage(
         key=rollback_key(taken.release_id),
         kind="rollback",
         title=f"{taken.route}: release {taken.release_id} is taken back by {taken.by}",
@@ -88,28 +88,28 @@ def of_rollback_without_ledger(taken: TakenBack, environment: str, serves: str) 
     )
 
 
-def of_ledger_away(state: ReleaseState, why: str) -> Message:
+def of_ledger_away(state: ReleaseState, why: str) -> ReleaseMessage:
     """A release's controller cannot write what it decides."""
     title = f"{state.route}: the ledger cannot be written, nothing advances"
     text = f"{why}\nStable gets all traffic when the gateways' lease ends. The release goes on when the ledger is back."
     return _of(state, f"ledger/{state.clocks.last_tick_at:.3f}", "alert", title, text)
 
 
-def of_refusal(environment: str, route: str, bundle: str, reason: str, at: float) -> Message:
+def of_refusal(environment: str, route: str, bundle: str, reason: str, at: float) -> ReleaseMessage:
     """A release that did not even begin."""
     title = f"{route}: bundle {short(bundle)} is not released"
     return _against(bundle, "refusal", title, reason, environment, route, at)
 
 
-def of_gate(environment: str, route: str, bundle: str, reason: str, at: float) -> Message:
+def of_gate(environment: str, route: str, bundle: str, reason: str, at: float) -> ReleaseMessage:
     """The eval gate is against a bundle that was built."""
     title = f"{route}: the eval gate refuses bundle {short(bundle)}"
     return _against(bundle, "gate", title, reason, environment, route, at)
 
 
-def _against(bundle: str, who: str, title: str, text: str, environment: str, route: str, at: float) -> Message:
+def _against(bundle: str, who: str, title: str, text: str, environment: str, route: str, at: float) -> ReleaseMessage:
     """A bundle is refused before a release of it has begun."""
-    return Message(
+    return ReleaseMessage(
         key=f"{who}/{bundle}/{at:.3f}",
         kind="refusal",
         title=title,
@@ -121,9 +121,9 @@ def _against(bundle: str, who: str, title: str, text: str, environment: str, rou
     )
 
 
-def of_incident(environment: str, route: str, name: str, what: str, text: str, at: float) -> Message:
+def of_incident(environment: str, route: str, name: str, what: str, text: str, at: float) -> ReleaseMessage:
     """A vLLM or a gateway that died, was given up, or is away."""
-    return Message(
+    return ReleaseMessage(
         key=f"incident/{name}/{what}/{at:.3f}",
         kind="alert",
         title=f"{environment}: {text.splitlines()[0] if text else name}",
@@ -134,9 +134,9 @@ def of_incident(environment: str, route: str, name: str, what: str, text: str, a
     )
 
 
-def of_test(environment: str, route: str, by: str, at: float) -> Message:
+def of_test(environment: str, route: str, by: str, at: float) -> ReleaseMessage:
     """Nothing has happened."""
-    return Message(
+    return ReleaseMessage(
         key=f"test/{at:.3f}",
         kind="alert",
         title=f"{environment}: a test of Slipway's notifications",
@@ -147,17 +147,17 @@ def of_test(environment: str, route: str, by: str, at: float) -> Message:
     )
 
 
-def _refused(state: ReleaseState) -> Message:
+def _refused(state: ReleaseState) -> ReleaseMessage:
     title = f"{state.route}: bundle {short(state.candidate.bundle)} is refused"
     return _of(state, "refusal", "refusal", title, f"release {state.release_id}: {state.reason}")
 
 
-def _went_live(state: ReleaseState) -> Message:
+def _went_live(state: ReleaseState) -> ReleaseMessage:
     title = f"{state.route}: bundle {short(state.candidate.bundle)} is live"
     return _of(state, f"live/{state.attempt}", "live", title, f"release {state.release_id} went through all its stages")
 
 
-def _taken_back(state: ReleaseState) -> Message:
+def _taken_back(state: ReleaseState) -> ReleaseMessage:
     note = state.rollback
     by, reason, ruled_out = (note.by, note.reason, note.quarantine) if note else ("slipway", state.reason, False)
     lift = f"slipway lift-quarantine {short(state.candidate.bundle)} --reason TEXT"
@@ -168,9 +168,9 @@ def _taken_back(state: ReleaseState) -> Message:
     return _of(state, key, "rollback", title, text)
 
 
-def _of(state: ReleaseState, key: str, kind: MessageKind, title: str, text: str) -> Message:
+def _of(state: ReleaseState, key: str, kind: MessageKind, title: str, text: str) -> ReleaseMessage:
     what: dict[str, Any] = {"kind": kind, "title": " ".join(title.split()), "text": text}
-    return Message(
+    return ReleaseMessage(
         key=f"{state.release_id}/{key}",
         environment=state.environment,
         route=state.route,

@@ -9,7 +9,7 @@ from typing import Literal
 
 from configs.routing import Route
 from configs.strict import Strict
-from delivery.release.fleet import here
+from delivery.release.members import here
 from delivery.release.routes import alone
 from delivery.release.state import Served
 

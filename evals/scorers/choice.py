@@ -9,12 +9,12 @@ from pydantic import Field, JsonValue, model_validator
 
 from configs.strict import Strict
 from evals.samples import Reply, Sample
-from evals.scorers.verdict import Verdict, shown
+from evals.scorers.score import Score, shown
 
 _AROUND = " \t\r\n.,;:!?\"'`*()[]"
 
 
-class Choice(Strict):
+class ChoiceScorer(Strict):
     """1 when the last reply names the sample's `expected` class."""
 
     name: Literal["choice"]
@@ -32,16 +32,16 @@ class Choice(Strict):
             raise ValueError("a class in a field of JSON does not stand anywhere -> keep `field` or `anywhere`")
         return self
 
-    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Verdict:
+    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Score:
         """A reply that names no class, or several, is wrong and not unjudged: that is what users get."""
         wanted = self.expected_label(sample)
         if wanted is None:
-            return Verdict(None, f"the sample expects {shown(sample.expected)}; one of {list(self.labels)} is needed")
+            return Score(None, f"the sample expects {shown(sample.expected)}; one of {list(self.labels)} is needed")
         said = self._label_in(replies[-1].text or "")
         if said is None:
-            return Verdict(0.0, f"names none of the classes, or several; expected {wanted!r}", wanted, "")
+            return Score(0.0, f"names none of the classes, or several; expected {wanted!r}", wanted, "")
         reason = "" if said == wanted else f"says {said!r}, expected {wanted!r}"
-        return Verdict(float(said == wanted), reason, wanted, said)
+        return Score(float(said == wanted), reason, wanted, said)
 
     def expected_label(self, sample: Sample) -> str | None:
         """The class that a sample expects, written alone or as a reply would write it."""

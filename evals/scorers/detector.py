@@ -5,28 +5,27 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from configs.contract import Contract, DetectorName
-from configs.contract import Detector as ContractDetector
+from configs.contract import Contract, Detector, DetectorName
 from configs.strict import Strict
 from evals.contract import judge as judged
 from evals.samples import Reply, Sample
-from evals.scorers.verdict import Verdict, unless
+from evals.scorers.score import Score, unless
 
 
-class Detector(Strict):
+class DetectorScorer(Strict):
     """1 when the last reply does not break the detector: the gateway will judge it in the same way."""
 
     name: Literal["detector"]
-    detector: DetectorName | ContractDetector = Field(description="its name in contract.yaml, or a detector itself")
+    detector: DetectorName | Detector = Field(description="its name in contract.yaml, or a detector itself")
     must_end: bool = Field(False, description="a reply that max_tokens cut off breaks it too")
 
-    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Verdict:
+    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Score:
         """What the detector cannot tell is not judged."""
         if isinstance(self.detector, str):
-            return Verdict(None, f"no contract has the detector {self.detector!r}")
+            return Score(None, f"no contract has the detector {self.detector!r}")
         breaks = judged(Contract(detectors={"asked": self.detector}), replies[-1].text or "").verdicts.get("asked")
         if breaks is None:
-            return Verdict(None, "the detector cannot tell")
+            return Score(None, "the detector cannot tell")
         if not breaks and self.must_end and replies[-1].cut:
             return unless("cut off by max_tokens")
         return unless(f"breaks the detector ({self.detector.kind})" if breaks else "")

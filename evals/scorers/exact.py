@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 from evals.samples import Reply, Sample
-from evals.scorers.verdict import TextComparison, Verdict, expected_texts, nothing_expected, shown, unless
+from evals.scorers.score import Score, TextComparison, expected_texts, nothing_expected, shown, unless
 
 
-class Exact(TextComparison):
+class ExactScorer(TextComparison):
     """1 when the last reply is the sample's `expected`, or one of them when it is a list."""
 
     name: Literal["exact"]
 
-    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Verdict:
+    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Score:
         """A reply that was cut off is compared as it stands: so it was served."""
         wanted = expected_texts(sample)
         if not wanted:

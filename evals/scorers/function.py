@@ -19,10 +19,10 @@ from pydantic import Field, JsonValue
 from configs.canonical import digest_bytes, short
 from configs.strict import Strict
 from evals.samples import Reply, Sample
-from evals.scorers.verdict import Verdict, shown
+from evals.scorers.score import Score, shown
 
 
-class Function(Strict):
+class FunctionScorer(Strict):
     """What the function says of the sample and all replies."""
 
     name: Literal["function"]
@@ -30,13 +30,13 @@ class Function(Strict):
     function: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     parameters: dict[str, JsonValue] = Field(default_factory=dict, description="passed to it by name")
 
-    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Verdict:
+    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Score:
         """What it raises, and what is no score, is no zero."""
         try:
             said = load(self.file, self.function)(sample, replies, **self.parameters)
         except Exception as error:  # noqa: BLE001 - a team's own code; the sample is reported as unjudged
-            return Verdict(None, f"{self.function} raised {type(error).__name__}: {error}")
-        return _verdict(said, self.function)
+            return Score(None, f"{self.function} raised {type(error).__name__}: {error}")
+        return _score(said, self.function)
 
     def at(self, folder: Path) -> Self:
         """The same with the file's place filled in. Raises ValueError where the function cannot be called."""
@@ -77,10 +77,10 @@ def _module(file: Path, digest: str) -> Any:
     return module
 
 
-def _verdict(said: Any, name: str) -> Verdict:
+def _score(said: Any, name: str) -> Score:
     score, reason = said if isinstance(said, tuple) and len(said) == 2 else (said, "")
     if score is None:
-        return Verdict(None, str(reason) or f"{name} could not judge")
+        return Score(None, str(reason) or f"{name} could not judge")
     if not isinstance(score, bool | int | float) or not 0 <= score <= 1:
-        return Verdict(None, f"{name} gave {shown(repr(score))}; a score is a number from 0 to 1, or None")
-    return Verdict(float(score), str(reason))
+        return Score(None, f"{name} gave {shown(repr(score))}; a score is a number from 0 to 1, or None")
+    return Score(float(score), str(reason))

@@ -10,10 +10,10 @@ from configs.contract import Contract, Json
 from configs.strict import Strict
 from evals.contract import judge as judged
 from evals.samples import Reply, Sample
-from evals.scorers.verdict import Verdict, shown, unless
+from evals.scorers.score import Score, shown, unless
 
 
-class JsonFields(Strict):
+class JsonFieldsScorer(Strict):
     """1 when the last reply is JSON of the schema and each field that counts equals the one of `expected`."""
 
     name: Literal["json"]
@@ -27,7 +27,7 @@ class JsonFields(Strict):
         """Raises ValidationError for what is no schema, as a contract's detector does."""
         Json(kind="json", json_schema=self.json_schema)
 
-    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Verdict:
+    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Score:
         """Without `expected` the schema alone is asked; `expected` may be JSON, or a text that is JSON."""
         text = replies[-1].text or ""
         try:
@@ -37,7 +37,7 @@ class JsonFields(Strict):
         if self.json_schema and not self._fits(text):
             return unless("JSON, but not of the schema")
         if sample.expected is None and self.fields is None:
-            return Verdict(1.0)
+            return Score(1.0)
         wanted = _parsed(sample.expected)
         if self.fields is None and not isinstance(wanted, dict):
             return unless("" if same(said, wanted) else f"expected {shown(wanted)}")
@@ -47,19 +47,19 @@ class JsonFields(Strict):
         detector = Json(kind="json", json_schema=self.json_schema)
         return judged(Contract(detectors={"json": detector}), text).verdicts == {"json": False}
 
-    def _compare(self, said: JsonValue, wanted: JsonValue) -> Verdict:
+    def _compare(self, said: JsonValue, wanted: JsonValue) -> Score:
         names = self.fields if self.fields is not None else tuple(wanted) if isinstance(wanted, dict) else ()
         at = _at if self.fields is not None else _own
         expected = {name: at(wanted, name) for name in names}
         if lacking := [name for name, value in expected.items() if value is _NOTHING]:
-            return Verdict(None, f"the sample's `expected` has no field {lacking[0]!r}")
+            return Score(None, f"the sample's `expected` has no field {lacking[0]!r}")
         wrong = [name for name, value in expected.items() if not same(at(said, name), value)]
         share = 1 - len(wrong) / len(names) if names else 1.0
         if not wrong:
-            return Verdict(1.0)
+            return Score(1.0)
         found = at(said, wrong[0])
         what = "is missing" if found is _NOTHING else f"is {shown(found)}"
-        return Verdict(share if self.partly else 0.0, f"{wrong[0]} {what}, expected {shown(expected[wrong[0]])}")
+        return Score(share if self.partly else 0.0, f"{wrong[0]} {what}, expected {shown(expected[wrong[0]])}")
 
 
 _NOTHING: Any = object()

@@ -11,20 +11,20 @@ from pydantic import Field, field_validator
 from configs.judge import Judge
 from configs.strict import Strict
 from evals.samples import Reply, Sample
-from evals.scorers.verdict import Verdict, expected_texts, nothing_expected
+from evals.scorers.score import Score, expected_texts, nothing_expected
 
 JudgeOpinion = Literal["stable", "candidate", "tie", "swayed", "unclear"]
 _OF_A_RELEASE = frozenset(("share_bp", "pairs_per_tick", "pairs_per_release"))
-_VERDICTS: dict[JudgeOpinion, Verdict] = {
-    "stable": Verdict(0.0, "the judge prefers the expected answer"),
-    "tie": Verdict(0.5, "the judge sees no difference to the expected answer"),
-    "candidate": Verdict(1.0),
-    "swayed": Verdict(None, "the judge changes its mind with the order of the answers"),
-    "unclear": Verdict(None, "the judge's reply was not understood"),
+_SCORES: dict[JudgeOpinion, Score] = {
+    "stable": Score(0.0, "the judge prefers the expected answer"),
+    "tie": Score(0.5, "the judge sees no difference to the expected answer"),
+    "candidate": Score(1.0),
+    "swayed": Score(None, "the judge changes its mind with the order of the answers"),
+    "unclear": Score(None, "the judge's reply was not understood"),
 }
 
 
-class Judged(Strict):
+class JudgeScorer(Strict):
     """1 when a judge prefers the last reply to the sample's `expected`, a half when it sees no difference."""
 
     name: Literal["judge"]
@@ -38,11 +38,11 @@ class Judged(Strict):
             raise ValueError(f"{', '.join(idle)} bound a release's judge; here every sample is judged -> leave it out")
         return judge
 
-    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Verdict:
+    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Score:
         """Without a judge's opinion there is nothing to say but that."""
-        return nothing_expected(sample) if not expected_texts(sample) else Verdict(None, "no judge was asked")
+        return nothing_expected(sample) if not expected_texts(sample) else Score(None, "no judge was asked")
 
-    def of(self, opinion: JudgeOpinion) -> Verdict:
+    def of(self, opinion: JudgeOpinion) -> Score:
         """What a judge's opinion of a reply (its "candidate") beside the expected answer ("stable") comes to."""
-        verdict = _VERDICTS[opinion]
-        return verdict if opinion != "tie" else verdict._replace(score=self.tie)
+        score = _SCORES[opinion]
+        return score if opinion != "tie" else score._replace(score=self.tie)

@@ -7,21 +7,31 @@ from pydantic import Field
 
 from evals.report import SampleScore
 from evals.samples import Reply, Sample
-from evals.scorers.choice import Choice
-from evals.scorers.contains import Contains
-from evals.scorers.detector import Detector
-from evals.scorers.exact import Exact
-from evals.scorers.function import Function
-from evals.scorers.json_fields import JsonFields
-from evals.scorers.judge import Judged
-from evals.scorers.number import Number
-from evals.scorers.pattern import Pattern
-from evals.scorers.refusal import Refusal
-from evals.scorers.similarity import Similarity
-from evals.scorers.verdict import Verdict
+from evals.scorers.choice import ChoiceScorer
+from evals.scorers.contains import ContainsScorer
+from evals.scorers.detector import DetectorScorer
+from evals.scorers.exact import ExactScorer
+from evals.scorers.function import FunctionScorer
+from evals.scorers.json_fields import JsonFieldsScorer
+from evals.scorers.judge import JudgeScorer
+from evals.scorers.number import NumberScorer
+from evals.scorers.pattern import PatternScorer
+from evals.scorers.refusal import RefusalScorer
+from evals.scorers.score import Score
+from evals.scorers.similarity import SimilarityScorer
 
 ScorerConfig = Annotated[
-    Exact | Contains | Pattern | Number | Choice | JsonFields | Detector | Refusal | Similarity | Judged | Function,
+    ExactScorer
+    | ContainsScorer
+    | PatternScorer
+    | NumberScorer
+    | ChoiceScorer
+    | JsonFieldsScorer
+    | DetectorScorer
+    | RefusalScorer
+    | SimilarityScorer
+    | JudgeScorer
+    | FunctionScorer,
     Field(discriminator="name"),
 ]
 Scorer = Callable[[Sample, Sequence[Reply]], SampleScore]
@@ -31,34 +41,34 @@ def scorer(config: ScorerConfig) -> Scorer:
     """The scorer that an eval.yaml asks for; it takes a sample and all replies of the model, in their order."""
 
     def score(sample: Sample, replies: Sequence[Reply]) -> SampleScore:
-        verdict = unanswered(sample, replies) or config.judge(sample, replies)
-        if isinstance(config, Choice):  # a sample that nobody answered belongs to its class all the same
-            verdict = verdict._replace(expected=config.expected_label(sample))
-        return scored(sample, replies, verdict)
+        given = unanswered(sample, replies) or config.judge(sample, replies)
+        if isinstance(config, ChoiceScorer):  # a sample that nobody answered belongs to its class all the same
+            given = given._replace(expected=config.expected_label(sample))
+        return scored(sample, replies, given)
 
     return score
 
 
-def scored(sample: Sample, replies: Sequence[Reply], verdict: Verdict) -> SampleScore:
-    """A verdict beside what it is about."""
+def scored(sample: Sample, replies: Sequence[Reply], given: Score) -> SampleScore:
+    """A score beside what it is about."""
     output = "\n---\n".join(reply.text or "" for reply in replies)
     return SampleScore(
         id=sample.id,
-        score=verdict.score,
-        reason=verdict.reason,
+        score=given.score,
+        reason=given.reason,
         output=output,
-        expected=verdict.expected,
-        said=verdict.said,
+        expected=given.expected,
+        said=given.said,
     )
 
 
-def unanswered(sample: Sample, replies: Sequence[Reply]) -> Verdict | None:
+def unanswered(sample: Sample, replies: Sequence[Reply]) -> Score | None:
     """Why no scorer can judge: no text, or too few replies. None when there is something to judge."""
     for turn, reply in enumerate(replies, start=1):
         if reply.problem:
-            return Verdict(None, f"reply {turn}: {reply.problem}")
+            return Score(None, f"reply {turn}: {reply.problem}")
         if not (reply.text or "").strip():
-            return Verdict(None, f"reply {turn} is empty")
+            return Score(None, f"reply {turn} is empty")
     if len(replies) != sample.replies:
-        return Verdict(None, f"{len(replies)} replies, {sample.replies} are needed")
+        return Score(None, f"{len(replies)} replies, {sample.replies} are needed")
     return None

@@ -9,10 +9,10 @@ from pydantic import Field
 from configs.strict import Strict
 from evals.numbers import mentions, normalised, value_of
 from evals.samples import Reply, Sample
-from evals.scorers.verdict import Verdict, shown, unless
+from evals.scorers.score import Score, shown, unless
 
 
-class Number(Strict):
+class NumberScorer(Strict):
     """1 when a number of the last reply is the sample's `expected` within the tolerance."""
 
     name: Literal["number"]
@@ -20,11 +20,11 @@ class Number(Strict):
     tolerance: float = Field(0.0, ge=0, description="how far it may be from the expected one")
     relative_tolerance: float = Field(0.0, ge=0, lt=1, description="the same, as a share of the expected one")
 
-    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Verdict:
+    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Score:
         """The larger of the two tolerances counts."""
         wanted = value_of(str(sample.expected)) if isinstance(sample.expected, str | int | float) else None
         if wanted is None:
-            return Verdict(None, f"the sample expects {shown(sample.expected)}; one number is needed")
+            return Score(None, f"the sample expects {shown(sample.expected)}; one number is needed")
         said = [mention.value for mention in mentions(normalised(replies[-1].text or "")) if not mention.vague]
         if not said:
             return unless("holds no number")

@@ -10,10 +10,10 @@ from pydantic import Field, model_validator
 
 from configs.patterns import Regex, compiled
 from evals.samples import Reply, Sample
-from evals.scorers.verdict import TextComparison, Verdict, expected_texts, nothing_expected, shown, unless
+from evals.scorers.score import Score, TextComparison, expected_texts, nothing_expected, shown, unless
 
 
-class Pattern(TextComparison):
+class PatternScorer(TextComparison):
     """1 when the pattern is found anywhere in the last reply; with `group`, when that group is what is expected."""
 
     name: Literal["pattern"]
@@ -31,7 +31,7 @@ class Pattern(TextComparison):
             raise ValueError("what must be absent has no group to compare -> leave out `group` or `wanted`")
         return self
 
-    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Verdict:
+    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Score:
         """A reply that was cut off before any match that must not be there cannot be judged."""
         text = replies[-1].text or ""
         if self.group is not None:
@@ -40,10 +40,10 @@ class Pattern(TextComparison):
         if self.wanted == "presence":
             return unless("" if found else "the pattern is not found")
         if found is None and replies[-1].cut:
-            return Verdict(None, "cut off by max_tokens before any match: one might have followed")
+            return Score(None, "cut off by max_tokens before any match: one might have followed")
         return unless(f"the pattern is found: {shown(found.group())}" if found else "")
 
-    def _compare(self, sample: Sample, text: str) -> Verdict:
+    def _compare(self, sample: Sample, text: str) -> Score:
         wanted = expected_texts(sample)
         if not wanted:
             return nothing_expected(sample)

@@ -6,10 +6,10 @@ from typing import Literal
 from pydantic import Field
 
 from evals.samples import Reply, Sample
-from evals.scorers.verdict import TextComparison, Verdict, expected_texts, nothing_expected
+from evals.scorers.score import Score, TextComparison, expected_texts, nothing_expected
 
 
-class Similarity(TextComparison):
+class SimilarityScorer(TextComparison):
     """The nearest of the expected texts counts; with `at_least`, 1 when it comes so near."""
 
     name: Literal["similarity"]
@@ -20,7 +20,7 @@ class Similarity(TextComparison):
     )
     at_least: float | None = Field(None, gt=0, le=1, description="from here on a reply counts as right")
 
-    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Verdict:
+    def judge(self, sample: Sample, replies: Sequence[Reply]) -> Score:
         """Two texts without a character in common have the score 0."""
         wanted = expected_texts(sample)
         if not wanted:
@@ -29,9 +29,9 @@ class Similarity(TextComparison):
         measure = _measure(self.measure)
         nearest = max(measure(said, self.alike(text)) for text in wanted)
         if self.at_least is None:
-            return Verdict(nearest)
+            return Score(nearest)
         is_near = nearest >= self.at_least
-        return Verdict(float(is_near), "" if is_near else f"similarity {nearest:.2f}, wanted {self.at_least:.2f}")
+        return Score(float(is_near), "" if is_near else f"similarity {nearest:.2f}, wanted {self.at_least:.2f}")
 
 
 def _measure(name: str) -> Callable[[str, str], float]:

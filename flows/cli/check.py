@@ -10,7 +10,17 @@ SHOWN_WHAT = 200  # what happened, and its cure behind it
 
 def render(found: Expected, colours: bool) -> str:
     """For people; the tokens that carry the loss are green, or stand between >> and <<."""
-    lines = [*_rows(found), "", *_examples(found, colours), "", *_sizes(found), "", render_plan(found.outlook)]
+    lines = [
+        *_rows(found),
+        "",
+        *_examples(found, colours),
+        "",
+        *_sizes(found),
+        "",
+        *_gate(found),
+        "",
+        render_plan(found.outlook),
+    ]
     if found.warnings:
         lines += ["", *(f"warning: {text}" for text in found.warnings)]
     return "\n".join(lines)
@@ -52,6 +62,10 @@ def _sizes(found: Expected) -> list[str]:
     ]
     lines += [f"suite {name}: {count} samples" for name, count in found.samples.items()]
     return lines
+
+
+def _gate(found: Expected) -> list[str]:
+    return ["what the gate can show with so many samples", *(f"  {one.sentence}" for one in found.gate)]
 
 
 def _duration(seconds: float) -> str:

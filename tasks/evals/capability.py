@@ -43,6 +43,7 @@ class TaskFile:
 
     text: str
     version: str
+    questions: int | None = None  # None where only lm-eval can count them
 
 
 def task_version(entry: Capability, shipped: TaskFile | None) -> str:
@@ -59,6 +60,7 @@ class _Task(BaseModel):
     """Of a shipped task what is looked at here; lm-eval knows the rest."""
 
     task: str
+    test_split: str | None = None
     dataset_kwargs: _DatasetKwargs = _DatasetKwargs()
 
 
@@ -95,7 +97,17 @@ def _shipped(path: Path, environment: Mapping[str, str]) -> tuple[TaskFile | Non
         cure = f"put the data there, or take {path.stem} out of evals.yaml"
         return None, [Problem(str(path), f"the data file {file} does not exist", cure) for file in missing]
     data = [digest_bytes(file.read_bytes()) for file in files]
-    return TaskFile(text, digest_of({"yaml": digest_bytes(path.read_bytes()), "data": data})), []
+    version_of = digest_of({"yaml": digest_bytes(path.read_bytes()), "data": data})
+    return TaskFile(text, version_of, _questions(task)), []
+
+
+def _questions(task: _Task) -> int | None:
+    """How many questions a task of JSON lines asks."""
+    name = task.dataset_kwargs.data_files.get(task.test_split or "")
+    if name is None or not name.endswith(".jsonl"):
+        return None
+    with Path(name).open("rb") as lines:
+        return sum(1 for line in lines if line.strip())
 
 
 def _filled_in(path: Path, environment: Mapping[str, str]) -> tuple[str, list[Problem]]:

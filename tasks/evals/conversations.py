@@ -14,13 +14,13 @@ import httpx
 from configs.errors import SlipwayError
 from configs.prompts import SystemPlace, with_system_prompt
 from delivery.progress import Progress
-from evals.samples import Message, Reply, Sample
+from evals.samples import Reply, Sample, SampleTurn
 
 ATTEMPTS = 3
 _CONNECTION = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
 
 ChatSoFar = list[dict[str, str]]
-AskedTurns = tuple[Message, ...]
+AskedTurns = tuple[SampleTurn, ...]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from delivery.clients.fresh_folder import explained_writes
 from delivery.progress import Progress
 from evals.report import EvalReport, SuiteResult
 from evals.results import results_of
-from evals.scorers.judge import Judged
+from evals.scorers.judge import JudgeScorer
 from evals.scorers.kinds import scorer
 from evals.suites import FOLDER, Suite, load_suites
 from evals.summaries import summarise
@@ -67,7 +67,7 @@ def evaluate(
         )
 
     for suite in suites:
-        if isinstance(suite.scorer, Judged):
+        if isinstance(suite.scorer, JudgeScorer):
             require_judge(suite.scorer.judge_by, environment)
     report = _behaviour(subject, suites, home, hold, engine, environment)
     asked = _capability(subject, config, shipped, vllm_url, tokenizer_folder, home, on_progress, api_key, engine)
@@ -114,7 +114,7 @@ def _report(
     failed: list[str] = []
     for suite in suites:
         asked = [(sample, transcripts.of(sample)) for sample in suite.samples]
-        if isinstance(suite.scorer, Judged):
+        if isinstance(suite.scorer, JudgeScorer):
             judgements = judge_replies(suite.scorer, asked, environment)
             failed += judgements.failed
             results |= results_of(suite, judgements.scores)

@@ -13,9 +13,9 @@ from delivery.clients.judge import JudgeClient, JudgeReply, key_of
 from delivery.traffic.pairs import Pair
 from evals.report import SampleScore
 from evals.samples import Reply, Sample
-from evals.scorers.judge import Judged
+from evals.scorers.judge import JudgeScorer
 from evals.scorers.kinds import scored, unanswered
-from evals.scorers.verdict import Verdict, expected_texts, nothing_expected
+from evals.scorers.score import Score, expected_texts, nothing_expected
 
 AskedSample = tuple[Sample, Sequence[Reply]]
 
@@ -39,36 +39,36 @@ def require_judge(judge: Judge, environment: Mapping[str, str]) -> None:
 
 
 def judge_replies(
-    config: Judged, asked: Sequence[AskedSample], environment: Mapping[str, str], again_after_s: float = 1.0
+    config: JudgeScorer, asked: Sequence[AskedSample], environment: Mapping[str, str], again_after_s: float = 1.0
 ) -> Judgements:
     """Asks about each last reply that can be judged; one equal to what is expected is a tie without asking."""
     require_judge(config.judge_by, environment)
-    verdicts: dict[int, Verdict] = {}
+    given: dict[int, Score] = {}
     pairs: dict[int, Pair] = {}
     for place, (sample, replies) in enumerate(asked):
         wanted = expected_texts(sample)
         trouble = unanswered(sample, replies) or (None if wanted else nothing_expected(sample))
         if trouble is not None:
-            verdicts[place] = trouble
+            given[place] = trouble
             continue
         pair = _pair(sample, replies, wanted[0])
         if are_equal(pair):
-            verdicts[place] = config.of("tie")
+            given[place] = config.of("tie")
         else:
             pairs[place] = pair
     questions = [question for pair in pairs.values() for question in prompts(config.judge_by.rubric, pair)]
     client = JudgeClient(config.judge_by, key_of(config.judge_by, environment) or "", again_after_s)
     said = client.ask(questions) if questions else []
     for number, place in enumerate(pairs):
-        verdicts[place] = _verdict(config, *said[2 * number : 2 * number + 2])
-    scores = tuple(scored(sample, replies, verdicts[place]) for place, (sample, replies) in enumerate(asked))
+        given[place] = _score(config, *said[2 * number : 2 * number + 2])
+    scores = tuple(scored(sample, replies, given[place]) for place, (sample, replies) in enumerate(asked))
     return Judgements(scores, tuple(reply.text for reply in said if reply.outcome != "said"))
 
 
-def _verdict(config: Judged, expected_first: JudgeReply, reply_first: JudgeReply) -> Verdict:
+def _score(config: JudgeScorer, expected_first: JudgeReply, reply_first: JudgeReply) -> Score:
     for reply in (expected_first, reply_first):
         if reply.outcome != "said":
-            return Verdict(None, f"the judge did not answer: {reply.text}")
+            return Score(None, f"the judge did not answer: {reply.text}")
     return config.of(preference_of(place_in(expected_first.text), place_in(reply_first.text)))
 
 

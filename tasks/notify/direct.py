@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from configs.errors import SlipwayError
 from configs.notifications import Notifications
-from delivery.release.messages import Letter, Message, letters
+from delivery.release.messages import Letter, ReleaseMessage, letters
 from tasks.notify.receivers import senders
 
 WAIT_S = 5.0
@@ -22,7 +22,7 @@ class Direct:
         self._lock = threading.Lock()
         self._said: dict[tuple[str, str], str | SlipwayError] = {}  # by receiver and key
 
-    def tell(self, messages: Iterable[Message], *, everybody: bool = False) -> None:
+    def tell(self, messages: Iterable[ReleaseMessage], *, everybody: bool = False) -> None:
         """Returns at once. `everybody`: whatever they want to be told."""
         for message in messages:
             for name, receiver in self._notifications.items():
@@ -37,22 +37,22 @@ class Direct:
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
 
-    def answers(self, message: Message) -> dict[str, str | SlipwayError]:
+    def answers(self, message: ReleaseMessage) -> dict[str, str | SlipwayError]:
         """What each receiver that has answered so far said of a message."""
         with self._lock:
             return {name: said for (name, key), said in self._said.items() if key == message.key}
 
-    def told(self, message: Message) -> tuple[str, ...]:
+    def told(self, message: ReleaseMessage) -> tuple[str, ...]:
         """Who has it."""
         return tuple(name for name, said in self.answers(message).items() if isinstance(said, str))
 
-    def letters(self, messages: Iterable[Message]) -> tuple[Letter, ...]:
+    def letters(self, messages: Iterable[ReleaseMessage]) -> tuple[Letter, ...]:
         """For the outbox, with who has it already."""
         return tuple(
             letter for message in messages for letter in letters(self._notifications, [message], self.told(message))
         )
 
-    def _tell(self, name: str, message: Message) -> None:
+    def _tell(self, name: str, message: ReleaseMessage) -> None:
         said: str | SlipwayError
         try:
             said = self._send[name](message)

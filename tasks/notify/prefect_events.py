@@ -11,14 +11,14 @@ from typing import Any
 import httpx
 
 from delivery.clients.receivers.errors import ReceiverError
-from delivery.release.messages import Message
+from delivery.release.messages import ReleaseMessage
 
 TIMEOUT_S = 10.0
 NAMESPACE = uuid.UUID("6f3c1a52-5b0e-4c6a-9d2e-0d4b7c1f8a11")
 NO_SERVER = "no Prefect server is named"
 
 
-def event_of(message: Message) -> Any:
+def event_of(message: ReleaseMessage) -> Any:
     """The event `slipway.<kind>`; the same message is the same event, so that one that comes twice counts once."""
     from prefect.events import Event
 
@@ -43,7 +43,7 @@ def event_of(message: Message) -> Any:
     )
 
 
-def emit(message: Message) -> str:
+def emit(message: ReleaseMessage) -> str:
     """What the server answered. ReceiverError says why it did not take the event, with the cure."""
     _require_named()
     body = event_of(message).model_dump(mode="json")

@@ -9,9 +9,9 @@ from delivery.clients.receivers import shapes
 from delivery.clients.receivers.errors import ReceiverError
 from delivery.clients.receivers.mail import send_mail
 from delivery.clients.receivers.webhook import post
-from delivery.release.messages import Message
+from delivery.release.messages import ReleaseMessage
 
-Send = Callable[[Message], str]
+Send = Callable[[ReleaseMessage], str]
 """What the receiver answered; ReceiverError when it did not take the message."""
 
 
@@ -20,7 +20,7 @@ def senders(notifications: Notifications, environ: Mapping[str, str] = os.enviro
     return {name: partial(_send, receiver, environ) for name, receiver in notifications.items()}
 
 
-def _send(receiver: AnyReceiver, environ: Mapping[str, str], message: Message) -> str:
+def _send(receiver: AnyReceiver, environ: Mapping[str, str], message: ReleaseMessage) -> str:
     match receiver:
         case Webhook():
             headers = {name: _read(secret, environ) for name, secret in receiver.headers.items()}

@@ -4,10 +4,12 @@ from configs.environment import Environment
 from configs.errors import SlipwayError
 from delivery.clients.ledger.ledger import Ledger
 from delivery.progress import Progress, silent
-from delivery.release.messages import Message, letters
+from delivery.release.messages import ReleaseMessage, letters
 
 
-def put_in_outbox(environment: Environment, ledger: Ledger, message: Message, on_progress: Progress = silent) -> None:
+def put_in_outbox(
+    environment: Environment, ledger: Ledger, message: ReleaseMessage, on_progress: Progress = silent
+) -> None:
     """A message that cannot be put on record is said to whoever listens: nothing fails for want of a message."""
     try:
         ledger.outbox.add(letters(environment.notifications, [message]))

@@ -4,6 +4,7 @@ It reads the first rows, renders some of them as the model would get them, and a
 show. It needs no GPU and no vLLM, and writes nothing but the base model's cache.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,9 @@ from delivery.build.memory import MemoryEstimate
 from delivery.build.rows import Example
 from delivery.checks.forecast import Outlook, look_ahead
 from delivery.progress import Progress, silent
-from evals.power import told
-from evals.suites import FOLDER as SHIPPED
-from evals.suites import SuiteConfig, load_suites, require_suites
+from evals.power import Reach
 from tasks.data.dataset import Look, look_at
+from tasks.evals.require import count_samples, gate_reach
 from tasks.preflight import warnings_before_release
 from tasks.projects.training_time import TrainingTime, training_time
 from tasks.training.chat import open_chat
@@ -51,6 +51,7 @@ class Expected:
     training: TrainingTime
     memory: MemoryEstimate
     samples: Mapping[str, int]  # of each suite
+    gate: tuple[Reach, ...]  # what each limit can show
     warnings: tuple[str, ...] = field(default=())
 
 
@@ -68,7 +69,8 @@ def check(project: Project, home: Path, on_progress: Progress = silent) -> Expec
     held_out = _held_out(project, len(look.examples))
     on_progress(0, 0, "simulating the release plan")
     found = look_ahead(project.rollout, runs=RUNS)
-    samples = _samples(project, held_out)
+    samples = count_samples(project, held_out, os.environ)
+    reach = tuple(gate_reach(project.evals, samples))
     return Expected(
         look=look,
         rows=rows,
@@ -78,7 +80,8 @@ def check(project: Project, home: Path, on_progress: Progress = silent) -> Expec
         training=training_time(project.training, tokens, held_out, base),
         memory=estimate_memory(project, base),
         samples=samples,
-        warnings=tuple(_warnings(project, samples, found)),
+        gate=reach,
+        warnings=tuple(_warnings(project, reach, found)),
     )
 
 
@@ -115,27 +118,8 @@ def _held_out(project: Project, rows: int) -> int:
     return split.holdout_prompts or round(rows * (split.holdout_share or 0))
 
 
-def _samples(project: Project, held_out: int) -> dict[str, int]:
-    """How many samples each suite has: those over the held-out rows as many as there will be, up to their limit."""
-    places, contract = (*project.suite_folders, SHIPPED), project.contract
-    counts = {}
-    for config in require_suites(project.evals.behaviour, places, contract):
-        counts[config.name] = _held_out_samples(config, held_out)
-        if not config.is_held_out:
-            counts[config.name] = len(load_suites([config.name], places, contract=contract)[0].samples)
-    return counts
-
-
-def _held_out_samples(config: SuiteConfig, held_out: int) -> int:
-    return held_out if config.limit is None else min(held_out, config.limit)
-
-
-def _warnings(project: Project, samples: Mapping[str, int], found: Outlook) -> list[str]:
-    said: list[str] = []
-    for gate in project.evals.gates:
-        n = samples.get(gate.suite.partition("/")[0])
-        if gate.max_drop is not None and n:
-            said += told(gate.suite, n, gate.max_drop, gate.confidence)
+def _warnings(project: Project, gate: Sequence[Reach], found: Outlook) -> list[str]:
+    said = [one.sentence for one in gate if one.is_blind]
     if found.blind_stages:
         said.append(
             f"the release plan is blind in {', '.join(found.blind_stages)}: no candidate, however bad, is noticed"

@@ -10,7 +10,7 @@ from delivery.clients.gateway import GatewayError
 from delivery.clients.ledger.ledger import LeaseHeldError, LedgerError, RevisionTakenError
 from delivery.progress import Progress, silent
 from delivery.release.decide import decide
-from delivery.release.messages import Message, of_decision, of_ledger_away
+from delivery.release.messages import ReleaseMessage, of_decision, of_ledger_away
 from delivery.release.state import (
     Action,
     Alert,
@@ -26,10 +26,10 @@ from delivery.release.state import (
 )
 from delivery.release.steps import Step, finished_steps, place_of, step_of
 from tasks.notify.direct import Direct
-from tasks.release.fleet import Fleet
 from tasks.release.gateways import LATE_S, Gateways, failures, put
 from tasks.release.journal import Journal
 from tasks.release.lookout import Lookout
+from tasks.release.membership import Membership
 from tasks.release.replicas import SiteReplicas
 from tasks.release.site import Site
 from tasks.release.steps import STRAIGHT_ON, Steps
@@ -62,11 +62,11 @@ class Controller:
         target = self.site.target
         self._replicas = SiteReplicas(self.site.vllm, self._executor, self.site.clock, target.prove)
         gateways = Gateways(self.site.gateways, self._executor)
-        fleet = Fleet(target.members, self._executor)
-        self._lookout = Lookout(self.site, self.plan, self._replicas, gateways, fleet, self._say, self.refusal)
+        membership = Membership(target.members, self._executor)
+        self._lookout = Lookout(self.site, self.plan, self._replicas, gateways, membership, self._say, self.refusal)
         self._journal = Journal(self.site, self._say)
         self._way_back: Decision | None = None  # taken while the ledger was away
-        self._news: tuple[Message, ...] = ()  # of the last decision
+        self._news: tuple[ReleaseMessage, ...] = ()  # of the last decision
         self._direct = Direct(self.site.environment.notifications)  # while the ledger is away
         self._unwritten = 0  # ticks in a row whose decision the ledger did not take
         self._text = ""

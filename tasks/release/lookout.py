@@ -12,9 +12,9 @@ from delivery.clients.gateway import GatewayClient, GatewayError
 from delivery.clients.ledger.ledger import LedgerError
 from delivery.release.state import Approval, Command, GatewaySeen, Observation, ReleaseState
 from delivery.traffic.records import RecordPage
-from tasks.release.fleet import Fleet
 from tasks.release.gateways import Gateways
 from tasks.release.judge import JudgeBatches
+from tasks.release.membership import Membership
 from tasks.release.replicas import SiteReplicas
 from tasks.release.site import Site
 from tasks.release.way_back import noted_command
@@ -36,7 +36,7 @@ class Lookout:
     plan: RolloutPlan
     replicas: SiteReplicas
     gateways: Gateways
-    fleet: Fleet
+    membership: Membership
     say: Say
     refusal: str = ""
     judging: JudgeBatches | None = field(init=False)
@@ -86,9 +86,11 @@ class Lookout:
 
     def _members(self, state: ReleaseState) -> tuple[str, ...]:
         """Base URLs of the replicas, where they come and go; the gateways are followed on the way."""
-        members = self.fleet.see()
-        if self.fleet.trouble:
-            self.say(state, f"who is there is not known now, and those who were are believed: {self.fleet.trouble}")
+        members = self.membership.see()
+        if self.membership.trouble:
+            self.say(
+                state, f"who is there is not known now, and those who were are believed: {self.membership.trouble}"
+            )
         if members is None:
             return ()
         if members.gateways:

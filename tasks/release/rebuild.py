@@ -10,7 +10,7 @@ from configs.project import Project
 from configs.strict import Strict
 from configs.training import TrainingConfig
 from delivery.build.bundle import Bundle
-from delivery.build.difference import Comparison, Tensors, compare_files, compare_tensors
+from delivery.build.difference import AdapterDifference, Tensors, compare_files, compare_tensors
 from delivery.build.documents.origin import PROVENANCE
 from delivery.clients.bundles.images import read_bundle, read_documents, unpack_adapter
 from delivery.clients.fresh_folder import remove_whole
@@ -27,7 +27,7 @@ class Rebuilt(Strict):
 
     bundle: str
     adapter: str  # digest of what was built now
-    comparison: Comparison
+    comparison: AdapterDifference
     changed: tuple[str, ...] | None
     seconds: float  # of training
 
@@ -56,10 +56,10 @@ def rebuild(project: Project, home: Path, reference: str, on_progress: Progress 
     scratch = home.absolute() / "rebuilds" / short(bundle.digest)
     made = train(dataset, base, config, bundle.system_prompt, scratch, on_progress, bundle.chat_template_kwargs)
     files = compare_files(bundle.adapter.files if bundle.adapter else {}, made.adapter.files)
-    comparison = Comparison(files=files)
+    comparison = AdapterDifference(files=files)
     if WEIGHTS in files:
         first, second = _tensors(before / WEIGHTS), _tensors(made.folder / WEIGHTS)
-        comparison = Comparison(files=files, tensors=compare_tensors(first, second), compared=len(first))
+        comparison = AdapterDifference(files=files, tensors=compare_tensors(first, second), compared=len(first))
     changed = _changed(home, bundle, trainer(config))
     found = Rebuilt(
         bundle=bundle.digest,

@@ -29,10 +29,10 @@ from delivery.clients.ledger.ledger import LeaseHeldError, Ledger, LedgerError
 from delivery.clients.ledger.reads import RouteRow
 from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress, silent
-from delivery.release.fleet import here
+from delivery.release.members import here
 from delivery.release.state import Served
-from tasks.release.fleet import GatewayClients
 from tasks.release.judge import Asker, RunBeside, in_thread, open_judge
+from tasks.release.membership import GatewayClients
 from tasks.release.published import require_signed
 from tasks.serving.target import Target
 from tasks.serving.targets import target_of

@@ -14,7 +14,7 @@ from configs.project import Project, load_project
 from delivery.clients.ledger.ledger import LeaseHeldError, Ledger
 from delivery.clients.processes.interruption import leaving_tidily
 from delivery.progress import silent
-from delivery.release.messages import Message, of_incident
+from delivery.release.messages import ReleaseMessage, of_incident
 from tasks.notify.courier import Courier
 from tasks.notify.receivers import senders
 from tasks.notify.told import put_in_outbox
@@ -64,7 +64,7 @@ class Told:
         self._home = home
         self._ledger: Ledger | None = None
         self._courier: Courier | None = None
-        self._waiting: list[Message] = []  # for a ledger that cannot be opened
+        self._waiting: list[ReleaseMessage] = []  # for a ledger that cannot be opened
 
     def of(self, event: Incident) -> None:
         """What people have to know of."""

@@ -11,7 +11,7 @@ from places import ROOT
 
 from configs.evals import EvalsConfig
 from evals.samples import Reply, Sample
-from evals.scorers.function import Function
+from evals.scorers.function import FunctionScorer
 from evals.scorers.kinds import ScorerConfig
 from evals.suites import SuiteConfig
 
@@ -49,5 +49,5 @@ def test_the_sample_and_the_function_work(tmp_path: Path) -> None:
     (tmp_path / "suite").mkdir()
     (shown,) = (yaml.safe_load(block) for block in blocks("yaml") if "scoring.py" in block)
     config = suite(shown).scorer
-    assert isinstance(config, Function)
+    assert isinstance(config, FunctionScorer)
     assert config.at(tmp_path / "suite").judge(sample, (Reply("one two"),)) == (1.0, "2 words", None, None)

@@ -1,8 +1,11 @@
 """What a gate over so many samples can show, against what the gate then does."""
 
+from typing import Any
+
 import pytest
 
-from evals.power import samples_for, smallest_drop, told
+from configs.evals import Gate
+from evals.power import Reach, reach, samples_for, smallest_drop
 from evals.summaries import paired_difference
 
 
@@ -24,10 +27,43 @@ def test_as_many_samples_as_are_needed(margin: float, disagreeing: float) -> Non
     assert smallest_drop(n, disagreeing=disagreeing) <= margin < smallest_drop(n - 1, disagreeing=disagreeing) + 0.01
 
 
+def said(n: int, **limits: Any) -> list[Reach]:
+    return list(reach(Gate(suite="s", **limits), n))
+
+
 def test_a_margin_that_nobody_can_pass_is_told_with_both_ways_out() -> None:
-    (said,) = told("s", 40, 0.05)
-    assert said.startswith("s: with 40 samples no candidate can pass max_drop 0.05: the smallest drop that can be")
-    assert "it takes 73 samples, or a max_drop of 0.088" in said
-    (said,) = told("s", 100, 0.05)
-    assert "one in ten differs" in said
-    assert list(told("s", 100, 0.2)) == []
+    (found,) = said(40, max_drop=0.05)
+    assert found.is_blind
+    assert found.sentence.startswith("s: with 40 samples no candidate can pass max_drop 0.05: the smallest drop that")
+    assert "it takes 73 samples, or a max_drop of 0.088" in found.sentence
+    (found,) = said(100, max_drop=0.05)
+    assert not found.is_blind
+    assert "one in ten differs from production either way an equal candidate needs" in found.sentence
+    (found,) = said(100, max_drop=0.2)
+    assert "excluded where all agree, of 0.070 where one in ten differs from production" in found.sentence
+
+
+def test_a_drop_of_nothing_at_all_can_never_be_excluded() -> None:
+    (found,) = said(1000, max_drop=0)
+    assert found.is_blind
+    assert "it takes a max_drop of 0.004" in found.sentence
+
+
+def test_of_a_score_it_is_told_what_a_pass_excludes_and_what_it_takes() -> None:
+    (found,) = said(40, min_score=0.9)
+    assert found.sentence == (
+        "s: with 40 samples min_score 0.9 takes at least 36; that many exclude a true score below 0.77"
+    )
+    (found,) = said(40, min_score=0.9, strict=True)
+    assert "takes at least 40; that many exclude a true score below 0.91" in found.sentence
+    (found,) = said(40, max_score=0.1)
+    assert "takes at most 4; that many exclude a true score above 0.23" in found.sentence
+    (blind,) = said(40, min_score=0.95, strict=True)
+    assert blind.is_blind
+    (blind,) = said(40, max_score=0.05, strict=True)
+    assert blind.is_blind
+
+
+def test_a_gain_that_no_candidate_can_show_is_told() -> None:
+    assert [one.is_blind for one in said(40, min_gain=0.5)] == [False]
+    assert [one.is_blind for one in said(4, min_gain=0.9)] == [True]

@@ -214,7 +214,7 @@ def test_editing_one_scorer_changes_the_suites_that_use_it_and_no_others(tmp_pat
 def test_a_scorers_code_is_its_own_file_and_what_this_imports(tmp_path: Path) -> None:
     three_suites(tmp_path, "from evals.wording import words\ndef score(sample, replies): return 1\n")
     exact, parsed, own = (set(code_of(suite.scorer)) for suite in load_suites(list(SCORERS), (tmp_path,)))
-    assert {"evals.scorers.exact", "evals.scorers.verdict"} <= exact
+    assert {"evals.scorers.exact", "evals.scorers.score"} <= exact
     assert "evals.scorers.json_fields" not in exact
     assert {"evals.scorers.json_fields", "evals.contract"} <= parsed
     assert {"function", "evals.wording"} <= own

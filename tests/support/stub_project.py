@@ -19,6 +19,7 @@ from delivery.clients.processes import local as processes
 from delivery.clients.processes.ports import free_ports
 from tasks.serving import local as serving
 
+SHOWS_WHERE = {"PYTHONFAULTHANDLER": "1"}  # put into a command's environment
 STUB = Path(__file__).with_name("stub_vllm.py")
 
 
@@ -66,9 +67,16 @@ def hears_ctrl_c() -> None:
 
 
 def interrupt(group: "subprocess.Popen[Any]", number: int, patience_s: float) -> int:
-    """Signals the process' whole group, as a terminal does; its exit status."""
+    """Signals the process' whole group, as a terminal does; its exit status.
+
+    One that does not end in time is aborted: under `SHOWS_WHERE` its stderr then says where each of its threads stood.
+    """
     os.killpg(group.pid, number)
-    return group.wait(timeout=patience_s)
+    try:
+        return group.wait(timeout=patience_s)
+    except subprocess.TimeoutExpired:
+        group.send_signal(signal.SIGABRT)
+        return group.wait(timeout=patience_s)
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from configs.strict import Strict
 from delivery.clients.ledger.schema import outbox
 from delivery.clients.ledger.writes import first, insert_once
-from delivery.release.messages import Letter, Message
+from delivery.release.messages import Letter, ReleaseMessage
 
 CLAIM_S = 60.0  # longer than any try takes
 FIRST_PAUSE_S = 5.0
@@ -28,7 +28,7 @@ class Waiting(Strict):
     """A message that a receiver does not have yet. Times are UNIX seconds."""
 
     receiver: str
-    message: Message
+    message: ReleaseMessage
     tries: int
     next_try_at: float
     error: str  # of the last try; empty: none was made, one is under way, or its process was killed

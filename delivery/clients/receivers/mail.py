@@ -7,14 +7,14 @@ from contextlib import suppress
 from configs.notifications import Email
 from delivery.clients.receivers.errors import ReceiverError, without
 from delivery.clients.receivers.shapes import mail
-from delivery.release.messages import Message
+from delivery.release.messages import ReleaseMessage
 
 TIMEOUT_S = 10.0  # of each step
 
 
 def send_mail(
     settings: Email,
-    message: Message,
+    message: ReleaseMessage,
     user: str = "",
     password: str = "",
     tls: ssl.SSLContext | None = None,

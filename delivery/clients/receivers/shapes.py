@@ -7,26 +7,26 @@ from email.utils import formatdate
 from typing import Any
 
 from configs.notifications import Email
-from delivery.release.messages import Message
+from delivery.release.messages import ReleaseMessage
 
 LONGEST = 3000  # characters: Slack cuts at 4,000, Teams at 28 KB
 SLACK = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 MARKS = {"alert": "⚠", "approval": "✋", "rollback": "↩", "refusal": "⛔", "live": "✅"}
 
 
-def generic(message: Message) -> dict[str, Any]:
+def generic(message: ReleaseMessage) -> dict[str, Any]:
     """All fields, `at` as a date too; `key` is the same when a message comes twice."""
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(message.at))
     return {**message.model_dump(mode="json"), "time": at}
 
 
-def slack(message: Message) -> dict[str, Any]:
+def slack(message: ReleaseMessage) -> dict[str, Any]:
     """Markdown as Slack reads it; what others have written in it links and calls nobody."""
     title, text = _escaped(message.title), _escaped(_cut(message.text))
     return {"text": f"{MARKS[message.kind]} *{title}*\n{text}\n_{_escaped(message.environment)}_"}
 
 
-def teams(message: Message) -> dict[str, Any]:
+def teams(message: ReleaseMessage) -> dict[str, Any]:
     """An adaptive card, which is what a workflow's webhook posts."""
     title = {"type": "TextBlock", "text": _plain(f"{MARKS[message.kind]} {message.title}"), "weight": "Bolder"}
     lines = [{"type": "TextBlock", "text": _plain(line)} for line in _cut(message.text).splitlines() if line.strip()]
@@ -42,7 +42,7 @@ def teams(message: Message) -> dict[str, Any]:
     return {"type": "message", "attachments": [{"contentType": kind, "contentUrl": None, "content": card}]}
 
 
-def mail(message: Message, settings: Email) -> EmailMessage:
+def mail(message: ReleaseMessage, settings: Email) -> EmailMessage:
     """A mail; it has the same Message-ID when it comes twice, by which mail programs know it."""
     made = EmailMessage()
     made["Subject"] = f"[slipway {message.environment}] {' '.join(message.title.split())[:200]}"
@@ -57,7 +57,7 @@ def mail(message: Message, settings: Email) -> EmailMessage:
     return made
 
 
-def _digest(message: Message) -> str:
+def _digest(message: ReleaseMessage) -> str:
     return hashlib.sha256(f"{message.environment} {message.key}".encode()).hexdigest()[:32]
 
 

@@ -17,7 +17,7 @@ NO_MORE_FILES = frozenset((errno.EMFILE, errno.ENFILE))
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class UpstreamAddress:
     """Where a base URL leads to. `prefix` is its path without the last slash."""
 
     host: str
@@ -28,14 +28,14 @@ class Origin:
 
 
 @lru_cache(maxsize=1024)
-def origin_of(base_url: str) -> Origin:
+def origin_of(base_url: str) -> UpstreamAddress:
     """Raises ValueError on what is no http(s) URL."""
     parts = urlsplit(base_url)
     if parts.scheme not in PORTS or not parts.hostname:
         raise ValueError(f"{base_url!r} is no http or https URL")
     port = parts.port or PORTS[parts.scheme]
     named = parts.netloc.rpartition("@")[2]
-    return Origin(parts.hostname, port, parts.scheme == "https", parts.path.rstrip("/"), named)
+    return UpstreamAddress(parts.hostname, port, parts.scheme == "https", parts.path.rstrip("/"), named)
 
 
 class Connections:
@@ -108,7 +108,7 @@ class Connections:
             connection.abort()
         return None
 
-    async def _connected(self, base_url: str, origin: Origin) -> Connection:
+    async def _connected(self, base_url: str, origin: UpstreamAddress) -> Connection:
         if origin.is_tls and self._tls is None:
             self._tls = ssl.create_default_context()
         if self._sweep is None:

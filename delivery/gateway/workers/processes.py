@@ -18,7 +18,7 @@ PAUSES_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 LAST_WORDS_S = 2.0  # from the end of the link to the end of the process
 
 
-class Processes:
+class WorkerProcesses:
     """`config`: a worker's settings as YAML. Each gets them at its start, whatever a file says by then."""
 
     def __init__(self, fleet: Fleet, count: int, config: str):

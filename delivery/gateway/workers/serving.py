@@ -22,7 +22,7 @@ from delivery.gateway.table.files import StateFile, read_table
 from delivery.gateway.table.watch import Watch
 from delivery.gateway.workers.figures import FleetFigures
 from delivery.gateway.workers.fleet import Fleet
-from delivery.gateway.workers.processes import Processes, reserve
+from delivery.gateway.workers.processes import WorkerProcesses, reserve
 
 log = logging.getLogger("slipway.gateway")
 SHARED = (  # a part of each is a worker's
@@ -64,7 +64,7 @@ async def serving_fleet(settings: Settings) -> AsyncIterator[ServingFleet]:
             kept_budgets(stack, BudgetFile(settings.budgets_file, fleet.keys))
         held = stack.enter_context(reserve(settings.host, settings.port, is_shared=settings.reuse_port))
         port = held.getsockname()[1]
-        processes = Processes(fleet, count, as_yaml(_of_one_worker(settings, port)))
+        processes = WorkerProcesses(fleet, count, as_yaml(_of_one_worker(settings, port)))
         stack.push_async_callback(processes.stop, settings.drain_s + LEAVES_S)
         await processes.start()
         admin_port = await admin_listener(stack, settings, fleet, state)  # whoever reaches it may send users too

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from delivery.build.difference import Comparison, compare_files, compare_tensors
+from delivery.build.difference import AdapterDifference, compare_files, compare_tensors
 
 ONES = numpy.ones((2, 2), numpy.float32)
 NUMBERS = arrays(numpy.float32, (2, 2), elements=st.floats(-1e3, 1e3, width=32))
 
 
 def test_the_same_bytes_need_no_look_at_tensors():
-    assert Comparison(files=compare_files({"a": "1"}, {"a": "1"})).render() == "the same bytes in every file"
+    assert AdapterDifference(files=compare_files({"a": "1"}, {"a": "1"})).render() == "the same bytes in every file"
 
 
 def test_a_file_that_only_one_has_differs():
@@ -58,11 +58,11 @@ def test_what_cannot_be_measured_is_said(second, what):
 def test_of_many_the_worst_are_shown_and_the_rest_counted():
     first = {f"t{n}": ONES for n in range(9)}
     found = compare_tensors(first, {name: one * 2 for name, one in first.items()})
-    text = Comparison(files=("adapter_model.safetensors",), tensors=found, compared=9).render()
+    text = AdapterDifference(files=("adapter_model.safetensors",), tensors=found, compared=9).render()
     assert "9 of 9 tensors differ" in text
     assert text.endswith("and 4 that differ less")
 
 
 def test_other_bytes_with_equal_tensors_are_said_so():
-    text = Comparison(files=("adapter_model.safetensors",), compared=9).render()
+    text = AdapterDifference(files=("adapter_model.safetensors",), compared=9).render()
     assert text == "other bytes in adapter_model.safetensors; all 9 tensors are equal"

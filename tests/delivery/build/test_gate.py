@@ -59,10 +59,32 @@ def test_a_strict_limit_must_be_reached_by_the_whole_interval() -> None:
 def test_a_drop_passes_only_when_a_larger_one_is_excluded() -> None:
     assert decide(of(40, 0), of(40, 0), max_drop=0.1).passed
     few = decide(of(40, 0), of(40, 0), max_drop=0.05)
-    assert few.findings[0].verdict == "fail"
+    assert few.findings[0].verdict == "error"
     assert "difference +0.00 [-0.09, +0.09]: a drop of more than 0.05 cannot be excluded with so few samples" in (
         few.findings[0].sentence
     )
+
+
+def test_a_limit_that_so_few_samples_cannot_show_is_an_error_unless_the_gate_says_otherwise() -> None:
+    for limits in ({"max_drop": 0.05}, {"min_gain": 0.95}, {"min_score": 0.95, "strict": True}):
+        old = of(0, 40) if "min_gain" in limits else of(40, 0)
+        (finding,) = decide(of(40, 0), old, **limits).findings
+        assert finding.verdict == "error"
+        assert "the gate cannot tell: " in finding.sentence
+        assert "say when_blind: allow" in finding.sentence
+        allowed = decide(of(40, 0), old, **limits, when_blind="allow")
+        assert allowed.passed
+        assert "and the gate says when_blind: allow" in allowed.findings[0].sentence
+
+
+def test_what_is_plainly_worse_fails_however_few_samples_there_are() -> None:
+    assert decide(of(10, 30), of(40, 0), max_drop=0.05).findings[0].verdict == "fail"
+    assert decide(of(37, 3), of(40, 0), max_drop=0.05, when_blind="allow").findings[0].verdict == "fail"
+    assert decide(of(30, 10), of(40, 0), min_score=0.95, strict=True, when_blind="allow").findings[0].verdict == "fail"
+
+
+def test_scores_between_right_and_wrong_are_judged_by_their_interval_alone() -> None:
+    assert decide([0.7] * 10, [0.7] * 10, max_drop=0.01).passed
 
 
 def test_a_clear_drop_is_called_one() -> None:

@@ -12,7 +12,7 @@ from configs.checks import Check
 from configs.rollout import RolloutPlan, Stage
 from delivery.clients.ledger.ledger import Ledger
 from delivery.clients.ledger.outbox import CLAIM_S, GIVEN_UP_AFTER_S
-from delivery.release.messages import Letter, Message
+from delivery.release.messages import Letter, ReleaseMessage
 
 PLAN = RolloutPlan(
     stages=(Stage(kind="canary", share_bp=500), Stage(kind="full", share_bp=9500)),
@@ -33,7 +33,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path, empty_ledger: Path) -
 
 
 def letter(key: str = "r1/rollback", receiver: str = "chat", at: float = 100.0, *, told: bool = False) -> Letter:
-    message = Message(key=key, kind="rollback", title="t", text="x", environment="local", route="tutor", at=at)
+    message = ReleaseMessage(key=key, kind="rollback", title="t", text="x", environment="local", route="tutor", at=at)
     return Letter(receiver=receiver, message=message, told=told)
 
 

@@ -11,9 +11,9 @@ from delivery.clients.receivers import shapes
 from delivery.clients.receivers.errors import ReceiverError
 from delivery.clients.receivers.mail import send_mail
 from delivery.clients.receivers.webhook import post
-from delivery.release.messages import Message
+from delivery.release.messages import ReleaseMessage
 
-MESSAGE = Message(
+MESSAGE = ReleaseMessage(
     key="r1/rollback",
     kind="rollback",
     title="tutor: bundle 1a2b is taken back by slipway",
@@ -69,7 +69,7 @@ def test_a_webhook_gets_the_whole_message_and_its_answer_is_told() -> None:
     ((path, heads, body),) = hooks.got
     assert (path, heads["authorization"], heads["content-type"]) == ("/hook", "Bearer t0ken", "application/json")
     assert body["time"] == "1970-01-12T13:46:40Z"
-    assert Message.model_validate({name: value for name, value in body.items() if name != "time"}) == MESSAGE
+    assert ReleaseMessage.model_validate({name: value for name, value in body.items() if name != "time"}) == MESSAGE
 
 
 @pytest.mark.parametrize(

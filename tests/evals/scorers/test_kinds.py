@@ -11,9 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 from configs.contract import Contract, Form
 from evals.report import SampleScore
 from evals.samples import Reply, Sample
-from evals.scorers.detector import Detector
-from evals.scorers.function import Function
-from evals.scorers.judge import Judged
+from evals.scorers.detector import DetectorScorer
+from evals.scorers.function import FunctionScorer
+from evals.scorers.judge import JudgeScorer
 from evals.scorers.kinds import ScorerConfig, scorer
 
 KINDS: Any = TypeAdapter(ScorerConfig)
@@ -204,11 +204,11 @@ def test_a_detector_says_of_a_reply_what_the_gateway_says() -> None:
 
 
 def test_a_detector_is_named_out_of_the_contract() -> None:
-    named = Detector(name="detector", detector="short")
+    named = DetectorScorer(name="detector", detector="short")
     contract = Contract(detectors={"short": Form(kind="form", max_words=3)})
     assert named.of(contract).detector == contract.detectors["short"]
     with pytest.raises(ValueError, match="known detectors: short"):
-        Detector(name="detector", detector="shrt").of(contract)
+        DetectorScorer(name="detector", detector="shrt").of(contract)
     with pytest.raises(ValueError, match=r"write a contract\.yaml"):
         named.of(None)
 
@@ -246,7 +246,7 @@ def test_similarity(measure: str) -> None:
 
 
 def test_a_judges_opinion_is_a_score_or_none() -> None:
-    judged: Judged = KINDS.validate_python(
+    judged: JudgeScorer = KINDS.validate_python(
         {"name": "judge", "judge": {"base_url": "http://127.0.0.1:9/v1", "model": "m"}}
     )
     opinions = ("stable", "tie", "candidate", "swayed", "unclear")
@@ -301,7 +301,7 @@ def test_a_function_that_cannot_be_called_is_told(
     (tmp_path / "own.py").write_text(CODE)
     (tmp_path / "bad.py").write_text("import nowhere_at_all\n")
     (tmp_path / "syntax.py").write_text("def f(:\n")
-    config = Function(name="function", file=Path(file), function=name, parameters=parameters)
+    config = FunctionScorer(name="function", file=Path(file), function=name, parameters=parameters)
     with pytest.raises(ValueError, match=why):
         config.at(tmp_path)
 

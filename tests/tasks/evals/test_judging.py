@@ -8,14 +8,14 @@ from stub_judge import StubJudge, always_a, garbage, prefers
 
 from configs.errors import SlipwayError
 from evals.samples import Reply, Sample
-from evals.scorers.judge import Judged
+from evals.scorers.judge import JudgeScorer
 from evals.scorers.kinds import ScorerConfig
 from tasks.evals.judging import judge_replies
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant"}, {"role": "user", "content": "And now?"}]
 
 
-def config(url: str, **more: Any) -> Judged:
+def config(url: str, **more: Any) -> JudgeScorer:
     judge = {"base_url": f"{url}/v1", "model": "pinned-2026-11", **more}
     return TypeAdapter(ScorerConfig).validate_python({"name": "judge", "judge": judge})  # type: ignore[return-value]
 

@@ -14,7 +14,7 @@ from configs.errors import SlipwayError
 from configs.notifications import Notifications, Secret, Slack, Webhook
 from delivery.clients.ledger.ledger import Ledger, LedgerError
 from delivery.clients.processes.ports import free_ports
-from delivery.release.messages import Message, letters
+from delivery.release.messages import ReleaseMessage, letters
 from tasks.notify.courier import Courier, delivering
 from tasks.notify.deliver import deliver_waiting, require_receivers, send_test
 from tasks.notify.direct import Direct
@@ -27,16 +27,16 @@ def ledger(tmp_path: Path, empty_ledger: Path) -> Ledger:
     return Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
 
 
-def message(key: str, at: float | None = None) -> Message:
+def message(key: str, at: float | None = None) -> ReleaseMessage:
     now = time.time() if at is None else at
-    return Message(key=key, kind="alert", title="t", text="x", environment="local", route="tutor", at=now)
+    return ReleaseMessage(key=key, kind="alert", title="t", text="x", environment="local", route="tutor", at=now)
 
 
 def hook(url: str) -> Webhook:
     return Webhook(kind="webhook", url=url)
 
 
-def post(ledger: Ledger, receivers: Notifications, *messages: Message) -> None:
+def post(ledger: Ledger, receivers: Notifications, *messages: ReleaseMessage) -> None:
     ledger.outbox.add(letters(receivers, messages))
 
 

@@ -12,11 +12,11 @@ from receivers import Hooks
 from configs.notifications import Notifications, PrefectEvents, Secret, Slack
 from delivery.clients.processes.ports import free_ports
 from delivery.clients.receivers.errors import ReceiverError
-from delivery.release.messages import Message
+from delivery.release.messages import ReleaseMessage
 from tasks.notify.prefect_events import emit
 from tasks.notify.receivers import senders
 
-MESSAGE = Message(
+MESSAGE = ReleaseMessage(
     key="r1/rollback",
     kind="rollback",
     title="tutor: bundle 1a2b is taken back by ann",

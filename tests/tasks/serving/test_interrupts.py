@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from stub_project import Running, hears_ctrl_c, interrupt, stub_project, until
+from stub_project import SHOWS_WHERE, Running, hears_ctrl_c, interrupt, stub_project, until
 from tiny_model import conversation, save_tiny_model
 
 from delivery.clients.processes import local as processes
@@ -45,7 +45,7 @@ def build(place: Running, log: Path) -> subprocess.Popen[bytes]:
     """As a shell starts it: in a process group of its own, on the embedded default."""
     argv = [sys.executable, "-m", "flows.cli.main", "build", "--project", place.project.folder, "--home", place.home]
     env = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
-    env |= {"PREFECT_HOME": str(place.home / "prefect"), MARK: str(place.home)}
+    env |= {"PREFECT_HOME": str(place.home / "prefect"), MARK: str(place.home), **SHOWS_WHERE}
     with log.open("wb") as out:
         return subprocess.Popen(argv, env=env, stdout=out, stderr=out, start_new_session=True, preexec_fn=hears_ctrl_c)
 

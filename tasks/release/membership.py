@@ -12,7 +12,7 @@ WAIT_S = 0.3  # for whoever knows; an answer that takes longer counts when it is
 
 
 @dataclass
-class Fleet:
+class Membership:
     """`ask` is the target's; it may hang. What it said last counts while it says nothing."""
 
     ask: Callable[[], Members | None]

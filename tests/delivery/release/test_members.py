@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rollout_world import BASE, NEW, OLD, PLAN, Replica, World, on
 
-from delivery.release.fleet import here
+from delivery.release.members import here
 from delivery.release.state import LoadAdapter, Served
 
 A, B, C = "http://a", "http://b", "http://c"
@@ -71,7 +71,7 @@ def test_each_variant_takes_a_new_replica_when_it_has_its_own_adapter_there() ->
     assert upstreams(found) == {"old": (A, B, C), "new": (A, B)}
 
 
-def test_a_replaced_fleet_carries_a_release_to_its_end_and_what_is_live_is_where_the_replicas_are() -> None:
+def test_replaced_replicas_carry_a_release_to_its_end_and_what_is_live_is_where_the_replicas_are() -> None:
     found = in_canary()
     found.replicas[C] = Replica({"base"})
     for _ in range(3):

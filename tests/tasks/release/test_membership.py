@@ -8,7 +8,7 @@ import pytest
 
 from configs.errors import SlipwayError
 from delivery.clients.gateway import GatewayClient
-from tasks.release.fleet import Fleet, GatewayClients
+from tasks.release.membership import GatewayClients, Membership
 from tasks.serving.target import Members
 
 ONE, TWO = Members(("http://v1",), ("http://g1",)), Members(("http://v2",), ("http://g2",))
@@ -42,20 +42,20 @@ def test_what_was_known_counts_while_whoever_knows_is_away() -> None:
             raise answer
         return answer
 
-    fleet = Fleet(ask, AtOnce())
-    assert [(fleet.see(), fleet.trouble) for _ in range(3)] == [(ONE, ""), (ONE, "away"), (TWO, "")]
+    membership = Membership(ask, AtOnce())
+    assert [(membership.see(), membership.trouble) for _ in range(3)] == [(ONE, ""), (ONE, "away"), (TWO, "")]
 
 
 def test_a_place_that_never_changes_is_asked_once() -> None:
     asked: list[int] = []
-    fleet = Fleet(lambda: asked.append(1), AtOnce())
-    assert [fleet.see() for _ in range(3)] == [None] * 3
+    membership = Membership(lambda: asked.append(1), AtOnce())
+    assert [membership.see() for _ in range(3)] == [None] * 3
     assert asked == [1]
 
 
 def test_nobody_waits_for_an_answer_that_does_not_come() -> None:
-    fleet = Fleet(lambda: ONE, Never())
-    assert fleet.see() is None
+    membership = Membership(lambda: ONE, Never())
+    assert membership.see() is None
 
 
 def test_gateways_come_and_go_and_one_that_has_left_can_still_be_spoken_of() -> None:

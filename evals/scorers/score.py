@@ -13,7 +13,7 @@ from configs.strict import Strict
 from evals.samples import Sample
 
 
-class Verdict(NamedTuple):
+class Score(NamedTuple):
     """A score from 0 to 1, or None where nobody can tell; and for scorers of classes what was expected and said."""
 
     score: float | None
@@ -22,9 +22,9 @@ class Verdict(NamedTuple):
     said: str | None = None  # "" when the reply names no class
 
 
-def unless(fault: str) -> Verdict:
+def unless(fault: str) -> Score:
     """1 where nothing speaks against a reply, 0 with the fault as its reason."""
-    return Verdict(0.0, fault) if fault else Verdict(1.0)
+    return Score(0.0, fault) if fault else Score(1.0)
 
 
 def expected_texts(sample: Sample) -> tuple[str, ...]:
@@ -34,9 +34,9 @@ def expected_texts(sample: Sample) -> tuple[str, ...]:
     return tuple(text for text in texts if text is not None) if None not in texts else ()
 
 
-def nothing_expected(sample: Sample) -> Verdict:
+def nothing_expected(sample: Sample) -> Score:
     """What to say of a sample whose `expected` holds no text to compare with."""
-    return Verdict(None, f"the sample expects {shown(sample.expected)}; a text, or a list of texts, is needed")
+    return Score(None, f"the sample expects {shown(sample.expected)}; a text, or a list of texts, is needed")
 
 
 def shown(value: JsonValue, most: int = 80) -> str:
