@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from configs.docker import DockerTarget
 from configs.gateway import GatewayConfig
+from configs.gitops import GitOps
 from configs.kubernetes import KubernetesTarget
 from configs.notifications import Notifications
 from configs.registry import RegistryConfig, Signatures
@@ -57,6 +58,7 @@ class Environment(Strict):
     registry: RegistryConfig = RegistryConfig()
     signatures: Signatures = Signatures()
     retention: Retention = Field(Retention(), description="what `slipway gc` keeps below the state folder")
+    gitops: GitOps | None = Field(None, description="where each step of a release is committed; by default nowhere")
     notifications: Notifications = Field(default_factory=dict, description="who is told of what, by a name of yours")
 
     @model_validator(mode="after")

@@ -3,12 +3,14 @@
 `charts/slipway/values.schema.json` is made from `ChartValues`; a test holds the two together.
 """
 
+import re
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from configs.contract import Contract
-from configs.kubernetes import BaseModel, Cidr, GatewayPods, Images, Name, SentAdapters, SharedAdapters, VllmPods
+from configs.kubernetes import BaseModelSource, Cidr, GatewayPods, Images, Name, SentAdapters, SharedAdapters, VllmPods
 from configs.prompts import SystemPlace
 from configs.routing import Policy
 from configs.strict import Strict
@@ -65,6 +67,13 @@ class ChartCandidate(Strict):
     share_percent: float = Field(gt=0, le=100)
 
 
+class ChartHoldback(Strict):
+    """Users who stay on another variant while `default` is watched."""
+
+    variant: str
+    share_percent: float = Field(gt=0, le=100)
+
+
 class ChartRoute(Strict):
     """One model name that users ask for. `default: null` serves `base`, the base model with its long prompt."""
 
@@ -74,6 +83,7 @@ class ChartRoute(Strict):
     base: str = Field(description="the variant that a quick rollback serves")
     default: str | None = Field(None, description="the variant that users get; null: `base`")
     candidate: ChartCandidate | None = None
+    holdback: ChartHoldback | None = None
     variants: dict[str, ChartVariant] = Field(min_length=1)
     policy: Policy | None = None
     contract: Contract | None = None
@@ -83,6 +93,8 @@ class ChartRoute(Strict):
         roles = {"base": self.base, "default": self.default or self.base}
         if self.candidate is not None:
             roles["candidate"] = self.candidate.variant
+        if self.holdback is not None:
+            roles["holdback"] = self.holdback.variant
         for role, name in roles.items():
             if name not in self.variants:
                 raise ValueError(f"{role} names variant {name!r}, which is not in variants -> add it there")
@@ -99,7 +111,7 @@ class ChartValues(Strict):
         "controller", description="who tells gateways what to serve: Slipway's controller, or `routes` here"
     )
     images: Images
-    base_model: BaseModel
+    base_model: BaseModelSource
     adapter_files: SentAdapters | SharedAdapters = Field(SentAdapters(), discriminator="kind")
     controllers: tuple[Cidr, ...] = ()
     start_timeout_s: float = Field(600.0, gt=0)
@@ -121,6 +133,40 @@ class ChartValues(Strict):
             if lost:
                 raise ValueError(f"routes.{name}: {', '.join(lost)} is not among adapters -> add it there")
         return self
+
+
+class GitOps(Strict):
+    """The file in Git that says what a route serves. Each step of a release is a commit there before users see it."""
+
+    repository: str = Field(min_length=1, description="as `git clone` takes it: ssh, https or file")
+    branch: str = "main"
+    file: str = Field(description="there, e.g. environments/production/release.yaml; Slipway alone writes it")
+
+    @field_validator("repository")
+    @classmethod
+    def _without_a_password(cls, url: str) -> str:
+        if url.startswith("-") or "::" in url:
+            raise ValueError("this is no address of a repository -> use ssh, https or file")
+        if re.match(r"https?://[^/@]*@", url):
+            raise ValueError("the address names a user or a password -> leave it out: SLIPWAY_GIT_TOKEN holds a token")
+        return url
+
+    @field_validator("branch")
+    @classmethod
+    def _a_branch(cls, branch: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]*", branch) or ".." in branch:
+            raise ValueError(f"{branch!r} is no branch's name")
+        return branch
+
+    @field_validator("file")
+    @classmethod
+    def _inside(cls, file: str) -> str:
+        path = PurePosixPath(file)
+        if path.is_absolute() or ".." in path.parts or ".git" in path.parts or path.suffix not in (".yaml", ".yml"):
+            raise ValueError(
+                f"{file!r} is no YAML file inside the repository -> e.g. environments/production/release.yaml"
+            )
+        return file
 
 
 def values_schema() -> dict[str, Any]:

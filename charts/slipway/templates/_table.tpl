@@ -27,6 +27,9 @@
     {{- $share := eq .mode "shadow" | ternary (dict "mirror_bp" $bp) (dict "share_bp" $bp) }}
     {{- $_ := set $served "candidate" (set $share "variant" .variant) }}
   {{- end }}
+  {{- with $says.holdback }}
+    {{- $_ := set $served "holdback" (dict "variant" .variant "share_bp" (int (round (mulf .share_percent 100) 0))) }}
+  {{- end }}
   {{- with $says.policy }}
     {{- $_ := set $served "policy" . }}
   {{- end }}
