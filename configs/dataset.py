@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from configs.filters import AnswerFilter, LanguageFilter, LengthFilter, NearDuplicateFilter, PersonalDataFilter
 from configs.licenses import License, license_field
 from configs.strict import Strict
 
@@ -62,6 +63,11 @@ class Filters(Strict):
     foreign_control_tokens: Literal["reject", "keep"] = Field(
         "reject", description="text that some other model takes for a control token; the base model's own never pass"
     )
+    length: LengthFilter | None = None
+    language: LanguageFilter | None = None
+    answers: AnswerFilter | None = None
+    personal_data: PersonalDataFilter | None = None
+    near_duplicates: NearDuplicateFilter | None = None
 
 
 class Split(Strict):
@@ -93,7 +99,7 @@ class DatasetRecipe(Strict):
     max_rejected_share: float = Field(
         0.2, ge=0, le=1, description="a build stops when more than this share of the rows is rejected"
     )
-    eval_overlap: Literal["refuse", "allow"] = Field(
-        "refuse", description="what happens when rows to train on hold questions of the project's eval suites"
+    eval_overlap: Literal["refuse", "drop", "allow"] = Field(
+        "refuse", description="rows to train on that hold questions of the project's eval suites: drop rejects them"
     )
     license: License = license_field("the rows, of all sources together")

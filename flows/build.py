@@ -6,20 +6,20 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.states import Failed
 
+from configs.canonical import short
 from configs.project import Project
 from configs.strict import Strict
 from delivery.build.bundle import Bundle
+from delivery.build.comparison import Comparison
 from delivery.build.dataset import DatasetVersion, refuse_other_method
 from delivery.build.gate import GateDecision, judge
-from delivery.build.overlap import refuse_overlap
 from evals.report import EvalReport
-from evals.suites import FOLDER as SHIPPED_SUITES
 from evals.tables import compare, failures
 from flows.evaluations import evaluate_ablation, evaluate_base, evaluate_candidate, evaluate_production
 from flows.names import named
 from flows.reporting import Outcome, follow, log, picture, result_of, show_markdown, show_table
-from tasks.data import dataset as datasets
-from tasks.data.overlap import eval_overlap
+from tasks.data.of_project import judge_overlap, version_of
+from tasks.evals.asked import asked_samples
 from tasks.evals.model_server import model_server
 from tasks.evals.prompt_room import require_room
 from tasks.evals.require import count_samples, gate_reach
@@ -42,6 +42,7 @@ class BuildOutcome(Strict):
     gate: GateDecision
     reports: dict[str, EvalReport]  # base, production, candidate; with an ablation base_adapter_prompt
     curve: Path
+    page: Path  # the report that a person reads
 
     @property
     def passed(self) -> bool:
@@ -52,7 +53,8 @@ class BuildOutcome(Strict):
         """For the terminal: what became of the rows, scores, the gate's findings, and the digest to release."""
         verdict = "may be released" if self.passed else "REFUSED by the eval gate"
         findings = "\n".join(f"  {f.verdict:5} {f.sentence} ({f.limit})" for f in self.gate.findings)
-        return f"{self.dataset.render()}\n\n{compare(self.reports)}\n{findings}\nbundle {self.bundle}: {verdict}"
+        end = f"report {self.page}\nbundle {self.bundle}: {verdict}"
+        return f"{self.dataset.render()}\n\n{compare(self.reports)}\n{findings}\n{end}"
 
 
 ended: Outcome[BuildOutcome] = Outcome()  # of the build that this process runs
@@ -82,7 +84,7 @@ def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> Buil
             reports["base_adapter_prompt"] = evaluate_ablation(settings, base, version, vllm_url, home)
         reports["candidate"] = evaluate_candidate(settings, base, version, trained, vllm_url, home)
     decision = result_of(gate(settings, reports, return_state=True))
-    bundle = package(settings, base, version, trained, reports["candidate"], decision, home)
+    bundle = package(settings, base, version, trained, reports, decision, home)
     outcome = BuildOutcome(
         bundle=bundle.digest,
         dataset=version,
@@ -91,6 +93,7 @@ def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> Buil
         gate=decision,
         reports=reports,
         curve=trained.curve,
+        page=bundles.report_file(bundle, home),
     )
     ended.keep(outcome)
     _show(settings, outcome)
@@ -111,10 +114,7 @@ def prepare_model(project: Project, home: Path) -> Path:
 @task(task_run_name="dataset version")
 def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
     """An immutable dataset version out of the recipe, whose rows to train on hold no question of the eval suites."""
-    prompts, folder = project.prompts, project.dataset_folder
-    version = datasets.build_dataset(
-        project.dataset, folder, base, prompts.adapter, home, follow("dataset"), prompts.chat_template_kwargs
-    )
+    version = version_of(project, base, home, follow("dataset"))
     log(version.render())
     refuse_other_method(version, project.training.method)
     manifest = version.manifest
@@ -123,11 +123,7 @@ def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
     parts += [{"what": name, "rows": part.rows} for name, part in manifest.parts.items()]
     parts += [{"what": name, "rows": count} for name, count in (manifest.changed | manifest.noticed).items()]
     show_table(f"dataset {manifest.name}", parts, f"dataset version {version.digest}")
-    suites_folders = (*project.suite_folders, SHIPPED_SUITES)
-    overlap = eval_overlap(version, project.evals, suites_folders, project.contract)
-    log(overlap.render())
-    if project.dataset.eval_overlap == "refuse":
-        refuse_overlap(project.dataset.name, overlap)
+    log(judge_overlap(project, version).render())
     samples = count_samples(project, manifest.parts["holdout"].rows, os.environ)
     for one in (one for one in gate_reach(project.evals, samples) if one.is_blind):
         log(f"the gate is blind: {one.sentence}")
@@ -170,13 +166,22 @@ def package(
     base: Path,
     version: DatasetVersion,
     trained: training.TrainedAdapter,
-    report: EvalReport,
+    reports: dict[str, EvalReport],
     decision: GateDecision,
     home: Path,
 ) -> Bundle:
-    """The bundle as an image, and the gate's word on it in the ledger."""
+    """The bundle as an image, the report that a person reads, and the gate's word on it in the ledger."""
     place = system_place(base, project.prompts.chat_template_kwargs)
-    bundle = bundles.assemble_bundle(project, model.model_revision(base), version, trained, report, home, place)
+    comparison = Comparison(
+        decision=decision,
+        production=reports["production"],
+        base=reports["base"],
+        asked=asked_samples(project, version.folder / "holdout.jsonl"),
+        trained_tokens=trained.trained_tokens,
+        final_loss=trained.final_loss,
+    )
+    revision, report = model.model_revision(base), reports["candidate"]
+    bundle = bundles.assemble_bundle(project, revision, version, trained, report, home, place, comparison)
     record_verdict(project, bundle, decision, refusal(decision), home)
     return bundle
 
@@ -189,5 +194,11 @@ def _show(project: Project, outcome: BuildOutcome) -> None:
     examples = "\n".join(
         f"### {suite}\n\n{failures(candidate, suite)}" for suite in sorted(wrong) if suite in candidate.suites
     )
-    text = f"Bundle `{outcome.bundle}` {verdict}.\n\n{compare(outcome.reports)}\n{findings}\n\n{examples}"
+    whole = outcome.page.resolve()
+    told = (
+        f"The whole report, with intervals drawn and the worst answers beside production's, is one file: "
+        f"[{whole.name}]({whole.as_uri()}), `{whole}`. From anywhere: "
+        f"`slipway show {short(outcome.bundle)} report.html > report.html`."
+    )
+    text = f"Bundle `{outcome.bundle}` {verdict}. {told}\n\n{compare(outcome.reports)}\n{findings}\n\n{examples}"
     show_markdown(f"evals {project.route}", text, "base, production and candidate; the gate's findings")

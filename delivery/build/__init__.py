@@ -1,7 +1,7 @@
 """What a build is made of, as pure rules: which rows a dataset version keeps, what a bundle is, what the gate lets by.
 
-Doors: `dataset` (versions), `rows`, `sift`, `split` and `text` (their rules), `report`, `layouts` (shapes of rows),
-`guess` (which project fits some rows), `overlap` (with eval suites), `base_model` and `memory` (what training needs),
-`bundle`, `documents` (what lies beside it), `difference` (of two builds), `servable` (what vLLM
-can load), `gate`.
+Doors: `dataset` (versions), `rows`, `sift`, `split`, `steps` and `text` (their rules), `report`,
+`layouts` (shapes of rows), `guess` (which project fits some rows), `overlap` (with eval suites), `base_model` and
+`memory` (what training needs), `bundle`, `documents` (what lies beside it), `difference` (of two builds), `servable`
+(what vLLM can load), `gate`, `comparison` (with production: slices, and what became worse).
 """

@@ -10,11 +10,15 @@ from configs.dataset import DatasetRecipe
 from configs.errors import SlipwayError
 from configs.strict import Strict
 from configs.training import TRAINS_ON, MethodName
+from delivery.build.steps import STEPS, StepRecord
 
 Part = Literal["train", "holdout"]
 PARTS: tuple[Part, ...] = ("train", "holdout")
 
-LATER: dict[str, Any] = {"kind": "conversations", "changed": {}, "noticed": {}, "fields": {}, "shared_prompts": 0}
+LATER: dict[str, Any] = {
+    **{"kind": "conversations", "changed": {}, "noticed": {}, "fields": {}, "shared_prompts": 0},
+    "steps": [],
+}
 """Fields that versions have had since some day, with what older ones mean: their digests stay what they were."""
 
 
@@ -59,6 +63,7 @@ class Manifest(Strict):
     noticed: dict[str, int] = Field(default_factory=dict)  # kept as they are, and still worth knowing -> rows
     fields: dict[str, int] = Field(default_factory=dict)  # column that is not trained on -> rows that have it
     shared_prompts: int = 0  # prompts that are in both parts, which happens where `split.group_by` is another field
+    steps: tuple[StepRecord, ...] = ()  # filters that the recipe asks for, in the order in which rows meet them
 
     @property
     def digest(self) -> str:
@@ -92,6 +97,10 @@ class DatasetVersion(Strict):
         )
         lost = rejected + found.duplicates
         lines = [text, *([f"  these {lost} with their reasons: {self.folder / 'rejected.jsonl'}"] if lost else [])]
+        lines += [
+            f"  filter {step.name} (version {step.version}): {step.rejected} rejected, {step.changed} changed"
+            for step in found.steps
+        ]
         if found.changed:
             lines.append(f"  changed: {_listed(found.changed)}; examples: {self.folder / 'report.json'}")
         if found.noticed:
@@ -136,4 +145,7 @@ def recipe_without_paths(recipe: DatasetRecipe) -> dict[str, Any]:
             del part[name]
     if said["filters"]["foreign_control_tokens"] == "reject":
         del said["filters"]["foreign_control_tokens"]
+    for name in STEPS:
+        if said["filters"][name] is None:
+            del said["filters"][name]
     return said

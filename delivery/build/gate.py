@@ -186,6 +186,14 @@ def _differs(gate: Gate, limit: str, value: float, new: SuiteResult, old: SuiteR
     return _unless_blind(gate, blind, "pass" if passed else "fail", sentence)
 
 
+def between(new: SuiteResult, old: SuiteResult, confidence: float = 0.95) -> Estimate | None:
+    """New minus old as the gate compares them; None where they did not answer the same samples, or nobody judged."""
+    same = {s.id for s in new.samples} == {s.id for s in old.samples} and new.measure == old.measure
+    if not same or new.score is None or old.score is None or _off_the_scale(new, "") or _off_the_scale(old, ""):
+        return None
+    return difference(new.measure, _counted(new, "wrong"), _counted(old, "right"), confidence)
+
+
 def _blind_to_difference(gate: Gate, limit: str, value: float, new: SuiteResult, old: SuiteResult) -> str:
     """Why no candidate could keep this limit on so many samples; "" when one could.
 

@@ -39,11 +39,12 @@ class Overlapping:
 
 @dataclass(frozen=True)
 class Overlap:
-    """`found` has at most one row for each question: the first that holds most of it."""
+    """`found` has at most one row for each question, the first that holds most of it; `matches` has all of them."""
 
     asked: dict[str, int]  # suite -> questions that were compared
     found: tuple[Overlapping, ...]
     not_compared: tuple[str, ...] = ()  # suites whose questions could not be read
+    matches: tuple[Overlapping, ...] = ()
 
     def by_suite(self) -> dict[str, int]:
         """Suite -> questions that are trained on."""
@@ -74,43 +75,63 @@ class Overlap:
         return "; ".join(texts) + ("; ..." if len(mine) > SHOWN else "")
 
 
+class Questions:
+    """Questions of suites, ready to be looked for in rows."""
+
+    def __init__(self, asked: Sequence[Asked]):
+        self.asked = tuple(asked)
+        self._same: dict[str, list[int]] = defaultdict(list)
+        self._runs: dict[tuple[str, ...], set[int]] = defaultdict(set)
+        self._sizes = []
+        for number, one in enumerate(asked):
+            self._same[bare(one.text)].append(number)
+            mine = _runs(one.text)
+            self._sizes.append(len(mine))
+            for run in mine:
+                self._runs[run].add(number)
+
+    def in_row(self, texts: Sequence[str]) -> dict[int, float]:
+        """Number of a question -> how much of it stands in a row's texts; 1.0 where one of them asks the very same."""
+        hits: Counter[int] = Counter()
+        found: dict[int, float] = {}
+        for text in texts:
+            found |= {number: 1.0 for number in self._same.get(bare(text), ())}
+            for run in _runs(text) if self._runs else ():
+                hits.update(self._runs.get(run, ()))
+        for number, count in hits.items():
+            share = min(count / self._sizes[number], 0.99)
+            if share >= NEAR_SHARE and number not in found:
+                found[number] = share
+        return found
+
+
 def find_overlap(asked: Sequence[Asked], rows: Iterable[tuple[str, Sequence[str]]]) -> Overlap:
     """Compares questions with rows, each an id and the texts of its messages. Rows go by one at a time."""
-    same: dict[str, list[int]] = defaultdict(list)
-    runs: dict[tuple[str, ...], set[int]] = defaultdict(set)
-    sizes = []
-    for number, one in enumerate(asked):
-        same[bare(one.text)].append(number)
-        mine = _runs(one.text)
-        sizes.append(len(mine))
-        for run in mine:
-            runs[run].add(number)
-    best: dict[int, tuple[float, str]] = {}
+    questions = Questions(asked)
+    best: dict[int, Overlapping] = {}
+    matches = []
     for row, texts in rows:
-        hits: Counter[int] = Counter()
-        for text in texts:
-            for number in same.get(bare(text), ()):
-                best.setdefault(number, (0.0, ""))
-                best[number] = max(best[number], (1.0, row), key=lambda pair: pair[0])
-            for run in _runs(text) if runs else ():
-                hits.update(runs.get(run, ()))
-        for number, count in hits.items():
-            share = min(count / sizes[number], 0.99)
-            if share >= NEAR_SHARE and share > best.get(number, (0.0, ""))[0]:
-                best[number] = (share, row)
-    found = tuple(Overlapping(asked[number], row, share) for number, (share, row) in sorted(best.items()))
-    return Overlap(dict(Counter(one.suite for one in asked)), found)
+        for number, share in sorted(questions.in_row(texts).items()):
+            matches.append(Overlapping(asked[number], row, share))
+            if number not in best or share > best[number].share:
+                best[number] = matches[-1]
+    found = tuple(best[number] for number in sorted(best))
+    return Overlap(dict(Counter(one.suite for one in asked)), found, matches=tuple(matches))
 
 
-def refuse_overlap(name: str, overlap: Overlap) -> None:
-    """Raises SlipwayError where rows of a dataset hold questions of the suites that are to judge it."""
+def refuse_overlap(name: str, overlap: Overlap, listed: str = "") -> None:
+    """Raises SlipwayError where rows of a dataset hold questions of the suites that are to judge it.
+
+    `listed`: the file that has every match.
+    """
     if overlap.found:
         raise SlipwayError(
             f"dataset {name!r} trains on {len(overlap.found)} of {sum(overlap.asked.values())} questions of the eval "
             "suites: their scores would measure memory",
+            where=listed and f"all {len(overlap.matches)} matches: {listed}",
             problems=overlap.problems(),
-            cure="take these rows out of the data, or ask other questions; `eval_overlap: allow` in dataset.yaml lets "
-            "the build go on",
+            cure="take these rows out of the data, or ask other questions; in dataset.yaml `eval_overlap: drop` "
+            "rejects them, and `eval_overlap: allow` lets the build go on",
         )
 
 

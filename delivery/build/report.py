@@ -72,13 +72,20 @@ class RowTally:
                 said = outcome.messages[0]["content"] if kind == "own-system-prompt" else ""
                 self._add("noticed", kind, ShownRow(source=outcome.source, row=outcome.row, what=said[:SHOWN_CHARS]))
 
+    def take_back(self, row: Mapping[str, Any], rejected: Rejected) -> None:
+        """A row (of train.jsonl or holdout.jsonl) that was kept is rejected after all, once all rows are known."""
+        self.kept -= 1
+        self.preferences -= "chosen" in row
+        self.fields.subtract(map(str, row["fields"]))
+        self._add("rejected", rejected.reason, ShownRow(source=rejected.source, row=rejected.row, what=rejected.detail))
+
     def report(self) -> RowReport:
         """What was added so far."""
         kinds = {
             name: {k: RowKind(rows=n, examples=tuple(self._shown.get((name, k), ()))) for k, n in counts.most_common()}
             for name, counts in self._counts.items()
         }
-        fields = dict(self.fields.most_common())
+        fields = {name: rows for name, rows in self.fields.most_common() if rows}
         return RowReport(read=self.read, kept=self.kept, preferences=self.preferences, fields=fields, **kinds)
 
     def rejected(self) -> dict[str, int]:

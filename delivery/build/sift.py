@@ -5,6 +5,7 @@ Nothing is dropped in silence, and nothing is changed in silence: an example car
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 from configs.dataset import Filters
@@ -13,6 +14,7 @@ from delivery.build.layouts import columns
 from delivery.build.layouts.known import LAYOUTS
 from delivery.build.layouts.row import Message, Reading, Tools, Unusable
 from delivery.build.rows import Change, Example, RawRow, Rejected
+from delivery.build.steps import RowStep
 from delivery.build.text import ControlTokens, repaired
 
 BATCH = 256  # rows whose tokens are counted together
@@ -36,9 +38,10 @@ def sift(
     count_tokens: CountTokens,
     control: ControlTokens | None = None,
     system_prompt: str = "",
+    steps: Sequence[RowStep] = (),
 ) -> Sifted:
     """Every row to an example or to a rejection, in the order of the rows; all of them in memory."""
-    found = list(sifted(rows, filters, count_tokens, control, system_prompt))
+    found = list(sifted(rows, filters, count_tokens, control, system_prompt, steps))
     return Sifted(
         tuple(one for one in found if isinstance(one, Example)),
         tuple(one for one in found if isinstance(one, Rejected)),
@@ -51,14 +54,18 @@ def sifted(
     count_tokens: CountTokens,
     control: ControlTokens | None = None,
     system_prompt: str = "",
+    steps: Sequence[RowStep] = (),
 ) -> Iterator[Example | Rejected]:
-    """As `sift`, row by row: of each row that went by only 64 bits of its digest and its number stay in memory."""
+    """As `sift`, row by row: of each row that went by only 64 bits of its digest and its number stay in memory.
+
+    `steps` judge a row before its tokens are counted, so that what they change counts as it is trained on.
+    """
     seen: dict[int, int] = {}
     sources: list[str] = []
-    control = control or ControlTokens()
+    read = partial(_attempt, filters=filters, control=control or ControlTokens(), prompt=system_prompt, steps=steps)
     remaining = iter(rows)
     while batch := list(islice(remaining, BATCH)):
-        for row, outcome in zip(batch, _judged(batch, filters, count_tokens, control, system_prompt), strict=True):
+        for row, outcome in zip(batch, _judged(batch, filters, count_tokens, read), strict=True):
             if isinstance(outcome, Example) and filters.drop_exact_duplicates:
                 if not sources or sources[-1] != row.source:
                     sources.append(row.source)
@@ -74,12 +81,15 @@ def sifted(
 
 
 def _judged(
-    batch: Sequence[RawRow], filters: Filters, count_tokens: CountTokens, control: ControlTokens, system_prompt: str
+    batch: Sequence[RawRow],
+    filters: Filters,
+    count_tokens: CountTokens,
+    read: Callable[[RawRow], Example | Unusable],
 ) -> Iterator[Example | Unusable]:
-    read = [_attempt(row, filters, control, system_prompt) for row in batch]
-    asked = [conversation for one in read if isinstance(one, Example) for conversation in _conversations(one)]
+    found = [read(row) for row in batch]
+    asked = [conversation for one in found if isinstance(one, Example) for conversation in _conversations(one)]
     counts = iter(count_tokens(asked) if asked else ())
-    for one in read:
+    for one in found:
         if isinstance(one, Unusable):
             yield one
             continue
@@ -102,9 +112,14 @@ def _conversations(example: Example) -> list[tuple[Sequence[Message], Tools]]:
     return [(example.messages, example.tools)]
 
 
-def _attempt(row: RawRow, filters: Filters, control: ControlTokens, system_prompt: str) -> Example | Unusable:
+def _attempt(
+    row: RawRow, filters: Filters, control: ControlTokens, prompt: str, steps: Sequence[RowStep]
+) -> Example | Unusable:
     try:
-        return _read(row, filters, control, system_prompt)
+        example = _read(row, filters, control, prompt)
+        for step in steps:
+            example = step.judge(example)
+        return example
     except Unusable as fault:
         return fault
 

@@ -61,6 +61,7 @@ def _sizes(found: Expected) -> list[str]:
         "on this machine's CPU if nothing else uses it; a GPU is far quicker",
     ]
     lines += [f"suite {name}: {count} samples" for name, count in found.samples.items()]
+    lines.append(f"overlap with the suites: {found.overlap}")
     return lines
 
 

@@ -10,6 +10,7 @@ from delivery.clients.bundles.layout import image_digest
 EXPLAINED = {
     "README.md": "model card",
     "eval-report.json": "eval report, with every answer",
+    "report.html": "the same to read in a browser, beside production",
     "bom.cdx.json": "bill of materials, CycloneDX",
     "LICENSES.md": "licences of base model, data and adapter",
     "provenance.intoto.json": "provenance, in-toto with SLSA's predicate",

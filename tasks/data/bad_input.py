@@ -9,6 +9,9 @@ from delivery.build.dataset import PARTS, Part, PartSummary
 from delivery.build.report import RowTally
 from delivery.build.rows import Rejected
 
+NO_FAULT = frozenset({"duplicate", "near-duplicate", "erased"})
+"""Reasons for which nobody has to correct a row."""
+
 SHOWN = 5  # rejected rows that an error names; all of them would bury the message
 
 
@@ -20,14 +23,14 @@ def refuse_bad_rows(
     `bad_rows`: the first few of them; duplicates are none.
     """
     reasons = tally.rejected()
-    bad = sum(rows for reason, rows in reasons.items() if reason != "duplicate")
+    bad = sum(rows for reason, rows in reasons.items() if reason not in NO_FAULT)
     read, kept = tally.read, tally.kept
     share = bad / read
     if kept and share <= recipe.max_rejected_share:
         return
     shown = [Problem(f"{row.source}: row {row.row}", f"{row.reason}: {row.detail}") for row in bad_rows]
     if bad > SHOWN:
-        counts = ", ".join(f"{n} {reason}" for reason, n in reasons.items() if reason != "duplicate")
+        counts = ", ".join(f"{n} {reason}" for reason, n in reasons.items() if reason not in NO_FAULT)
         shown.append(Problem("", f"... and {bad - SHOWN} more; in all: {counts}"))
     raise SlipwayError(
         f"dataset {recipe.name!r}: {bad} of {read} rows of {', '.join(sources)} are unusable ({share:.1%}, "

@@ -12,7 +12,7 @@ from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
-from configs.canonical import canonical_json, digest_bytes, digest_of
+from configs.canonical import digest_bytes, digest_of
 from configs.dataset import DatasetRecipe
 from delivery.build.dataset import (
     PARTS,
@@ -24,18 +24,24 @@ from delivery.build.dataset import (
     recipe_without_paths,
 )
 from delivery.build.layouts.row import Unusable
+from delivery.build.overlap import Asked
 from delivery.build.report import RowReport, RowTally, as_json
 from delivery.build.rows import Example, RawRow, Rejected
 from delivery.build.sift import sifted
 from delivery.build.split import Splitter
+from delivery.build.steps import PERSONAL_DATA, RowStep
 from delivery.progress import Progress, silent
-from tasks.data.bad_input import SHOWN, refuse_bad_rows, refuse_empty_part, refuse_mixture
+from tasks.data.bad_input import NO_FAULT, SHOWN, refuse_bad_rows, refuse_empty_part, refuse_mixture
+from tasks.data.filters.known import near_duplicate_record, row_steps, steps_of
+from tasks.data.kept import KeptRows
 from tasks.data.reading import open_source
 from tasks.data.sources import Located, locate_all
-from tasks.data.store import VersionDraft, new_version, read_version
+from tasks.data.store import VersionDraft, VersionFile, new_version, read_version
 from tasks.data.tokens import ChatTokenizer, open_tokenizer
 
 REPORTED_EVERY = 1000  # rows
+TRAIN, HOLDOUT, OUT = 0, 1, 2  # where a kept row goes: TRAIN and HOLDOUT are places in PARTS
+REJECTED, QUARANTINE = "rejected.jsonl", "quarantine.jsonl"
 ROOT = Path(__file__).parents[2]
 CODE = (
     *("configs/dataset.py", "delivery/build/rows.py", "delivery/build/sift.py", "delivery/build/conversation.py"),
@@ -56,6 +62,7 @@ class _Pass:
     sources: list[SourceFile] = field(default_factory=list)
     bad: list[Rejected] = field(default_factory=list)  # the first few, duplicates not among them
     tokens: "array[int]" = field(default_factory=lambda: array("I"))
+    steps: tuple[RowStep, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,24 +83,27 @@ def build_dataset(
     home: Path,
     on_progress: Progress = silent,
     chat_template_kwargs: Mapping[str, Any] | None = None,
+    asked: Sequence[Asked] = (),
 ) -> DatasetVersion:
     """The version of these rows and this recipe; written once, found again afterwards.
 
-    `folder` is where the recipe's relative paths start. Raises SlipwayError, with nothing left behind, for sources that
+    `folder` is where the recipe's relative paths start. `asked` are the eval suites' questions, for recipes that drop
+    the rows that hold them. Raises SlipwayError, with nothing left behind, for sources that
     are missing, empty or mostly unusable, for a split without rows on one side, and when the version cannot be written.
     """
     located = locate_all(recipe.sources, folder)
     tokenizer = open_tokenizer(tokenizer_folder, system_prompt, chat_template_kwargs)
     with new_version(home, recipe.name) as draft:
-        found = _Pass(Splitter(recipe.split))
-        _sift_into(draft, found, recipe, located, tokenizer, on_progress)
+        found = _Pass(Splitter(recipe.split), steps=steps_of(recipe, asked))
+        kept = KeptRows(draft.folder / "kept", recipe.filters.near_duplicates)
+        _sift_into(draft, kept, found, recipe, located, tokenizer, on_progress)
         refuse_bad_rows(recipe, found.tally, found.bad, [source.name for source in found.sources])
         refuse_mixture(recipe, found.tally)
-        held = found.splitter.held_out()
-        parts = {part: _summary(found, held, part) for part in PARTS}
+        sides = _sides(draft, kept, found, on_progress)
+        parts = {part: _summary(found, sides, part) for part in PARTS}
         refuse_empty_part(recipe, folder, parts, found.splitter.units)
-        _divide_into(draft, held, on_progress)
-        manifest = _manifest(recipe, system_prompt, tokenizer, found, held, parts, draft)
+        _divide_into(draft, kept, sides, on_progress)
+        manifest = _manifest(recipe, system_prompt, tokenizer, found, sides, parts, draft)
         return draft.keep(manifest)
 
 
@@ -112,7 +122,8 @@ def look_at(
     tally = RowTally()
     examples: list[Example] = []
     rows = _rows(locate_all(recipe.sources, folder), sources, silent)
-    for outcome in _outcomes(islice(rows, at_most), recipe, tokenizer, Splitter(recipe.split)):
+    steps = row_steps(recipe.filters)
+    for outcome in _outcomes(islice(rows, at_most), recipe, tokenizer, Splitter(recipe.split), steps):
         tally.add(outcome)
         if isinstance(outcome, Example) and len(examples) < shown:
             examples.append(outcome)
@@ -139,11 +150,15 @@ def _rows(located: Sequence[Located], sources: list[SourceFile], on_progress: Pr
 
 
 def _outcomes(
-    rows: Iterator[RawRow], recipe: DatasetRecipe, tokenizer: ChatTokenizer, splitter: Splitter
+    rows: Iterator[RawRow],
+    recipe: DatasetRecipe,
+    tokenizer: ChatTokenizer,
+    splitter: Splitter,
+    steps: Sequence[RowStep],
 ) -> Iterator[Example | Rejected]:
     """Each row's outcome; the splitter has heard of those that are kept."""
     control = tokenizer.control_tokens()
-    for outcome in sifted(rows, recipe.filters, tokenizer.count_all, control, tokenizer.system_prompt):
+    for outcome in sifted(rows, recipe.filters, tokenizer.count_all, control, tokenizer.system_prompt, steps):
         if isinstance(outcome, Example):
             try:
                 splitter.add(outcome)
@@ -155,39 +170,63 @@ def _outcomes(
 
 def _sift_into(
     draft: VersionDraft,
+    kept: KeptRows,
     found: _Pass,
     recipe: DatasetRecipe,
     located: Sequence[Located],
     tokenizer: ChatTokenizer,
     on_progress: Progress,
 ) -> None:
-    rejected = draft.file("rejected.jsonl")
-    with _kept(draft).open("wb") as kept:
-        for outcome in _outcomes(_rows(located, found.sources, on_progress), recipe, tokenizer, found.splitter):
+    rejected = _rejected_files(draft, recipe)
+    rows = _rows(located, found.sources, on_progress)
+    with kept:
+        for outcome in _outcomes(rows, recipe, tokenizer, found.splitter, found.steps):
             found.tally.add(outcome)
             if isinstance(outcome, Example):
                 found.tokens.append(outcome.tokens)
-                kept.write(canonical_json(outcome.as_row()) + b"\n")
+                kept.add(outcome)
                 continue
-            if outcome.reason != "duplicate" and len(found.bad) < SHOWN:
+            if outcome.reason not in NO_FAULT and len(found.bad) < SHOWN:
                 found.bad.append(outcome)
-            said = {name: getattr(outcome, name) for name in ("source", "row", "reason", "detail", "data")}
-            rejected.write(json.dumps(said).encode() + b"\n")
+            rejected.get(outcome.reason, rejected[""]).write(as_line(outcome))
 
 
-def _kept(draft: VersionDraft) -> Path:
-    return draft.folder / "kept"
+def _rejected_files(draft: VersionDraft, recipe: DatasetRecipe) -> dict[str, VersionFile]:
+    """Reason -> file; "" has all others. What holds personal data lies apart, readable by its owner alone."""
+    files = {"": draft.file(REJECTED)}
+    personal = recipe.filters.personal_data
+    if personal is not None and personal.action == "quarantine":
+        files[PERSONAL_DATA] = draft.file(QUARANTINE, mode=0o400)
+    return files
 
 
-def _divide_into(draft: VersionDraft, held: Sequence[bool], on_progress: Progress) -> None:
-    parts = {part: draft.file(f"{part}.jsonl") for part in PARTS}
-    with _kept(draft).open("rb") as kept:
-        for number, (line, out) in enumerate(zip(kept, held, strict=True)):
-            if number % REPORTED_EVERY == 0:
-                on_progress(number, len(held), "writing rows")
-            parts["holdout" if out else "train"].write(line)
-    _kept(draft).unlink()
-    on_progress(len(held), len(held), "writing rows")
+def as_line(row: Rejected) -> bytes:
+    """A line of rejected.jsonl."""
+    said = {name: getattr(row, name) for name in ("source", "row", "reason", "detail", "data")}
+    return json.dumps(said).encode() + b"\n"
+
+
+def _sides(draft: VersionDraft, kept: KeptRows, found: _Pass, on_progress: Progress) -> Sequence[int]:
+    """Of each kept row TRAIN, HOLDOUT, or OUT where it says nearly the same as another one."""
+    held = found.splitter.held_out()
+    sides = bytearray(held)
+    on_progress(0, 0, "comparing rows")
+    for number, row, reason in kept.near_duplicates(held):
+        sides[number] = OUT
+        found.tally.take_back(row, reason)
+        draft.opened(REJECTED).write(as_line(reason))
+    return sides
+
+
+def _divide_into(draft: VersionDraft, kept: KeptRows, sides: Sequence[int], on_progress: Progress) -> None:
+    parts = [draft.file(f"{part}.jsonl") for part in PARTS]
+    for number, (line, side) in enumerate(zip(kept.lines(), sides, strict=True)):
+        if number % REPORTED_EVERY == 0:
+            on_progress(number, len(sides), "writing rows")
+        if side != OUT:
+            parts[side].write(line)
+    kept.path.unlink()
+    on_progress(len(sides), len(sides), "writing rows")
 
 
 def _manifest(
@@ -195,14 +234,18 @@ def _manifest(
     system_prompt: str,
     tokenizer: ChatTokenizer,
     found: _Pass,
-    held: Sequence[bool],
+    sides: Sequence[int],
     parts: dict[Part, PartSummary],
     draft: VersionDraft,
 ) -> Manifest:
     report = found.tally.report()
-    draft.file("report.json").write(json.dumps(as_json(report), indent=1, ensure_ascii=False).encode() + b"\n")
     reasons = report.counts("rejected")
-    prompts = [set(compress(found.splitter.prompts, [out is side for out in held])) for side in (True, False)]
+    near = near_duplicate_record(recipe.filters)
+    records = [*(step.record for step in found.steps), *([near] if near else [])]
+    steps = tuple(one.counted(reasons, report.counts("changed")) for one in records)
+    said = as_json(report) | ({"steps": [step.model_dump(mode="json") for step in steps]} if steps else {})
+    draft.file("report.json").write(json.dumps(said, indent=1, ensure_ascii=False).encode() + b"\n")
+    prompts = [set(compress(found.splitter.prompts, [one == side for one in sides])) for side in (TRAIN, HOLDOUT)]
     return Manifest(
         name=recipe.name,
         recipe=recipe_without_paths(recipe),
@@ -221,11 +264,12 @@ def _manifest(
         noticed=report.counts("noticed"),
         fields=report.fields,
         shared_prompts=len(prompts[0] & prompts[1]),
+        steps=steps,
     )
 
 
-def _summary(found: _Pass, held: Sequence[bool], part: Part) -> PartSummary:
-    chosen = [out is (part == "holdout") for out in held]
+def _summary(found: _Pass, sides: Sequence[int], part: Part) -> PartSummary:
+    chosen = [side == PARTS.index(part) for side in sides]
     tokens = array("I", compress(found.tokens, chosen))
     return PartSummary(
         rows=len(tokens),

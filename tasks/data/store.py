@@ -41,8 +41,8 @@ def read_version(home: Path, digest: str) -> DatasetVersion:
 class VersionFile:
     """A file that is written piece by piece; its digest is known when it is closed."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, mode: int = 0o444):
+        self.path, self._mode = path, mode
         self._file, self._hash = path.open("wb"), hashlib.sha256()
 
     def write(self, data: bytes) -> None:
@@ -57,7 +57,7 @@ class VersionFile:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-        self.path.chmod(0o444)
+        self.path.chmod(self._mode)
         return f"sha256:{self._hash.hexdigest()}"
 
     def abandon(self) -> None:
@@ -82,9 +82,13 @@ class VersionDraft:
         self.folder, self._home = folder, home
         self._files: dict[str, VersionFile] = {}
 
-    def file(self, name: str) -> VersionFile:
-        """A new file of the version."""
-        self._files[name] = VersionFile(self.folder / name)
+    def file(self, name: str, mode: int = 0o444) -> VersionFile:
+        """A new file of the version; `mode` holds once it is complete."""
+        self._files[name] = VersionFile(self.folder / name, mode)
+        return self._files[name]
+
+    def opened(self, name: str) -> VersionFile:
+        """A file that was opened before."""
         return self._files[name]
 
     def close_files(self) -> dict[str, str]:

@@ -13,11 +13,13 @@ from typing import Any
 from configs.errors import SlipwayError
 from configs.project import Project
 from delivery.build.memory import MemoryEstimate
+from delivery.build.overlap import refuse_overlap
 from delivery.build.rows import Example
 from delivery.checks.forecast import Outlook, look_ahead
 from delivery.progress import Progress, silent
 from evals.power import Reach
 from tasks.data.dataset import Look, look_at
+from tasks.data.of_project import expected_overlap
 from tasks.evals.require import count_samples, gate_reach
 from tasks.preflight import warnings_before_release
 from tasks.projects.training_time import TrainingTime, training_time
@@ -51,6 +53,7 @@ class Expected:
     training: TrainingTime
     memory: MemoryEstimate
     samples: Mapping[str, int]  # of each suite
+    overlap: str  # what the rows to train on share with the suites
     gate: tuple[Reach, ...]  # what each limit can show
     warnings: tuple[str, ...] = field(default=())
 
@@ -64,6 +67,9 @@ def check(project: Project, home: Path, on_progress: Progress = silent) -> Expec
     look = look_at(project.dataset, project.dataset_folder, base, project.prompts.adapter, LOOKED_AT, LOOKED_AT, kwargs)
     if not look.examples:
         raise SlipwayError("no row would be kept", where="dataset.yaml", cure=_reasons(look))
+    overlap = expected_overlap(project, look.examples)
+    if look.whole and project.dataset.eval_overlap == "refuse":
+        refuse_overlap(project.dataset.name, overlap)
     rows = _rendered(project, base, look.examples[:SHOWN], kwargs)
     tokens = tuple(example.tokens for example in look.examples)
     held_out = _held_out(project, len(look.examples))
@@ -80,6 +86,7 @@ def check(project: Project, home: Path, on_progress: Progress = silent) -> Expec
         training=training_time(project.training, tokens, held_out, base),
         memory=estimate_memory(project, base),
         samples=samples,
+        overlap=overlap.render(),
         gate=reach,
         warnings=tuple(_warnings(project, reach, found)),
     )

@@ -2,19 +2,23 @@
 
 import importlib.metadata
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+from configs.canonical import short
 from configs.errors import SlipwayError
 from configs.project import Project
 from configs.prompts import SystemPlace
 from delivery.build.bundle import Bundle, SuiteScore
+from delivery.build.comparison import Comparison
 from delivery.build.dataset import DatasetVersion
-from delivery.build.documents.origin import Licenses, Origin
+from delivery.build.documents.origin import PAGE, Licenses, Origin
 from delivery.build.documents.written import documents
 from delivery.build.servable import problems_with
 from delivery.clients.bundles import images as oci
 from delivery.clients.bundles.safetensors_header import read_shapes
+from delivery.clients.fresh_folder import explained_writes
 from evals.report import EvalReport
 from tasks.release.published import sign_layout
 from tasks.training.train import TrainedAdapter
@@ -28,10 +32,12 @@ def assemble_bundle(
     report: EvalReport | None,
     home: Path,
     system_place: SystemPlace = "system",
+    comparison: Comparison | None = None,
 ) -> Bundle:
     """The bundle, written to home/bundles/, and signed where a key is named.
 
-    Without `trained` it is the base model with its long prompt.
+    Without `trained` it is the base model with its long prompt. `comparison` makes the report that a person reads; it
+    lies in home/reports/ too, where the last gate's word on a bundle that was there before replaces an older one.
     Raises SlipwayError when vLLM could not serve the adapter, or when the report judged another prompt.
     """
     prompt = project.prompts.base if trained is None else project.prompts.adapter
@@ -59,10 +65,28 @@ def assemble_bundle(
         evals=scores(report),
         routing=_routing(project, is_released=trained is not None),
     )
-    written = documents(bundle, _origin(project, dataset, trained, report))
+    written = documents(bundle, _origin(project, dataset, trained, report), comparison)
+    if PAGE in written:
+        _put(report_file(bundle, home), written[PAGE])
     layout = oci.write_bundle(bundle, trained.folder if trained else None, home, written)
     sign_layout(layout, project.environment.signatures)
     return bundle
+
+
+def report_file(bundle: Bundle, home: Path) -> Path:
+    """Where the report on a bundle lies for whoever wants to read it."""
+    return home / "reports" / f"{short(bundle.digest)}.html"
+
+
+def _put(place: Path, content: bytes) -> None:
+    with explained_writes(place.parent, "the report"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        fresh = place.with_name(f".{place.name}.{os.getpid()}")
+        try:
+            fresh.write_bytes(content)
+            fresh.replace(place)
+        finally:
+            fresh.unlink(missing_ok=True)
 
 
 def base_bundle(project: Project, model_revision: str, home: Path, system_place: SystemPlace = "system") -> Bundle:

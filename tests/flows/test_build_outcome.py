@@ -33,7 +33,9 @@ def test_a_build_says_how_many_rows_were_left_out_why_and_where_they_lie() -> No
         gate=GateDecision(passed=True, findings=()),
         reports={},
         curve=Path("curve.png"),
+        page=Path("reports/1.html"),
     )
     text = outcome.render()
+    assert "report reports/1.html\nbundle sha256:1: may be released" in text
     assert "86 rows read, 80 kept (40 for training, 40 held out), 1 duplicates, 5 rejected (5 too-long)" in text
     assert "these 6 with their reasons: datasets/abc/rejected.jsonl" in text

@@ -1,6 +1,7 @@
 """Whether documents speak of the bundle that they lie beside. Their bytes are checked by digest before."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 
 import yaml
@@ -8,7 +9,7 @@ from pydantic import ValidationError
 
 from configs.errors import Problem
 from delivery.build.bundle import Bundle
-from delivery.build.documents.origin import BILL, EVAL_REPORT, LICENSES, MODEL_CARD, PROVENANCE
+from delivery.build.documents.origin import BILL, EVAL_REPORT, LICENSES, MODEL_CARD, PAGE, PROVENANCE
 from delivery.build.documents.provenance import subjects
 from evals.report import EvalReport
 
@@ -55,6 +56,11 @@ def _provenance(bundle: Bundle, content: bytes) -> str:
     return "" if same else "its subjects are not this bundle and its files"
 
 
+def _page(bundle: Bundle, content: bytes) -> str:
+    said = re.search(rb'<meta name="slipway-bundle" content="([^"]*)">', content)
+    return _speaks_of(said[1].decode() if said else "that it does not name", bundle)
+
+
 def _speaks_of(digest: object, bundle: Bundle) -> str:
     return "" if digest == bundle.digest else f"it speaks of bundle {digest}"
 
@@ -64,5 +70,6 @@ CHECKS: dict[str, Callable[[Bundle, bytes], str]] = {
     EVAL_REPORT: _report,
     LICENSES: _licenses,
     MODEL_CARD: _card,
+    PAGE: _page,
     PROVENANCE: _provenance,
 }

@@ -10,8 +10,8 @@ from delivery.build.dataset import Manifest
 from evals.report import EvalReport
 
 MODEL_CARD, EVAL_REPORT, BILL = "README.md", "eval-report.json", "bom.cdx.json"
-LICENSES, PROVENANCE = "LICENSES.md", "provenance.intoto.json"
-NAMES = (MODEL_CARD, EVAL_REPORT, BILL, LICENSES, PROVENANCE)
+LICENSES, PROVENANCE, PAGE = "LICENSES.md", "provenance.intoto.json", "report.html"
+NAMES = (MODEL_CARD, EVAL_REPORT, BILL, LICENSES, PROVENANCE, PAGE)
 """Below /models in the image; README.md is what a model hub shows of a folder."""
 
 

@@ -2,6 +2,7 @@
 
 from configs.canonical import short
 from delivery.build.bundle import Bundle
+from delivery.build.comparison import Comparison
 from delivery.build.documents.bill import bill
 from delivery.build.documents.model_card import model_card
 from delivery.build.documents.origin import (
@@ -9,16 +10,20 @@ from delivery.build.documents.origin import (
     EVAL_REPORT,
     LICENSES,
     MODEL_CARD,
+    PAGE,
     PROVENANCE,
     Licenses,
     Origin,
     json_file,
 )
+from delivery.build.documents.page import page
 from delivery.build.documents.provenance import provenance
 
 
-def documents(bundle: Bundle, origin: Origin) -> dict[str, bytes]:
-    """Name -> content; the same bundle and origin give the same bytes. Without evals there is no report."""
+def documents(bundle: Bundle, origin: Origin, comparison: Comparison | None = None) -> dict[str, bytes]:
+    """Name -> content; the same arguments give the same bytes. Without evals there is no report, and without somebody
+    to compare with no page of them.
+    """
     written = {
         MODEL_CARD: model_card(bundle, origin),
         BILL: bill(bundle, origin),
@@ -27,6 +32,8 @@ def documents(bundle: Bundle, origin: Origin) -> dict[str, bytes]:
     }
     if origin.report is not None:
         written[EVAL_REPORT] = json_file(origin.report.model_dump(mode="json"))
+        if comparison is not None:
+            written[PAGE] = page(bundle, origin, origin.report, comparison)
     return written
 
 

@@ -3,6 +3,7 @@
 import _thread
 import atexit
 import contextlib
+import itertools
 import signal
 import sys
 import threading
@@ -12,6 +13,10 @@ from types import FrameType
 
 AGAIN_S = 0.01
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Functions that take or give back a lock, or are about to. What is raised in them leaves it taken for good, and whoever
+# waits for it waits for ever: a queue's, for one, on which Prefect empties its reports when the process ends.
+HANDS_LOCKS = {"__enter__", "__exit__", "acquire", "release", "_acquire_restore", "_release_save"}
+POSTPONED_AT_MOST = 100  # a second: such a function may itself wait for a lock
 
 
 class _Heard(BaseException):
@@ -37,6 +42,7 @@ class Left(_Heard, SystemExit):
 
 
 _over = threading.Event()
+_postponed = itertools.count()
 
 
 @contextlib.contextmanager
@@ -60,6 +66,9 @@ def leaving_tidily() -> Iterator[None]:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
+    if frame is not None and frame.f_code.co_name in HANDS_LOCKS and next(_postponed) < POSTPONED_AT_MOST:
+        _thread.start_new_thread(_send_again, (number,))
+        return
     # held by no name here: its traceback would hold this frame, and so itself
     raise (Interrupted if number == signal.SIGINT else Left)(128 + number)
 

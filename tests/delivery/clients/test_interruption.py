@@ -11,7 +11,7 @@ pytestmark = pytest.mark.live
 
 # `number` comes in the midst of what Python calls by itself; the sleep is reached, and ended at once.
 SCENE = """
-import contextlib, os, signal, sys, time, weakref
+import contextlib, os, signal, sys, threading, time, weakref
 from delivery.clients.processes.interruption import leaving_tidily
 
 class Thing:
@@ -21,10 +21,29 @@ class Dying:
     def __del__(self):
         comes()
 
+class Lock:  # as `threading.Condition` is: its methods are Python, and call a lock's
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def __enter__(self):
+        self.lock.acquire()
+        if place == "taking a lock":
+            os.kill(os.getpid(), number)
+
+    def __exit__(self, *error):
+        if place == "giving back a lock":
+            os.kill(os.getpid(), number)
+        self.lock.release()
+
+    def acquire(self):
+        os.kill(os.getpid(), number)
+        self.lock.acquire()
+
 def comes():
     os.kill(os.getpid(), number)
 
 number, place = int(sys.argv[1]), sys.argv[2]
+lock = Lock()
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may themselves run under nohup
 with leaving_tidily():
@@ -43,9 +62,17 @@ with leaving_tidily():
                 comes()
             except BaseException as error:
                 text = repr(error)
+        elif place in ("taking a lock", "giving back a lock"):
+            with lock:
+                pass
+        elif place == "waiting for a lock":
+            lock.lock.acquire()
+            print("went on", flush=True)
+            lock.acquire()
         print("went on", flush=True)
         time.sleep(30)
     finally:
+        assert lock.lock.locked() == (place == "waiting for a lock")
         time.sleep(0.1)  # what is heard once is not sent again
         print("tidied", flush=True)
 """
@@ -76,7 +103,10 @@ def run(code: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, cwd=root, capture_output=True, text=True, timeout=20, check=False)
 
 
-@pytest.mark.parametrize("place", ["callback", "del", "swallowed", "converted"])
+@pytest.mark.parametrize(
+    "place",
+    ["callback", "del", "swallowed", "converted", "taking a lock", "giving back a lock", "waiting for a lock"],
+)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_heard_though_it_came_where_exceptions_are_lost(number: int, place: str) -> None:
     found = run(SCENE, str(int(number)), place)

@@ -8,8 +8,8 @@ from places import ROOT
 from configs.dataset import DatasetRecipe
 from configs.evals import EvalsConfig
 from configs.project import load_project
-from tasks.data.dataset import build_dataset
-from tasks.data.overlap import eval_overlap
+from tasks.data.dataset import build_dataset, read_version
+from tasks.data.overlap import eval_overlap, write_matches
 
 EVALS = ROOT / "evals"
 
@@ -67,3 +67,16 @@ def test_the_shipped_projects_train_on_no_question_of_their_suites(name, tokeniz
 
 def test_a_suite_over_the_held_out_rows_is_left_out(build):
     assert eval_overlap(build(["a", "b", "c"]), config("gsm8k-guiding-question")).asked == {}
+
+
+def test_every_match_is_written_beside_the_version_which_stays_as_it_was(build):
+    asked = questions("asks-guiding-question")
+    version = build([*asked[:6], asked[0] + " Tell me.", "Something else"])
+    found = eval_overlap(version, config("asks-guiding-question"))
+    path = write_matches(version, found)
+    listed = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert path.parent == version.folder.parent
+    assert len(listed) == len(found.matches) >= len(found.found) >= 5
+    assert set(listed[0]) == {"suite", "sample", "row", "share", "question"}
+    assert read_version(version.folder.parents[1], version.digest) == version
+    assert write_matches(version, eval_overlap(version, config("gsm8k-guiding-question"))) is None

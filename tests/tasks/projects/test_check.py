@@ -1,6 +1,7 @@
 """`slipway check` says what would happen with a project, on a model of a few thousand weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from tiny_model import save_tiny_model
 
 from configs.errors import SlipwayError
 from configs.project import Project, load_project
+from evals.suites import FOLDER as SHIPPED
 from flows.cli.check import render
 from tasks.projects.check import Expected, check
 from tasks.projects.init import init
@@ -59,3 +61,16 @@ def test_data_of_which_nothing_can_be_kept_ends_with_the_reasons(tmp_path: Path)
     (tmp_path / "rows.jsonl").write_text('{"other": 1}\n{"other": 2}\n')
     with pytest.raises(SlipwayError, match=r"no row would be kept(?s:.)*missing-field 2"):
         check(project, tmp_path / "home")
+
+
+def test_rows_that_ask_the_questions_of_a_suite_end_it_and_the_suite_is_named(tmp_path: Path) -> None:
+    samples = (SHIPPED / "asks-guiding-question" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    asked = [json.loads(line)["messages"][0]["content"] for line in samples]
+    project = made(tmp_path, [{"question": text, "answer": "Why?"} for text in asked])
+    evals = project.evals.model_copy(update={"behaviour": ("asks-guiding-question",)})
+    with pytest.raises(SlipwayError, match=r"trains on \d+ of (?s:.)*asks-guiding-question: (?s:.)*eval_overlap: drop"):
+        check(replace(project, evals=evals), tmp_path / "home")
+
+
+def test_what_the_suites_share_with_the_rows_is_said(found: Expected) -> None:
+    assert "overlap with the suites: the suites ask held-out rows alone" in render(found, colours=False)

@@ -5,18 +5,18 @@ from types import SimpleNamespace
 
 import numpy
 import pytest
-from documents_of import dataset_manifest, eval_report
+from documents_of import comparison, dataset_manifest, eval_report
 from places import ROOT
 from safetensors.numpy import save_file
 
 from configs.errors import SlipwayError
 from configs.project import load_project
 from configs.training import TrainingConfig
-from delivery.build.documents.origin import NAMES
+from delivery.build.documents.origin import NAMES, PAGE
 from delivery.clients.bundles import adapters as adapter_store
 from delivery.clients.bundles import images as oci
 from delivery.release.routes import alone
-from tasks.release.bundle import assemble_bundle, base_bundle
+from tasks.release.bundle import assemble_bundle, base_bundle, report_file
 from tasks.release.site import served_as
 from tasks.serving.local import LocalProcesses
 from tasks.training.train import TrainedAdapter
@@ -109,9 +109,11 @@ def test_a_bundle_carries_the_contract_by_which_its_route_is_judged(project, tmp
 
 def test_a_bundle_is_written_with_its_documents(project, tmp_path):
     trained = train_fake(tmp_path)
-    bundle = assemble_bundle(project, "rev", DATASET, trained, eval_report(project.prompts.adapter), tmp_path)
+    report = eval_report(project.prompts.adapter)
+    bundle = assemble_bundle(project, "rev", DATASET, trained, report, tmp_path, comparison=comparison())
+    assert report_file(bundle, tmp_path).read_bytes() == oci.read_documents(tmp_path, bundle.digest)[1][PAGE]
     place, written = oci.read_documents(tmp_path, bundle.digest)
     assert (place.parent, set(written)) == (tmp_path / "bundles", set(NAMES))
     assert "Apache-2.0" in written["LICENSES.md"].decode()
     base = base_bundle(project, "rev", tmp_path)
-    assert set(oci.read_documents(tmp_path, base.digest)[1]) == set(NAMES) - {"eval-report.json"}
+    assert set(oci.read_documents(tmp_path, base.digest)[1]) == set(NAMES) - {"eval-report.json", PAGE}

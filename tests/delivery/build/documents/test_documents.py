@@ -6,11 +6,21 @@ import pytest
 import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from documents_of import dataset_manifest, eval_report
+from documents_of import comparison, dataset_manifest, eval_report
 
 from delivery.build.bundle import Adapter, Bundle, Merged, SuiteScore
 from delivery.build.documents.agreement import CHECKS, problems_with_documents
-from delivery.build.documents.origin import BILL, EVAL_REPORT, LICENSES, MODEL_CARD, NAMES, PROVENANCE, Licenses, Origin
+from delivery.build.documents.origin import (
+    BILL,
+    EVAL_REPORT,
+    LICENSES,
+    MODEL_CARD,
+    NAMES,
+    PAGE,
+    PROVENANCE,
+    Licenses,
+    Origin,
+)
 from delivery.build.documents.written import documents
 
 FILES = {"adapter_config.json": "sha256:" + "1" * 64, "adapter_model.safetensors": "sha256:" + "2" * 64}
@@ -43,6 +53,7 @@ ORIGIN = Origin(
     report=eval_report(),
     trainer={"code": {"run.py": "sha256:" + "8" * 64}, "versions": {"torch": "2.13.0", "peft": "0.19.0"}},
 )
+COMPARISON = comparison()
 UNKNOWN = Origin(builder="0.1.0", base_source="base")
 
 
@@ -55,11 +66,12 @@ def header(bundle: Bundle = BUNDLE, origin: Origin = ORIGIN) -> dict:
 
 
 def test_all_of_them_are_written_and_each_is_checked_when_it_is_read():
-    assert set(documents(BUNDLE, ORIGIN)) == set(NAMES) == set(CHECKS)
+    assert set(documents(BUNDLE, ORIGIN, COMPARISON)) == set(NAMES) == set(CHECKS)
 
 
 def test_the_same_bundle_and_origin_give_the_same_bytes():
-    assert documents(BUNDLE, ORIGIN) == documents(BUNDLE.model_copy(), ORIGIN.model_copy(deep=True))
+    again = documents(BUNDLE.model_copy(), ORIGIN.model_copy(deep=True), COMPARISON.model_copy(deep=True))
+    assert documents(BUNDLE, ORIGIN, COMPARISON) == again
 
 
 @pytest.mark.parametrize("bundle", [BUNDLE, BASE, MERGED])
@@ -133,10 +145,10 @@ def test_documents_agree_with_the_bundle_that_they_were_written_for():
     assert problems_with_documents(BASE, documents(BASE, UNKNOWN)) == []
 
 
-@pytest.mark.parametrize("name", [BILL, LICENSES, MODEL_CARD, PROVENANCE])
+@pytest.mark.parametrize("name", [BILL, LICENSES, MODEL_CARD, PAGE, PROVENANCE])
 def test_a_document_of_another_bundle_is_found_out(name):
     other = BUNDLE.model_copy(update={"max_tokens": 5})
-    (problem,) = problems_with_documents(BUNDLE, {name: documents(other, ORIGIN)[name]})
+    (problem,) = problems_with_documents(BUNDLE, {name: documents(other, ORIGIN, COMPARISON)[name]})
     assert problem.where == name
 
 
