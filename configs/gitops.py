@@ -135,12 +135,22 @@ class ChartValues(Strict):
         return self
 
 
+class PromotionRules(Strict):
+    """What this environment asks of a bundle that another one serves, before it is released here."""
+
+    soak_s: float = Field(0.0, ge=0, description="how long it has been live there, in seconds")
+    least_scores: dict[str, float] = Field(
+        default_factory=dict, description="by eval suite, of the bundle: this environment's own gates"
+    )
+
+
 class GitOps(Strict):
     """The file in Git that says what a route serves. Each step of a release is a commit there before users see it."""
 
     repository: str = Field(min_length=1, description="as `git clone` takes it: ssh, https or file")
     branch: str = "main"
     file: str = Field(description="there, e.g. environments/production/release.yaml; Slipway alone writes it")
+    promotion: PromotionRules = Field(PromotionRules(), description="of `slipway gitops promote`")
 
     @field_validator("repository")
     @classmethod
