@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from configs.filters import AnswerFilter, LanguageFilter, LengthFilter, NearDuplicateFilter, PersonalDataFilter
 from configs.licenses import License, license_field
+from configs.review import Review
 from configs.strict import Strict
 
 COMMIT = r"^[0-9a-f]{40}$"
@@ -20,12 +21,15 @@ class Turn(Strict):
 
 
 class Source(Strict):
-    """Where rows come from: a file, a folder or a glob of files, a folder of the `datasets` library, or the hub."""
+    """Where rows come from: files, a folder of the `datasets` library, the hub, or what people approved."""
 
     path: Path | None = Field(
         None, description="relative to the YAML file's folder, or absolute; ${NAME} from the environment; * ? [] match"
     )
     hub: str | None = Field(None, pattern=r"^[\w.-]+(/[\w.-]+)?$", description="a dataset's name on the hub")
+    review: Literal["conversations", "preferences"] | None = Field(
+        None, description="what people approved in the review queue; preferences are the answers that they rewrote"
+    )
     revision: str | None = Field(None, pattern=COMMIT, description="with `hub`: the commit, 40 hex digits")
     subset: str | None = Field(None, description="with `hub`: the configuration, where the dataset has several")
     split: str | None = Field(None, pattern=r"^[\w.-]+$", description="with `hub` or a `datasets` folder: e.g. train")
@@ -39,8 +43,8 @@ class Source(Strict):
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if (self.path is None) == (self.hub is None):
-            raise ValueError("exactly one of path, hub is needed -> keep one of them")
+        if sum(place is not None for place in (self.path, self.hub, self.review)) != 1:
+            raise ValueError("exactly one of path, hub, review is needed -> keep one of them")
         if self.hub is not None and (self.revision is None or self.split is None):
             raise ValueError(
                 "a hub dataset needs `revision` (a commit, 40 hex digits) and `split` -> a branch or a tag may move, "
@@ -102,4 +106,5 @@ class DatasetRecipe(Strict):
     eval_overlap: Literal["refuse", "drop", "allow"] = Field(
         "refuse", description="rows to train on that hold questions of the project's eval suites: drop rejects them"
     )
+    review: Review = Review()
     license: License = license_field("the rows, of all sources together")

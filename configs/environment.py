@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from configs.docker import DockerTarget
 from configs.gateway import GatewayConfig
 from configs.gitops import GitOps
-from configs.kubernetes import KubernetesTarget
+from configs.kubernetes import KubernetesTarget, PulledAdapters
 from configs.notifications import Notifications
 from configs.registry import RegistryConfig, Signatures
 from configs.retention import Retention
@@ -110,6 +110,16 @@ class Environment(Strict):
         if vain:
             raise ValueError(
                 f"{', '.join(vain)} would say nothing in a pod, which has places of its own -> leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pods_know_where_to_pull(self) -> Self:
+        target = self.target
+        pulls = isinstance(target, KubernetesTarget) and isinstance(target.adapters, PulledAdapters)
+        if pulls and self.registry.repository is None:
+            raise ValueError(
+                "target.adapters.kind is pulled, and no registry is named -> registry.repository: HOST[:PORT]/PATH"
             )
         return self
 

@@ -7,6 +7,13 @@ from pydantic import Field, model_validator
 from configs.strict import Strict
 
 
+class SliceGate(Strict):
+    """The slices of a suite by a field of its samples: none of them may be shown to be worse than production."""
+
+    field: str = Field(min_length=1, description="of the samples' `fields`, or of the held-out rows'")
+    max_drop: float = Field(0.0, ge=0, lt=1, description="a slice fails when it is shown to drop by more than this")
+
+
 class Gate(Strict):
     """What one suite must show.
 
@@ -28,6 +35,7 @@ class Gate(Strict):
     min_gain: float | None = Field(
         None, ge=0, le=1, description="superiority: the candidate must be better than production by more than this"
     )
+    slices: tuple[SliceGate, ...] = Field((), description="beside the whole: each value of a field by itself")
     strict: bool = Field(
         False, description="the whole interval of the score, not the point, must keep min_score or max_score"
     )
@@ -40,8 +48,9 @@ class Gate(Strict):
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
-        if all(limit is None for limit in (self.min_score, self.max_score, self.max_drop, self.min_gain)):
-            raise ValueError("a gate asks nothing -> give min_score, max_score, max_drop or min_gain")
+        limits = (self.min_score, self.max_score, self.max_drop, self.min_gain)
+        if all(limit is None for limit in limits) and not self.slices:
+            raise ValueError("a gate asks nothing -> give min_score, max_score, max_drop, min_gain or slices")
         return self
 
 
@@ -63,6 +72,11 @@ class EvalsConfig(Strict):
     ablation: bool = Field(
         False, description="also ask the base model with the adapter's prompt: what training adds to the prompt alone"
     )
+    noise_run: bool = Field(
+        False,
+        description="ask production a second time, in other batches: what the serving stack changes by itself widens "
+        "the intervals of all differences",
+    )
     gates: tuple[Gate, ...] = Field(min_length=1)
 
     @property
@@ -82,4 +96,9 @@ class EvalsConfig(Strict):
         for gate in self.gates:
             if gate.suite not in known and gate.suite.partition("/")[0] not in self.behaviour:
                 raise ValueError(f"gate names suite {gate.suite!r}, which is not run -> one of {sorted(known)}")
+            if gate.slices and gate.suite not in self.behaviour:
+                raise ValueError(
+                    f"gate {gate.suite!r} has slices, which only the samples of a behaviour suite have -> take them "
+                    "out, or name the suite itself"
+                )
         return self

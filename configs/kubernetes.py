@@ -10,6 +10,7 @@ from configs.strict import Strict
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 NamespaceName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Amount = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", description="e.g. 500m, 16Gi")]
+IndexDigest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$", description="as slipway push prints it")]
 Cidr = Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$", description="e.g. 10.0.0.0/24")]
 
 
@@ -112,6 +113,22 @@ class SentAdapters(Strict):
     room: Amount = Field("4Gi", description="for all adapters of one pod")
 
 
+class PulledAdapters(Strict):
+    """Each pod's agent pulls bundles from `registry.repository` by itself, and verifies bytes and signatures."""
+
+    kind: Literal["pulled"]
+    room: Amount = Field("4Gi", description="for all adapters of one pod, and for one bundle while it comes")
+    login_secret: Name | None = Field(
+        None, description="a Secret of kind kubernetes.io/dockerconfigjson in the namespace, with the registry's login"
+    )
+    from_start: tuple[IndexDigest, ...] = Field(
+        (), description="bundles, by their digest in the registry, that a pod must have before its vLLM starts"
+    )
+    registry_networks: tuple[Cidr, ...] = Field(
+        (), description="where the registry is: pods may ask there, on its port; by default everywhere, on its port"
+    )
+
+
 class SharedAdapters(Strict):
     """A volume that all vLLM pods mount read-only. Each pod's agent checks what its own pod sees there."""
 
@@ -144,7 +161,7 @@ class KubernetesTarget(Strict):
     vllm: VllmPods = VllmPods()
     gateways: GatewayPods = GatewayPods()
     base_model: BaseModelSource
-    adapters: SentAdapters | SharedAdapters = Field(SentAdapters(), discriminator="kind")
+    adapters: SentAdapters | PulledAdapters | SharedAdapters = Field(SentAdapters(), discriminator="kind")
     controllers: tuple[Cidr, ...] = Field(
         (), description="networks outside the cluster from which a controller reaches pods"
     )

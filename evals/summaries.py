@@ -6,7 +6,7 @@ own (`evals.classes`).
 """
 
 from collections.abc import Callable, Sequence
-from math import sqrt
+from math import comb, sqrt
 from statistics import NormalDist, fmean, stdev
 from typing import Literal
 
@@ -89,6 +89,28 @@ def paired_difference(first: Sequence[float], second: Sequence[float], confidenc
     return Estimate(fmean(differences), *_t_interval(differences, confidence), n)
 
 
+def drop_p_value(first: Sequence[float], second: Sequence[float], margin: float = 0.0) -> float:
+    """One-sided p-value against "first is not worse than second by more than the margin", which is at least 0.
+
+    0/1 scores: the larger one of Tango's score test and the exact sign test of the pairs that differ, since the score
+    test alone claims too much of a handful of pairs. Other scores: Student's t on the differences; where these have no
+    spread at all, one half to the power of their number. Both sequences have the same, positive length.
+    """
+    n = len(first)
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    if {*first, *second} <= {0.0, 1.0}:
+        gained, lost = (sum(way * d > 0 for d in differences) for way in (1, -1))
+        as_bad = sum(comb(gained + lost, k) for k in range(lost, gained + lost + 1))
+        exact = as_bad / float(2 ** (gained + lost))
+        return max(exact, NormalDist().cdf(_score_statistic(gained, lost, n, -margin)))
+    value = fmean(differences)
+    if n < 2 or stdev(differences) == 0:
+        return float(0.5**n) if value < -margin else 1.0
+    from scipy.special import stdtr
+
+    return float(stdtr(n - 1, (value + margin) * sqrt(n) / stdev(differences)))
+
+
 def paired_bounds(gained: int, lost: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Tango's interval of the difference of two shares, from the pairs that differ, of n in all."""
     return _tango(gained, lost, n, _z(confidence))
@@ -97,17 +119,17 @@ def paired_bounds(gained: int, lost: int, n: int, confidence: float = 0.95) -> t
 def _tango(gained: int, lost: int, n: int, z: float) -> tuple[float, float]:
     """The differences that a score test at level z does not reject; the statistic falls as the difference grows."""
     value = (gained - lost) / n
-
-    def statistic(delta: float) -> float:
-        b = (2 * n - gained + lost) * delta - gained - lost
-        c = -lost * delta * (1 - delta)
-        lost_share = (sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)  # most likely under this difference
-        variance = n * (2 * lost_share + delta * (1 - delta))
-        return (gained - lost - n * delta) / sqrt(variance) if variance > 0 else 0.0
-
-    low = _root(lambda delta: statistic(delta) - z, -1.0, value) if value > -1 else -1.0
-    high = _root(lambda delta: statistic(delta) + z, value, 1.0) if value < 1 else 1.0
+    low = _root(lambda delta: _score_statistic(gained, lost, n, delta) - z, -1.0, value) if value > -1 else -1.0
+    high = _root(lambda delta: _score_statistic(gained, lost, n, delta) + z, value, 1.0) if value < 1 else 1.0
     return low, high
+
+
+def _score_statistic(gained: int, lost: int, n: int, delta: float) -> float:
+    b = (2 * n - gained + lost) * delta - gained - lost
+    c = -lost * delta * (1 - delta)
+    lost_share = (sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)  # most likely under this difference
+    variance = n * (2 * lost_share + delta * (1 - delta))
+    return (gained - lost - n * delta) / sqrt(variance) if variance > 0 else 0.0
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:

@@ -14,8 +14,15 @@ from delivery.build.comparison import Comparison
 from delivery.build.dataset import DatasetVersion, refuse_other_method
 from delivery.build.gate import GateDecision, judge
 from evals.report import EvalReport
+from evals.samples import Sample
 from evals.tables import compare, failures
-from flows.evaluations import evaluate_ablation, evaluate_base, evaluate_candidate, evaluate_production
+from flows.evaluations import (
+    evaluate_ablation,
+    evaluate_base,
+    evaluate_candidate,
+    evaluate_noise,
+    evaluate_production,
+)
 from flows.names import named
 from flows.reporting import Outcome, follow, log, picture, result_of, show_markdown, show_table
 from tasks.data.of_project import judge_overlap, version_of
@@ -80,11 +87,13 @@ def build(project: str = "configs/tutor", home: Path = Path(".slipway")) -> Buil
             "base": evaluate_base(settings, base, version, vllm_url, home),
             "production": evaluate_production(settings, base, version, vllm_url, home),
         }
+        again = evaluate_noise(settings, base, version, vllm_url, home) if settings.evals.noise_run else None
         if settings.evals.ablation:
             reports["base_adapter_prompt"] = evaluate_ablation(settings, base, version, vllm_url, home)
         reports["candidate"] = evaluate_candidate(settings, base, version, trained, vllm_url, home)
-    decision = result_of(gate(settings, reports, return_state=True))
-    bundle = package(settings, base, version, trained, reports, decision, home)
+    asked = asked_samples(settings, version.folder / "holdout.jsonl")
+    decision = result_of(gate(settings, reports, asked, again, return_state=True))
+    bundle = package(settings, base, version, trained, reports, asked, decision, home)
     outcome = BuildOutcome(
         bundle=bundle.digest,
         dataset=version,
@@ -147,9 +156,11 @@ def train_adapter(project: Project, version: DatasetVersion, base: Path, home: P
 
 
 @task(task_run_name="gate")
-def gate(project: Project, reports: dict[str, EvalReport]) -> GateDecision:
+def gate(
+    project: Project, reports: dict[str, EvalReport], asked: dict[str, dict[str, Sample]], again: EvalReport | None
+) -> GateDecision:
     """Candidate against production; the task fails when the bundle may not be released."""
-    decision = judge(project.evals.gates, reports["candidate"], reports["production"])
+    decision = judge(project.evals.gates, reports["candidate"], reports["production"], asked, again)
     if decision.passed:
         return decision
     return Failed(name="Refused", message=refusal(decision), data=decision)  # type: ignore[return-value] # a state, with it
@@ -167,6 +178,7 @@ def package(
     version: DatasetVersion,
     trained: training.TrainedAdapter,
     reports: dict[str, EvalReport],
+    asked: dict[str, dict[str, Sample]],
     decision: GateDecision,
     home: Path,
 ) -> Bundle:
@@ -176,7 +188,7 @@ def package(
         decision=decision,
         production=reports["production"],
         base=reports["base"],
-        asked=asked_samples(project, version.folder / "holdout.jsonl"),
+        asked=asked,
         trained_tokens=trained.trained_tokens,
         final_loss=trained.final_loss,
     )

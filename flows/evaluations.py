@@ -36,6 +36,13 @@ def evaluate_production(project: Project, base: Path, version: DatasetVersion, v
     return _evaluate_bundle(project, base, version, bundle, "production", vllm_url, home)
 
 
+@task(task_run_name="evals of production, again")
+def evaluate_noise(project: Project, base: Path, version: DatasetVersion, vllm_url: str, home: Path) -> EvalReport:
+    """The same once more in other batches: what differs is the serving stack's own doing."""
+    bundle = _live(project, home) or _base_bundle(project, base, home)
+    return _evaluate_bundle(project, base, version, bundle, "production, again", vllm_url, home, again=True)
+
+
 @task(task_run_name="evals of the base model with the adapter's prompt")
 def evaluate_ablation(project: Project, base: Path, version: DatasetVersion, vllm_url: str, home: Path) -> EvalReport:
     """What training adds to the prompt alone."""
@@ -81,7 +88,15 @@ def _live(project: Project, home: Path) -> Bundle | None:
 
 
 def _evaluate_bundle(
-    project: Project, base: Path, version: DatasetVersion, bundle: Bundle, name: str, vllm_url: str, home: Path
+    project: Project,
+    base: Path,
+    version: DatasetVersion,
+    bundle: Bundle,
+    name: str,
+    vllm_url: str,
+    home: Path,
+    *,
+    again: bool = False,
 ) -> EvalReport:
     subject = evals.Subject(
         name=name,
@@ -94,13 +109,20 @@ def _evaluate_bundle(
         system_place=bundle.system_place,
     )
     if bundle.adapter is None:
-        return _evaluate(project, base, version, subject, vllm_url, home)
+        return _evaluate(project, base, version, subject, vllm_url, home, again=again)
     with loaded_adapter(project, home, vllm_url, bundle.served_name, oci.unpack_adapter(bundle, home)):
-        return _evaluate(project, base, version, subject, vllm_url, home)
+        return _evaluate(project, base, version, subject, vllm_url, home, again=again)
 
 
 def _evaluate(
-    project: Project, base: Path, version: DatasetVersion, subject: evals.Subject, vllm_url: str, home: Path
+    project: Project,
+    base: Path,
+    version: DatasetVersion,
+    subject: evals.Subject,
+    vllm_url: str,
+    home: Path,
+    *,
+    again: bool = False,
 ) -> EvalReport:
     listener = follow(f"evals {subject.name}")
     key = os.environ.get("SLIPWAY_VLLM_API_KEY")
@@ -116,4 +138,5 @@ def _evaluate(
         suites_folders=(*project.suite_folders, SHIPPED_SUITES),
         contract=project.contract,
         engine=engine_of(project, base, home, vllm_url, key),
+        again=again,
     )

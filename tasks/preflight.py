@@ -133,7 +133,7 @@ def _inputs(
     contract: Contract | None,
 ) -> Iterator[Precheck]:
     if dataset is not None:
-        yield partial(locate_all, dataset.sources, folder)
+        yield partial(locate_all, [one for one in dataset.sources if one.review is None], folder)
     if evals is not None:
         yield partial(require_evals, evals, suite_folders, contract, os.environ)
 

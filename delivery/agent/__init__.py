@@ -1,4 +1,5 @@
 """Stands beside one vLLM: keeps adapters on its disk under their digests, and says what their bytes are.
 
-Door: `python -m delivery.agent`, which listens for a controller. It knows neither routes nor releases.
+It pulls and verifies them out of a registry by itself, or takes what a controller sends; it knows neither routes nor
+releases. Door: `python -m delivery.agent`.
 """

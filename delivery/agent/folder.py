@@ -40,12 +40,19 @@ def take_in(folder: Path, name: str, stream: IO[bytes], limit_bytes: int) -> str
     _checked(name)
     with fresh_folder(folder, f"adapter {name}") as fresh:
         _unpack(stream, fresh, limit_bytes)
-        found = describe(fresh)
-        if short(found.digest) != name:
-            raise SlipwayError(f"what was sent as {name} is adapter {short(found.digest)}", where=str(folder))
-        discard(folder / name)
-        fresh.replace(folder / name)
-        (folder / name).chmod(0o555)
+        return keep(fresh, folder, name)
+
+
+def keep(fresh: Path, folder: Path, name: str) -> str:
+    """A folder with an adapter's files gets its place, unless it holds another adapter; the digest."""
+    found = describe(fresh)
+    if short(found.digest) != name:
+        raise SlipwayError(f"what came as {name} is adapter {short(found.digest)}", where=str(folder))
+    for file in fresh.iterdir():
+        file.chmod(0o444)
+    discard(folder / name)
+    fresh.replace(folder / name)
+    (folder / name).chmod(0o555)
     return found.digest
 
 
@@ -76,7 +83,6 @@ def _unpack(stream: IO[bytes], fresh: Path, limit_bytes: int) -> None:
                 with (fresh / member.name).open("xb") as file:
                     while chunk := source.read(CHUNK_BYTES):
                         file.write(chunk)
-                (fresh / member.name).chmod(0o444)
     except (tarfile.TarError, FileExistsError) as error:
         raise SlipwayError(f"it is no tar of an adapter: {error}", where="what was sent") from error
 

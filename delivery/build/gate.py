@@ -10,11 +10,13 @@ worse or better the candidate is.
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from configs.evals import Gate
+from configs.evals import Gate, SliceGate
 from configs.strict import Strict
+from delivery.build.pairs import RunNoise, counted, noise_of, off_the_scale
+from delivery.build.slices import AskedSamples, judge_slices
 from evals.estimate import Estimate
 from evals.power import best_difference
-from evals.report import EvalReport, SampleScore, SuiteResult
+from evals.report import EvalReport, SuiteResult
 from evals.summaries import difference, estimate, mean
 
 MAX_UNJUDGED_SHARE = 0.1  # of the candidate's samples; above it the suite says nothing
@@ -38,26 +40,60 @@ class GateDecision(Strict):
     findings: tuple[GateFinding, ...]
 
 
-def judge(gates: Sequence[Gate], candidate: EvalReport, production: EvalReport) -> GateDecision:
-    """The candidate against the limits and, sample by sample, against production. No gate, no pass."""
-    findings = tuple(finding for gate in gates for finding in _judge(gate, candidate, production))
+def judge(
+    gates: Sequence[Gate],
+    candidate: EvalReport,
+    production: EvalReport,
+    asked: AskedSamples | None = None,
+    again: EvalReport | None = None,
+) -> GateDecision:
+    """The candidate against the limits and, sample by sample, against production. No gate, no pass.
+
+    `asked` has the suites' samples, for gates with slices. `again` is production asked a second time: what the serving
+    stack alone changes between the two runs widens the intervals of all differences.
+    """
+    findings = tuple(finding for gate in gates for finding in _judge(gate, candidate, production, asked or {}, again))
     return GateDecision(passed=bool(findings) and all(f.verdict == "pass" for f in findings), findings=findings)
 
 
-def _judge(gate: Gate, candidate: EvalReport, production: EvalReport) -> Iterator[GateFinding]:
+def _judge(
+    gate: Gate, candidate: EvalReport, production: EvalReport, asked: AskedSamples, again: EvalReport | None
+) -> Iterator[GateFinding]:
     new, old = candidate.suites.get(gate.suite), production.suites.get(gate.suite)
+    twice = None if again is None else again.suites.get(gate.suite)
     limits = ("min_score", "max_score", "max_drop", "min_gain")
     for limit, value in ((name, getattr(gate, name)) for name in limits):
         if value is None:
             continue
-        verdict, sentence = _compare(gate, limit, value, new, old)
+        verdict, sentence = _compare(gate, limit, value, new, old, twice)
         yield GateFinding(
             suite=gate.suite, limit=f"{limit} {value:.2f}", verdict=verdict, sentence=f"{gate.suite}: {sentence}"
         )
+    for one in gate.slices:
+        verdict, sentence = _compare_slices(gate, one, new, old, asked)
+        limit = f"slices by {one.field} max_drop {one.max_drop:.2f}"
+        yield GateFinding(suite=gate.suite, limit=limit, verdict=verdict, sentence=f"{gate.suite}: {sentence}")
+
+
+def _compare_slices(
+    gate: Gate, one: SliceGate, new: SuiteResult | None, old: SuiteResult | None, asked: AskedSamples
+) -> tuple[GateVerdict, str]:
+    trouble = _candidate_trouble(new) or _production_trouble(new, old, paired=True)
+    if trouble or new is None or old is None:
+        return "error", trouble
+    found = judge_slices(one, gate.confidence, new, old, asked.get(gate.suite, {}))
+    if isinstance(found, str):
+        return "error", found
+    return _unless_blind(gate, found.blind, "fail" if found.worse else "pass", found.sentence)
 
 
 def _compare(
-    gate: Gate, limit: str, value: float, new: SuiteResult | None, old: SuiteResult | None
+    gate: Gate,
+    limit: str,
+    value: float,
+    new: SuiteResult | None,
+    old: SuiteResult | None,
+    again: SuiteResult | None,
 ) -> tuple[GateVerdict, str]:
     paired = limit not in ("min_score", "max_score")
     trouble = _candidate_trouble(new) or _production_trouble(new, old, paired) or _wrong_way(limit, new)
@@ -65,7 +101,7 @@ def _compare(
         return "error", trouble
     if old is None or not paired:
         return _reaches(gate, value, new, old)
-    return _differs(gate, limit, value, new, old)
+    return _differs(gate, limit, value, new, old, again)
 
 
 def _candidate_trouble(new: SuiteResult | None) -> str:
@@ -78,15 +114,7 @@ def _candidate_trouble(new: SuiteResult | None) -> str:
     if unjudged > MAX_UNJUDGED_SHARE * count:
         allowed = f"allowed is a share of {MAX_UNJUDGED_SHARE:.2f}"
         return f"{unjudged} of the candidate's {count} answers could not be judged, {allowed}{_example(new)}"
-    return _off_the_scale(new, "the candidate")
-
-
-def _off_the_scale(result: SuiteResult, whose: str) -> str:
-    """On a scale without ends nothing says what an answer that could not be judged would count as."""
-    scores = [s.score for s in result.samples]
-    if None in scores and not all(0 <= score <= 1 for score in scores if score is not None):
-        return f"{scores.count(None)} answers of {whose} could not be judged, on a scale that is not from 0 to 1"
-    return ""
+    return off_the_scale(new, "the candidate")
 
 
 def _production_trouble(new: SuiteResult | None, old: SuiteResult | None, paired: bool) -> str:
@@ -102,7 +130,7 @@ def _production_trouble(new: SuiteResult | None, old: SuiteResult | None, paired
         return f"none of production's {len(old.samples)} answers could be judged{_example(old)}"
     if new is not None and {s.id for s in new.samples} != {s.id for s in old.samples}:
         return f"candidate and production answered different samples ({len(new.samples)}, {len(old.samples)})"
-    return _off_the_scale(old, "production")
+    return off_the_scale(old, "production")
 
 
 def _wrong_way(limit: str, new: SuiteResult | None) -> str:
@@ -116,7 +144,7 @@ def _wrong_way(limit: str, new: SuiteResult | None) -> str:
 
 
 def _reaches(gate: Gate, value: float, new: SuiteResult, old: SuiteResult | None) -> tuple[GateVerdict, str]:
-    found = estimate(new.measure, _counted(new, "wrong"), gate.confidence)
+    found = estimate(new.measure, counted(new, "wrong"), gate.confidence)
     beside = f"; production {_score(old)}" if old is not None else ""
     notes = f"(n={found.n}{_notes(new)}{beside})"
     blind = _blind_to_score(gate, value, new) if gate.strict else ""
@@ -156,20 +184,12 @@ def _unless_blind(gate: Gate, blind: str, verdict: GateVerdict, sentence: str) -
     return "error", f"{sentence}; the gate cannot tell: {blind}; {cure}"
 
 
-def _counted(result: SuiteResult, unjudged: Literal["wrong", "right"]) -> list[SampleScore]:
-    """The samples by their ids, what could not be judged counted as wrong or as right."""
-    is_high = (unjudged == "right") == (result.better == "higher")
-    counted = [
-        s
-        if s.score is not None
-        else s.model_copy(update={"score": float(is_high), "said": s.expected if unjudged == "right" else ""})
-        for s in result.samples
-    ]
-    return sorted(counted, key=lambda sample: sample.id)
-
-
-def _differs(gate: Gate, limit: str, value: float, new: SuiteResult, old: SuiteResult) -> tuple[GateVerdict, str]:
-    found = difference(new.measure, _counted(new, "wrong"), _counted(old, "right"), gate.confidence)
+def _differs(
+    gate: Gate, limit: str, value: float, new: SuiteResult, old: SuiteResult, again: SuiteResult | None
+) -> tuple[GateVerdict, str]:
+    found = difference(new.measure, counted(new, "wrong"), counted(old, "right"), gate.confidence)
+    noise = RunNoise(0, 0, 0.0) if again is None else noise_of(old, again)
+    found = noise.widen(found, gate.confidence)
     better = found if new.better == "higher" else Estimate(-found.value, -found.high, -found.low, found.n)
     blind = _blind_to_difference(gate, limit, value, new, old)
     shown = better.value if blind else better.low
@@ -181,17 +201,9 @@ def _differs(gate: Gate, limit: str, value: float, new: SuiteResult, old: SuiteR
     sentence = (
         f"candidate {_score(new)}, production {_score(old)}; difference {found.value:+.2f} "
         f"[{found.low:+.2f}, {found.high:+.2f}]{_direction(new)}: {outcome} "
-        f"({found.n} pairs{_notes(new)}{_notes(old, 'production')})"
+        f"({found.n} pairs{_notes(new)}{_notes(old, 'production')}{_noise(noise)})"
     )
     return _unless_blind(gate, blind, "pass" if passed else "fail", sentence)
-
-
-def between(new: SuiteResult, old: SuiteResult, confidence: float = 0.95) -> Estimate | None:
-    """New minus old as the gate compares them; None where they did not answer the same samples, or nobody judged."""
-    same = {s.id for s in new.samples} == {s.id for s in old.samples} and new.measure == old.measure
-    if not same or new.score is None or old.score is None or _off_the_scale(new, "") or _off_the_scale(old, ""):
-        return None
-    return difference(new.measure, _counted(new, "wrong"), _counted(old, "right"), confidence)
 
 
 def _blind_to_difference(gate: Gate, limit: str, value: float, new: SuiteResult, old: SuiteResult) -> str:
@@ -199,13 +211,17 @@ def _blind_to_difference(gate: Gate, limit: str, value: float, new: SuiteResult,
 
     Of scores between 0 and 1 the interval alone tells: it is as narrow as they are alike.
     """
-    samples = _counted(new, "wrong")
-    if any(one.score not in (0.0, 1.0) for one in (*samples, *_counted(old, "right"))):
+    samples = counted(new, "wrong")
+    if any(one.score not in (0.0, 1.0) for one in (*samples, *counted(old, "right"))):
         return ""
     equal, ahead = best_difference(new.measure, samples, gate.confidence)
     if limit == "max_drop":
         return "" if equal >= -value else f"{len(samples)} samples exclude no drop below {-equal:.3f}"
     return "" if ahead > value else f"{len(samples)} samples show no gain above {ahead:.3f}"
+
+
+def _noise(noise: RunNoise) -> str:
+    return f"; asked twice, production scores otherwise on {noise.changed} of {noise.n}" if noise.n else ""
 
 
 def _direction(result: SuiteResult) -> str:

@@ -13,6 +13,7 @@ from configs.errors import SlipwayError
 from delivery.clients.bundles.adapters import FILES
 
 CHUNK_BYTES = 1 << 20
+SLOW_S = 120.0
 
 
 class AgentError(SlipwayError):
@@ -22,7 +23,7 @@ class AgentError(SlipwayError):
 class AgentClient:
     """One agent at its base URL. Every method raises AgentError."""
 
-    def __init__(self, url: str, token: str, timeout_s: float = 5.0, slow_timeout_s: float = 120.0):
+    def __init__(self, url: str, token: str, timeout_s: float = 5.0, slow_timeout_s: float = SLOW_S):
         self._url = url.rstrip("/")
         self._http = httpx.Client(
             base_url=self._url,
@@ -56,6 +57,23 @@ class AgentClient:
             packed.seek(0)
             answer = self._send("PUT", name, content=_chunks(packed), headers={"Content-Length": str(size)})
         return str(_parsed(answer).get("digest"))
+
+    def pull(self, name: str, bundle: str, as_of: float) -> str:
+        """Has it pull and verify a bundle by its digest in the registry; the digest of the adapter that it kept.
+
+        Its signatures have to count at `as_of`, in UNIX seconds.
+        """
+        return str(_parsed(self._send("POST", name, json={"digest": bundle, "as_of": as_of})).get("digest"))
+
+    def refused(self) -> dict[str, str]:
+        """By adapter, why its agent refused it lately."""
+        where = f"GET {self._url}/refused"
+        try:
+            answer = self._http.get("/refused")
+        except httpx.HTTPError as error:
+            what = f"the agent beside vLLM cannot be reached: {error or type(error).__name__}"
+            raise AgentError(what, where=where) from error
+        return {name: str(why) for name, why in _parsed(answer).items()} if answer.is_success else {}
 
     def _send(self, method: str, name: str, **content: Any) -> httpx.Response:
         where = f"{method} {self._url}/adapters/{name}"

@@ -42,7 +42,7 @@ def read_traffic(
 
     `route`, `candidate`, `stable`: needed where the log does not say by itself. Raises ConfigError with every problem.
     """
-    table = _table(path)
+    table = log_table(path)
     if table.num_rows == 0:
         raise ConfigError(f"{path} holds no row", cure="name a log with traffic")
     table = _of_route(table, route, path)
@@ -53,21 +53,27 @@ def read_traffic(
 
 def read_epoch(folder: Path, route: str, epoch: str) -> Traffic:
     """A gateway's rows of one route's epoch, all variants. Raises ConfigError with every problem."""
-    return _traffic(_table(folder, (pc.field("route") == route) & (pc.field("epoch") == epoch)))
+    return _traffic(log_table(folder, (pc.field("route") == route) & (pc.field("epoch") == epoch)))
 
 
 # -- files and columns ------------------------------------------------------------------------------------------------
 
 
-def _table(path: Path, wanted: Any = None) -> Any:
+def log_files(path: Path) -> list[Path]:
+    """The files of a log. Raises ConfigError for a folder without any."""
     files = sorted(path.glob("*.parquet")) if path.is_dir() or not (path.is_file() or path.suffix) else [path]
     if not files:
         raise ConfigError(
             f"there is no *.parquet in {path}", cure="name a traffic log's file, or the folder that has some"
         )
+    return files
+
+
+def log_table(path: Path, wanted: Any = None) -> Any:
+    """A log's rows without texts, the columns in their right types. Raises ConfigError with every problem."""
     problems: list[Problem] = []
     tables = []
-    for file in files:
+    for file in log_files(path):
         try:
             tables.append(_checked(parquet.read_table(file, filters=wanted), file, problems))
         except FileNotFoundError:

@@ -16,7 +16,19 @@ import typer
 
 from configs.errors import SlipwayError
 from delivery.clients.processes.interruption import leaving_tidily
-from flows.cli import build, decisions, environment, evidence, gitops, notify, projects, registry, release, storage
+from flows.cli import (
+    build,
+    decisions,
+    environment,
+    evidence,
+    gitops,
+    notify,
+    projects,
+    registry,
+    release,
+    review,
+    storage,
+)
 
 PARTS = (
     projects,
@@ -27,6 +39,7 @@ PARTS = (
     evidence,
     notify,
     registry,
+    review,
     storage,
     gitops,
 )

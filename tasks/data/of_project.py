@@ -12,18 +12,21 @@ from delivery.progress import Progress, silent
 from evals.suites import FOLDER as SHIPPED_SUITES
 from tasks.data.dataset import build_dataset
 from tasks.data.overlap import eval_overlap, questions_of, texts_of, write_matches
+from tasks.review.source import mark_read, reviewed
 
 
 def version_of(project: Project, base: Path, home: Path, on_progress: Progress = silent) -> DatasetVersion:
     """The version that the project's recipe makes of its sources now; `base` is the base model's folder.
 
-    Raises SlipwayError as `build_dataset` does.
+    Raises SlipwayError as `build_dataset` does, and where nothing is approved that the recipe reads.
     """
     recipe, prompts = project.dataset, project.prompts
     asked = questions_of(project.evals, _folders(project), project.contract) if recipe.eval_overlap == "drop" else ()
-    return build_dataset(
-        recipe, project.dataset_folder, base, prompts.adapter, home, on_progress, prompts.chat_template_kwargs, asked
-    )
+    folder, kwargs = project.dataset_folder, prompts.chat_template_kwargs
+    with reviewed(project, home) as found:
+        version = build_dataset(found.recipe, folder, base, prompts.adapter, home, on_progress, kwargs, asked)
+    mark_read(project, home, found.items, version.digest)
+    return version
 
 
 def expected_overlap(project: Project, examples: Sequence[Example]) -> Overlap:

@@ -49,6 +49,9 @@ def locate(source: Source, folder: Path, index: int) -> list[Located]:
     where = f"{folder / 'dataset.yaml'}: sources.{index}"
     if source.reader is not None and (problem := unknown_reader(source.reader)):
         raise SlipwayError(problem.what, where=f"{where}.reader", cure=problem.cure)
+    if source.review is not None:
+        what = "what people approved lies in a project's ledger, and was not taken out of it"
+        raise SlipwayError(what, where=f"{where}.review", cure="build by the project: slipway build --project FOLDER")
     if source.hub is not None:
         return [Located(source, None, "hub", f"{source.hub}@{source.revision}")]
     path = folder / _filled_in(str(source.path), f"{where}.path")

@@ -46,22 +46,27 @@ def evaluate(
     contract: Contract | None = None,
     environment: Mapping[str, str] = os.environ,
     retry_delay_s: float = 0.5,
+    again: bool = False,
 ) -> EvalReport:
     """All suites of the configuration on one subject, which vLLM serves already; an unchanged part is not run again.
 
     `engine` says what answers (`tasks.evals.engine`): with another engine all is asked anew. `holdout` is the held-out
     part of the dataset version (holdout.jsonl), for suites with `samples: holdout`;
     `environment` has what ${NAME} in a capability task's YAML stands for; `retry_delay_s` passes before a request is
-    sent again after a connection error. Raises ConfigError for suites or tasks that cannot be used, SlipwayError when
-    vLLM or lm-eval fails.
+    sent again after a connection error. `again`: a second run for the stack's own noise, kept by itself, with half as
+    many requests at a time and in the other order, so that other ones are batched together. Raises ConfigError for
+    suites or tasks that cannot be used, SlipwayError when vLLM or lm-eval fails.
     """
+    if again:
+        config = config.model_copy(update={"concurrency": max(1, config.concurrency // 2)})
+        engine = {**engine, "run": f"again, {config.concurrency} requests at a time"}
     suites = load_suites(config.behaviour, suites_folders, holdout, contract)
     shipped = capability.shipped_tasks(
         [c.task for c in config.capability], environment, [place / "capability" for place in suites_folders]
     )
 
     def hold() -> talk.Transcripts:
-        samples = [sample for suite in suites for sample in suite.samples]
+        samples = [sample for suite in suites for sample in suite.samples][:: -1 if again else 1]
         return talk.hold(
             subject, samples, vllm_url, config.concurrency, on_progress, api_key, retry_delay_s=retry_delay_s
         )

@@ -76,8 +76,11 @@ def loaded_adapter(project: Project, home: Path, url: str, name: str, folder: Pa
     `folder` is where it lies here; vLLM is told where it sees it itself.
     """
     target = target_of(project.environment, home)
-    path = target.place(folder)
-    target.prove(url, path)
+    if target.evaluates_on(project.model.name) is None:
+        path = str(folder.absolute())  # it is a vLLM of this machine, which sees the same disk
+    else:
+        path = target.place(folder)
+        target.prove(url, path)
     with VllmClient(url, os.environ.get(API_KEY)) as client:
         was_there = name in client.models()
         client.load_adapter(name, path)

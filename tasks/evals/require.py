@@ -43,6 +43,7 @@ def _require_behaviour(
         if isinstance(suite.scorer, JudgeScorer):
             require_judge(suite.scorer.judge_by, environment)
     require_measures(config, suites)
+    _require_fields(config, places, contract)
 
 
 def require_judges_answer(
@@ -72,6 +73,27 @@ def require_measures(config: EvalsConfig, suites: Sequence[SuiteConfig]) -> None
         if gate.suite not in config.capability_suites
         and gate.suite not in known.get(gate.suite.partition("/")[0], (gate.suite,))
     ]
+    if problems:
+        raise ConfigError(f"{len(problems)} problem(s) in the gates", problems=problems)
+
+
+def _require_fields(config: EvalsConfig, places: Sequence[Path], contract: Contract | None) -> None:
+    """Raises ConfigError for each field of a gate's slices that no sample has; held-out rows are not there yet."""
+    problems = []
+    for index, gate in enumerate(config.gates):
+        if not gate.slices or require_suites([gate.suite], places, contract)[0].is_held_out:
+            continue
+        samples = load_suites([gate.suite], places, contract=contract)[0].samples
+        known = {name for sample in samples for name in sample.fields}
+        problems += [
+            Problem(
+                f"evals.yaml: gates.{index}.slices.{number}.field",
+                f"no sample of {gate.suite} has the field {one.field!r}",
+                f"one of {', '.join(sorted(known)) or 'none: its samples have no fields'}",
+            )
+            for number, one in enumerate(gate.slices)
+            if one.field not in known
+        ]
     if problems:
         raise ConfigError(f"{len(problems)} problem(s) in the gates", problems=problems)
 

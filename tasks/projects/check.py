@@ -23,6 +23,7 @@ from tasks.data.of_project import expected_overlap
 from tasks.evals.require import count_samples, gate_reach
 from tasks.preflight import warnings_before_release
 from tasks.projects.training_time import TrainingTime, training_time
+from tasks.review.source import reviewed
 from tasks.training.chat import open_chat
 from tasks.training.fit import estimate_memory, require_fit
 from tasks.training.model import prepare_model
@@ -64,7 +65,9 @@ def check(project: Project, home: Path, on_progress: Progress = silent) -> Expec
     require_fit(project, base)
     kwargs = project.prompts.chat_template_kwargs
     on_progress(0, 0, f"reading up to {LOOKED_AT:,} rows")
-    look = look_at(project.dataset, project.dataset_folder, base, project.prompts.adapter, LOOKED_AT, LOOKED_AT, kwargs)
+    with reviewed(project, home) as approved:
+        recipe, folder = approved.recipe, project.dataset_folder
+        look = look_at(recipe, folder, base, project.prompts.adapter, LOOKED_AT, LOOKED_AT, kwargs)
     if not look.examples:
         raise SlipwayError("no row would be kept", where="dataset.yaml", cure=_reasons(look))
     overlap = expected_overlap(project, look.examples)

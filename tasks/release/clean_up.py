@@ -83,30 +83,30 @@ def place_of(home: Path, ref: Ref) -> Path:
 def needs(environment: Environment, home: Path) -> list[Need]:
     """Of every environment below the state folder: the ledgers', and those that are noted beside them."""
     found: list[Need] = []
-    for name, opened in _ledgers(environment, home).items():
+    for name, opened in ledgers(environment, home).items():
         with closing(opened()) as ledger:
             found += [_need(ledger, digest, why) for digest, why in ledger.needs()]
         found += _noted(home, name)
     return found
 
 
-def _ledgers(environment: Environment, home: Path) -> dict[str, Callable[[], Ledger]]:
+def ledgers(environment: Environment, home: Path) -> dict[str, Callable[[], Ledger]]:
     """By environment. One that serves something and has its ledger elsewhere is not known here: nothing goes then."""
-    ledgers: dict[str, Callable[[], Ledger]] = {}
+    found: dict[str, Callable[[], Ledger]] = {}
     if environment.ledger_url is not None or (folder_of(home, environment.name) / "ledger.sqlite").is_file():
-        ledgers[environment.name] = lambda: open_ledger(environment, home)
+        found[environment.name] = lambda: open_ledger(environment, home)
     strangers = []
     for folder in sorted((home / "environments").glob("*")):
-        if folder.name in ledgers or not folder.is_dir():
+        if folder.name in found or not folder.is_dir():
             continue
         if (folder / "ledger.sqlite").is_file():
-            ledgers[folder.name] = lambda folder=folder: Ledger(f"sqlite:///{folder.absolute() / 'ledger.sqlite'}")  # type: ignore[misc]
+            found[folder.name] = lambda folder=folder: Ledger(f"sqlite:///{folder.absolute() / 'ledger.sqlite'}")  # type: ignore[misc]
         elif routes_with_way_back(home, folder.name):
             strangers.append(Problem(str(folder), "its ledger is elsewhere, so nobody knows here what it needs"))
     if strangers:
         cure = "give each environment with a ledger of its own a state folder of its own, and clean up there"
         raise SlipwayError("nothing is removed: not every ledger can be asked", problems=strangers, cure=cure)
-    return ledgers
+    return found
 
 
 def _need(ledger: Ledger, digest: str, why: str) -> Need:

@@ -24,6 +24,7 @@ from evals.report import EvalReport
 from evals.suites import FOLDER as SHIPPED_SUITES
 from evals.tables import compare
 from tasks.data.dataset import read_version
+from tasks.evals.asked import asked_samples
 from tasks.evals.engine import engine_of
 from tasks.evals.evaluate import Subject, evaluate
 from tasks.evals.model_server import model_server
@@ -78,7 +79,8 @@ def merge_bundle(
     model = merge(base, adapter, _texts(version), home, on_progress, dtype)
     bundle = parent.model_copy(update={"adapter": None, "merged": model.merged, "parent": parent.digest, "evals": {}})
     found = _evaluated(project, bundle, model.folder, version, home, on_progress)
-    decision = judge(project.evals.gates, found, report)
+    asked = asked_samples(project, version.folder / "holdout.jsonl")
+    decision = judge(project.evals.gates, found, report, asked)
     bundle = bundle.model_copy(update={"evals": scores(found)})
     layout = write_bundle(bundle, model.folder, home, documents(bundle, _origin(project, version, found)))
     sign_layout(layout, project.environment.signatures)

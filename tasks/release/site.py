@@ -34,7 +34,7 @@ from delivery.release.state import Served
 from tasks.release.judge import Asker, RunBeside, in_thread, open_judge
 from tasks.release.membership import GatewayClients
 from tasks.release.published import require_signed
-from tasks.serving.target import Target
+from tasks.serving.target import Origin, Target
 from tasks.serving.targets import target_of
 
 LEASE_TTL_S = 30.0  # of the environment's lease in the ledger; a dead owner on this machine is noticed at once
@@ -159,7 +159,7 @@ def open_ledger(environment: Environment, home: Path) -> Ledger:
 
 def served_as(bundle: Bundle, site: Site, upstreams: tuple[str, ...] | None = None) -> Served:
     """A bundle as the environment's replicas (or these) serve it; its adapter is unpacked, verified, and in place."""
-    path = None if bundle.adapter is None else site.target.place(_verified_adapter(bundle, site))
+    path = None if bundle.adapter is None else _placed(bundle, site)
     members = None if upstreams else site.target.members()
     if members is not None and not members.replicas:
         raise SlipwayError(
@@ -187,9 +187,10 @@ def served_as(bundle: Bundle, site: Site, upstreams: tuple[str, ...] | None = No
     )
 
 
-def _verified_adapter(bundle: Bundle, site: Site) -> Path:
-    require_signed(site.environment, site.home, bundle.digest, site.clock())
-    return unpack_adapter(bundle, site.home)
+def _placed(bundle: Bundle, site: Site) -> str:
+    now = site.clock()
+    require_signed(site.environment, site.home, bundle.digest, now)
+    return site.target.place(unpack_adapter(bundle, site.home), Origin(bundle.digest, now))
 
 
 def why_not_servable(bundle: Bundle, site: Site) -> str:

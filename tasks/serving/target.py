@@ -33,6 +33,13 @@ class Members(NamedTuple):
     gateways: tuple[str, ...]
 
 
+class Origin(NamedTuple):
+    """The bundle that an adapter is of, and the time, in UNIX seconds, as of which its signatures have to count."""
+
+    bundle: str  # digest
+    as_of: float
+
+
 class ModelToServe(NamedTuple):
     """The base model that every vLLM of a place serves: its name, its folder, and the longest context in tokens."""
 
@@ -62,10 +69,11 @@ class Target(Protocol):
     def admin_token(self) -> str:
         """What opens the gateways' admin API."""
 
-    def place(self, adapter: Path) -> str:
+    def place(self, adapter: Path, origin: Origin | None = None) -> str:
         """Has the replicas see an adapter's folder, which is named by its digest; its path on their machines.
 
-        The bytes there are those of `adapter`, or it raises.
+        The bytes there are those of `adapter`, or it raises. `origin` is for replicas that fetch and verify a whole
+        bundle by themselves.
         """
 
     def members(self) -> Members | None:

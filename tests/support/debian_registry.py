@@ -31,8 +31,10 @@ class DebianRegistry:
 
 
 @contextmanager
-def debian_registry(folder: Path, *, guarded: bool) -> Iterator[DebianRegistry]:
-    """`guarded`: with TLS and htpasswd."""
+def debian_registry(
+    folder: Path, *, guarded: bool, address: str = "127.0.0.1", deletes: bool = True
+) -> Iterator[DebianRegistry]:
+    """`guarded`: with TLS and htpasswd. `address`: of this machine, where it listens. `deletes`: if it is asked to."""
     missing = [name for name in ("docker-registry", "htpasswd") if shutil.which(name) is None]
     if missing:
         pytest.skip(f"no {', '.join(missing)}: run tests/engines.sh registry")
@@ -41,11 +43,11 @@ def debian_registry(folder: Path, *, guarded: bool) -> Iterator[DebianRegistry]:
     settings = [
         "version: 0.1",
         "log: {level: error}",
-        f"storage: {{filesystem: {{rootdirectory: {folder}/storage}}, delete: {{enabled: true}}}}",
+        f"storage: {{filesystem: {{rootdirectory: {folder}/storage}}, delete: {{enabled: {str(deletes).lower()}}}}}",
     ]
-    settings.append(f"http: {{addr: '127.0.0.1:{port}'")
+    settings.append(f"http: {{addr: '{address}:{port}'")
     if guarded:
-        ca_file, key = own_certificate(folder)
+        ca_file, key = own_certificate(folder, address)
         settings[-1] += f", tls: {{certificate: {ca_file}, key: {key}}}"
         made = subprocess.run(["htpasswd", "-Bbn", USER, PASSWORD], capture_output=True, check=True)
         (folder / "htpasswd").write_bytes(made.stdout)
@@ -55,9 +57,9 @@ def debian_registry(folder: Path, *, guarded: bool) -> Iterator[DebianRegistry]:
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(["docker-registry", "serve", folder / "config.yml"], stdout=log, stderr=log)
     try:
-        url = f"{'https' if guarded else 'http'}://127.0.0.1:{port}/v2/"
+        url = f"{'https' if guarded else 'http'}://{address}:{port}/v2/"
         _await(process, url, str(ca_file) if ca_file else True, folder / "log")
-        yield DebianRegistry(f"127.0.0.1:{port}", ca_file, folder / "storage")
+        yield DebianRegistry(f"{address}:{port}", ca_file, folder / "storage")
     finally:
         process.terminate()
         process.wait(10)

@@ -24,6 +24,14 @@ WAYS: dict[str, dict[str, Any]] = {
     "sent": {},
     "on a GPU": ON_A_GPU,
     "shared": {"adapters": {"kind": "shared", "claim": "adapters"}},
+    "pulled": {
+        "adapters": {
+            "kind": "pulled",
+            "login_secret": "registry-login",
+            "from_start": ["sha256:" + "1" * 64],
+            "registry_networks": ["10.9.0.0/24"],
+        }
+    },
     "from an image": {"base_model": {"image": f"registry.example/base{DIGEST}", "sub_path": "models"}},
     "on one node": {
         "vllm": {"gpus": 0, "replicas": 1, "cpu": "1500m"},
@@ -36,6 +44,8 @@ WAYS: dict[str, dict[str, Any]] = {
 def place(*, environment: dict[str, Any] | None = None, **target: Any) -> Place:
     """An environment on a cluster; `target` and the rest of `environment` as environment.yaml has them."""
     said = {"kind": "kubernetes", "namespace": "serving", "images": IMAGES, "base_model": {"claim": "base"}} | target
-    found = Environment.model_validate({"name": "production", "target": said, **(environment or {})})
+    registry = {"repository": "registry.example:5000/team/adapters"}
+    more = {"registry": registry, **(environment or {})}
+    found = Environment.model_validate({"name": "production", "target": said, **more})
     assert found.target.kind == "kubernetes"
     return Place(found, found.target)

@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1 that is its own authority."""
+"""A certificate for 127.0.0.1, and other addresses of this machine, that is its own authority."""
 
 import datetime
 import ipaddress
@@ -12,12 +12,12 @@ from cryptography.x509.oid import NameOID
 DAY = datetime.timedelta(days=1)
 
 
-def own_certificate(folder: Path) -> tuple[Path, Path]:
+def own_certificate(folder: Path, *more: str) -> tuple[Path, Path]:
     """The files of the certificate and of its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(one)) for one in ("127.0.0.1", *more)])
     made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - DAY, now + DAY)
     made = made.add_extension(names, critical=False).add_extension(x509.BasicConstraints(True, None), critical=True)
     certificate, private = folder / "certificate.pem", folder / "certificate.key"

@@ -42,6 +42,8 @@ class StubRegistry:
     fault: Callable[[str, str], Fault | None] = lambda method, path: None
     login: str = ""  # basic, bearer
     knows_referrers: bool = False
+    deletes: bool = True
+    page: int = 2  # tags in one answer
     ended: threading.Event = field(default_factory=threading.Event)
     uploads: int = 0
 
@@ -99,15 +101,19 @@ class Handler(BaseHTTPRequestHandler):
         registry, query = self.registry, {k: v[0] for k, v in parse_qs(url.query).items()}
         if url.path == "/v2/":
             return self._answer(200, b"{}")
-        found = re.fullmatch(r"/v2/(.+)/(blobs/uploads|blobs|manifests|referrers)/(.*)", url.path)
+        found = re.fullmatch(r"/v2/(.+)/(blobs/uploads|blobs|manifests|referrers|tags)/(.*)", url.path)
         assert found is not None, url.path
         repository, kind, name = found.groups()
+        if kind == "tags":
+            return self._tags(repository, int(query.get("n", 1000)), query.get("last", ""))
         blobs = registry.blobs.setdefault(repository, {})
         manifests = registry.manifests.setdefault(repository, {})
         if kind == "blobs/uploads":
             return self._upload(repository, blobs, query, body)
         if kind == "referrers":
             return self._referrers(manifests, name)
+        if self.command == "DELETE":
+            return self._delete(manifests, name)
         if self.command == "PUT":
             registry.received_bytes += len(body)
             has_subject = "subject" in json.loads(body)
@@ -138,6 +144,24 @@ class Handler(BaseHTTPRequestHandler):
                 return self._answer(400, b'{"errors": [{"code": "DIGEST_INVALID"}]}')
             blobs[query["digest"]] = body
         return self._answer(201)
+
+    def _delete(self, manifests: dict[str, tuple[str, bytes]], digest: str) -> None:
+        if not self.registry.deletes:
+            return self._answer(405, b'{"errors": [{"code": "UNSUPPORTED", "message": "not allowed"}]}')
+        gone = [key for key, (_, content) in manifests.items() if digest_of(content) == digest]
+        for key in gone:
+            del manifests[key]
+        return self._answer(202 if gone else 404)
+
+    def _tags(self, repository: str, most: int, last: str) -> None:
+        manifests = self.registry.manifests.get(repository)
+        if manifests is None:
+            return self._answer(404, b'{"errors": [{"code": "NAME_UNKNOWN"}]}')
+        most = min(most, self.registry.page)
+        tags = sorted(name for name in manifests if not name.startswith("sha256:") and name > last)
+        more = f'</v2/{repository}/tags/list?n={most}&last={tags[most - 1]}>; rel="next"' if len(tags) > most else ""
+        body = json.dumps({"name": repository, "tags": tags[:most] or None}).encode()
+        return self._answer(200, body, {"Link": more} if more else {})
 
     def _referrers(self, manifests: dict[str, tuple[str, bytes]], subject: str) -> None:
         if not self.registry.knows_referrers:

@@ -8,9 +8,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from configs.canonical import short
 from delivery.build.bundle import Bundle
-from delivery.build.comparison import Comparison, Regression, slices, worst
+from delivery.build.comparison import Comparison, Regression, worst
 from delivery.build.documents.origin import Origin
-from delivery.build.gate import between
+from delivery.build.pairs import between
+from delivery.build.slices import slices
 from evals.estimate import Estimate
 from evals.report import EvalReport, SuiteResult
 

@@ -1,5 +1,5 @@
 """The ledger: bundles, releases, decisions, approvals and routing revisions in SQLite or PostgreSQL.
 
-Doors: `ledger` (all that can be asked and written), `errors`, `outbox` (what people are told), and of `reads` the
-rows that it returns.
+Doors: `ledger` (all that can be asked and written), `errors`, `outbox` (what people are told), `review` (what people
+decide about answers), and of `reads` the rows that it returns.
 """

@@ -26,6 +26,7 @@ from delivery.clients.ledger.engine import open_engine
 from delivery.clients.ledger.errors import LeaseHeldError, LedgerError, RevisionTakenError, explained, named
 from delivery.clients.ledger.outbox import Outbox, post
 from delivery.clients.ledger.reads import Lease, RouteRow
+from delivery.clients.ledger.review import ReviewItems
 from delivery.release.messages import Letter
 from delivery.release.state import Approval, Command, Decision, ReleaseState, Served
 from delivery.release.take_back import PastRelease
@@ -41,6 +42,7 @@ class Ledger:
         with explained(url):
             self._engine = open_engine(url, busy_timeout_s)
         self.outbox = Outbox(self._write, self._read)
+        self.review = ReviewItems(self._write, self._read)
 
     def close(self) -> None:
         """Closes its connections."""
@@ -247,6 +249,11 @@ class Ledger:
         with self._read() as connection:
             return read.bundle(connection, digest)
 
+    def bundles_since(self) -> dict[str, float]:
+        """All bundles that were ever built, released or served here: digest and when it came in, in UNIX seconds."""
+        with self._read() as connection:
+            return read.bundles_since(connection)
+
     def add_build(self, bundle: Bundle, gate: GateDecision, now: float, letters: Sequence[Letter] = ()) -> None:
         """What the eval gate said of a bundle, and what people are told of it."""
         with self._write() as connection:
@@ -290,7 +297,7 @@ class Ledger:
     def export(self) -> Iterator[str]:
         """Every row of every table as one line of JSON, `{"table": NAME, "row": {COLUMN: VALUE}}`, oldest first.
 
-        Tables come in the order in which they refer to each other.
+        Tables come in the order in which they refer to each other. What people said in the review queue is left out.
         """
         with self._read() as connection:
             yield from read.lines(connection)

@@ -113,6 +113,13 @@ def bundle(connection: Connection, digest: str) -> Bundle | None:
     return Bundle.model_validate(row["manifest"]) if row else None
 
 
+def bundles_since(connection: Connection) -> dict[str, float]:
+    """By digest, when each manifest came in, in UNIX seconds."""
+    table = schema.bundles
+    rows = connection.execute(sa.select(table.c.digest, table.c.first_seen_at)).all()
+    return {str(row.digest): float(row.first_seen_at) for row in rows}
+
+
 def gate(connection: Connection, digest: str) -> GateDecision | None:
     """What the eval gate last said of a bundle."""
     table = schema.builds
@@ -140,7 +147,8 @@ def lines(connection: Connection) -> Iterator[str]:
     for table in schema.metadata.sorted_tables:
         order = list(table.primary_key.columns)
         for row in connection.execute(sa.select(table).order_by(*order)).mappings():
-            yield json.dumps({"table": table.name, "row": dict(row)}, ensure_ascii=False)
+            said = {n: v for n, v in row.items() if n != "content"} if table.name in schema.PERSONAL else dict(row)
+            yield json.dumps({"table": table.name, "row": said}, ensure_ascii=False)
 
 
 def _of_route(environment: str, name: str | None) -> sa.Select[Any]:

@@ -1,16 +1,18 @@
 """The ledger's tables. What is written about a decision is never changed; only pointers and states move on.
 
 The database refuses to change or delete what happened: triggers of migration 0002 guard all but `releases`, `routes`
-and `leases`, which are pointers. Of `outbox` only how its delivery goes moves on; none of its rows is ever deleted.
+and `leases`, which are pointers. Of `outbox` only how its delivery goes moves on, of `review_items` how far people have
+come, and a text in `review_texts` can be forgotten, never rewritten; none of their rows is ever deleted.
 """
 
 from typing import Any
 
 from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table
 from sqlalchemy import Text as AnyText
+from sqlalchemy import UniqueConstraint as Unique
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0004"  # the newest migration; a test compares it and these tables with the migrations
+HEAD = "0005"  # the newest migration; a test compares it and these tables with the migrations
 
 
 class Text(TypeDecorator[str]):
@@ -177,3 +179,62 @@ outbox = Table(
     Column("error", Text, nullable=False),  # of the last try
     Index("outbox_waiting", "environment", "delivered_at"),
 )
+
+review_items = Table(
+    "review_items",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("environment", String(80), nullable=False),
+    Column("route", String(120), nullable=False),
+    Column("id", String(40), nullable=False),
+    Column("origin", String(20), nullable=False),
+    Column("rank", Integer, nullable=False),  # of the origin: smaller is looked at first
+    Column("why", Text, nullable=False),
+    Column("request_id", String(120), nullable=False),
+    Column("user", String(200), nullable=False),  # a pseudonym
+    Column("bundle", String(80), nullable=False),
+    Column("at", Float, nullable=False),  # when it was said
+    Column("added_at", Float, nullable=False),
+    Column("status", String(12), nullable=False),
+    Column("version", Integer, nullable=False),  # of the text
+    Column("rewritten_by", String(200), nullable=True),
+    Column("wrote_key", String(200), nullable=False),  # keys of people tell spellings of one name apart from two names
+    Column("label", String(100), nullable=False),
+    Column("verdicts", JSON, nullable=False),  # on this version
+    Column("judged_keys", Text, nullable=False),  # of those who gave them, each between two line ends
+    Column("lease_owner", String(200), nullable=False),
+    Column("lease_key", String(200), nullable=False),
+    Column("lease_until", Float, nullable=False),
+    Column("dataset", String(80), nullable=True),  # the first version that read it
+    Unique("environment", "route", "id", name="review_one_of_an_id"),
+    Index("review_next", "environment", "route", "status", "rank", "seq"),
+    Index("review_in_hand", "environment", "route", "lease_key"),
+    Index("review_of_user", "environment", "route", "user"),
+)
+
+review_texts = Table(
+    "review_texts",
+    metadata,
+    Column("item", Integer, ForeignKey("review_items.seq"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),  # 0: as it came
+    Column("content", JSON(none_as_null=True), nullable=True),  # null: erased
+    Column("digest", String(80), nullable=False),
+    Column("by", String(200), nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+review_acts = Table(
+    "review_acts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("item", Integer, ForeignKey("review_items.seq"), nullable=False, index=True),
+    Column("kind", String(12), nullable=False),  # label, rewrite, approve, reject, erase
+    Column("version", Integer, nullable=False),  # of the text that was judged, or that a rewrite made
+    Column("by", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("label", String(100), nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+PERSONAL = frozenset({"review_texts"})
+"""Tables whose `content` is what people said: `slipway export` leaves it out, so that the audit can be handed on."""

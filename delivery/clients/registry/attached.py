@@ -41,13 +41,13 @@ def attach(wire: Wire, bundle: Reference, index: bytes, signature: bytes) -> Non
     listed = _listed_under_tag(wire, bundle)
     if entry["digest"] not in [one.get("digest") for one in listed]:
         merged = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*listed, entry]}
-        put_manifest(wire, _list_tag(bundle), canonical_json(merged), INDEX)
+        put_manifest(wire, list_tag(bundle), canonical_json(merged), INDEX)
 
 
 def attached(wire: Wire, bundle: Reference, downloads: Path) -> list[bytes]:
     """The signatures beside a bundle. What they are worth, whoever verifies says."""
     found = []
-    for entry in _listed(wire, bundle)[:MOST]:
+    for entry in listed(wire, bundle)[:MOST]:
         if entry.get("artifactType") != SIGNATURE or int(entry.get("size", 0)) > MOST_BYTES:
             continue
         manifest = fetch.parsed(fetch.blob(wire, bundle, entry, downloads, ()).read_bytes(), str(bundle))
@@ -57,7 +57,8 @@ def attached(wire: Wire, bundle: Reference, downloads: Path) -> list[bytes]:
     return found
 
 
-def _listed(wire: Wire, bundle: Reference) -> list[Descriptor]:
+def listed(wire: Wire, bundle: Reference) -> list[Descriptor]:
+    """Descriptors of whatever names the bundle as its subject."""
     url = wire.url(f"/v2/{bundle.path}/referrers/{bundle.digest}")
 
     def once() -> bytes | None:
@@ -71,14 +72,15 @@ def _listed(wire: Wire, bundle: Reference) -> list[Descriptor]:
 
 def _listed_under_tag(wire: Wire, bundle: Reference) -> list[Descriptor]:
     try:
-        return _entries(fetch.manifest(wire, _list_tag(bundle)), bundle)
+        return _entries(fetch.manifest(wire, list_tag(bundle)), bundle)
     except RegistryError as error:
         if error.status == 404:
             return []
         raise
 
 
-def _list_tag(bundle: Reference) -> Reference:
+def list_tag(bundle: Reference) -> Reference:
+    """Where a registry without the referrers API keeps that list."""
     return Reference(bundle.host, bundle.path, tag=str(bundle.digest).replace(":", "-"))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from configs.errors import ConfigError
 from configs.gateway import GatewayConfig
 from configs.gitops import ChartGateways, ChartValues, ChartVllm
-from configs.kubernetes import KubernetesTarget, SharedAdapters
+from configs.kubernetes import KubernetesTarget, PulledAdapters, SharedAdapters
 from configs.project import Project
 from tasks.serving.kubernetes.names import Place
 from tasks.serving.kubernetes.vllm_pod import vllm_variables, vllm_words
@@ -32,6 +32,12 @@ def chart_values(place: Place, model_name: str, context_tokens: int) -> ChartVal
     """Everything but adapters and routes. `model_name`: what vLLM calls the base model."""
     target, environment = place.target, place.environment
     adapters = target.adapters
+    if isinstance(adapters, PulledAdapters):
+        raise ConfigError(
+            "the chart has no adapters that pods pull by themselves",
+            where="environment.yaml: target.adapters.kind",
+            cure="use sent or shared, or have `slipway up` apply the pods",
+        )
     if isinstance(adapters, SharedAdapters):
         adapters = adapters.model_copy(update={"here": None})
     return ChartValues(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from configs.kubernetes import PulledAdapters
 from tasks.serving.kubernetes.names import AGENT_PORT, Manifest, Place, Secrets
 
 RBAC = "rbac.authorization.k8s.io"
@@ -47,7 +48,10 @@ def secrets(place: Place, given: Secrets) -> list[Manifest]:
 
 
 def network_policies(place: Place) -> list[Manifest]:
-    """vLLM hears gateways and controllers and asks nobody; a gateway's admin listener hears controllers."""
+    """vLLM hears gateways and controllers; a gateway's admin listener hears controllers.
+
+    vLLM's pods ask nobody, but their registry where they pull.
+    """
     vllm, admin = place.environment.vllm.port, place.environment.gateway.admin_port
     gateways = {"podSelector": {"matchLabels": place.matching("gateway")}}
     controllers: list[dict[str, Any]] = [{"podSelector": {"matchLabels": place.matching("controller")}}]
@@ -61,9 +65,22 @@ def network_policies(place: Place) -> list[Manifest]:
         {"from": controllers, "ports": [_tcp(admin)]},
     ]
     return [
-        _policy(place, "vllm", policyTypes=["Ingress", "Egress"], ingress=to_vllm, egress=[]),
+        _policy(place, "vllm", policyTypes=["Ingress", "Egress"], ingress=to_vllm, egress=_to_registry(place)),
         _policy(place, "gateway", policyTypes=["Ingress"], ingress=to_gateways),
     ]
+
+
+def _to_registry(place: Place) -> list[dict[str, Any]]:
+    """The port that its name ends in, and whoever says what address the name has."""
+    adapters = place.target.adapters
+    if not isinstance(adapters, PulledAdapters):
+        return []
+    registry = place.environment.registry
+    port = str(registry.repository).partition("/")[0].rpartition(":")[2]
+    ports = [_tcp(int(port) if port.isdigit() else 80 if registry.plain_http else 443)]
+    networks = [{"ipBlock": {"cidr": cidr}} for cidr in adapters.registry_networks]
+    names = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
+    return [{"ports": ports} | ({"to": networks} if networks else {}), {"ports": names}]
 
 
 def ownership(place: Place, owner: str) -> Manifest:

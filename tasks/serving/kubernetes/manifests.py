@@ -5,23 +5,30 @@ import json
 
 from tasks.serving.kubernetes.access import accounts, network_policies, ownership, secrets
 from tasks.serving.kubernetes.gateway_pod import gateway_config, gateway_deployment, gateway_service
-from tasks.serving.kubernetes.names import Manifest, Offered, Place, Secrets
+from tasks.serving.kubernetes.names import Manifest, Offered, Place, Secrets, Told
 from tasks.serving.kubernetes.podspec import autoscaler, disruption_budget
-from tasks.serving.kubernetes.vllm_pod import vllm_deployment
+from tasks.serving.kubernetes.vllm_pod import agent_config, vllm_deployment
 
 
 def manifests(
-    place: Place, model_name: str, context_tokens: int, given: Secrets, owner: str, offered: Offered
+    place: Place,
+    model_name: str,
+    context_tokens: int,
+    given: Secrets,
+    owner: str,
+    offered: Offered,
+    told: Told | None = None,
 ) -> list[Manifest]:
-    """All of them. `owner` names the ledger; `offered` is what the cluster's API server has.
+    """All of them. `owner` names the ledger; `offered` is what the cluster's API server has, `told` is for its agents.
 
     Pods carry a digest of what they read when they start, so that another secret or setting replaces them.
     """
     config, hidden = gateway_config(place), secrets(place, given)
     gateway_reads = {"slipway/reads": _digest([config, hidden[0], *hidden[2:]])}
-    vllm_reads = {"slipway/reads": _digest([hidden[1]])}
+    for_agents = [] if told is None else [agent_config(place, told)]
+    vllm_reads = {"slipway/reads": _digest([hidden[1], *for_agents])}
     target = place.target
-    found = [ownership(place, owner), *accounts(place), *network_policies(place), *hidden, config]
+    found = [ownership(place, owner), *accounts(place), *network_policies(place), *hidden, config, *for_agents]
     found += [
         gateway_service(place),
         vllm_deployment(place, model_name, context_tokens, vllm_reads),

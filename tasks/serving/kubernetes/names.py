@@ -11,6 +11,7 @@ AGENT_PORT = 8010
 ADAPTERS = "/adapters"  # as vLLM and its agent see it
 MODEL = "/model"
 CONFIG = "/etc/slipway"
+AGENT_CONFIG = f"{CONFIG}/agent"
 USER = 10001
 COMPONENT = "app.kubernetes.io/component"
 Manifest = dict[str, Any]
@@ -32,6 +33,14 @@ class Secrets:
     vllm_key: str = field(repr=False)
     agent_token: str = field(repr=False)
     api_keys: str | None = field(default=None, repr=False)  # the file's text
+
+
+@dataclass(frozen=True)
+class Told:
+    """What agents that pull are told: their file, and the registry's private authority."""
+
+    config: str
+    authority: str = ""
 
 
 @dataclass(frozen=True)

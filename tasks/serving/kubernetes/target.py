@@ -7,27 +7,34 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from configs.api_keys import ApiKeys
 from configs.canonical import short
 from configs.environment import Environment
 from configs.errors import Problem, SlipwayError
-from configs.kubernetes import KubernetesTarget, SentAdapters
-from configs.loading import load
-from delivery.clients.agent import AgentClient
+from configs.kubernetes import KubernetesTarget, PulledAdapters, SharedAdapters
+from configs.loading import as_yaml, load
 from delivery.clients.bundles.adapters import describe, store_at
 from delivery.clients.kubernetes import ClusterAwayError, ClusterError, Namespace, open_namespace
 from delivery.progress import Progress, silent
 from tasks.serving.asked import ask_everyone, models_of, require_serves, table_of
-from tasks.serving.kubernetes import pods
+from tasks.serving.kubernetes import pods, pulled
+from tasks.serving.kubernetes.agents import Agents
 from tasks.serving.kubernetes.known import known_members, remember_members
 from tasks.serving.kubernetes.manifests import manifests
-from tasks.serving.kubernetes.names import ADAPTERS, AGENT_PORT, FIELD_MANAGER, Offered, Place, Secrets
+from tasks.serving.kubernetes.names import (
+    ADAPTERS,
+    AGENT_CONFIG,
+    FIELD_MANAGER,
+    Offered,
+    Place,
+    Secrets,
+    Told,
+)
 from tasks.serving.kubernetes.owner import owner_of, require_owned, secrets_of
 from tasks.serving.kubernetes.watch import ClusterWatch
 from tasks.serving.local import VLLM_KEY, admin_token, environment_folder, gateway_health
-from tasks.serving.target import Members, ModelToServe, PartState, readiness
+from tasks.serving.target import Members, ModelToServe, Origin, PartState, readiness
 
 POLL_S = 1.0
 MEMBERS_S = 2.0  # a rollback waits for nobody longer: it goes to those who were known last
@@ -56,7 +63,7 @@ class KubernetesPods:
 
     def members(self) -> Members:
         """By the API server; while it is away, those that it named last: a rollback must reach them."""
-        folder = environment_folder(self.environment, self.home)
+        folder = self._folder
         try:
             found = self._now_there()
         except ClusterAwayError:
@@ -71,7 +78,7 @@ class KubernetesPods:
         """SLIPWAY_ADMIN_TOKEN, or one of our own."""
         return admin_token(self.environment, self.home)
 
-    def place(self, adapter: Path) -> str:
+    def place(self, adapter: Path, origin: Origin | None = None) -> str:
         """The folder's path in every vLLM pod. It gets there before a replica has to prove it."""
         wanted = describe(adapter)
         if adapter.name != short(wanted.digest):
@@ -80,31 +87,20 @@ class KubernetesPods:
             )
         if self._adapters_here != adapter.absolute().parent:
             store_at(adapter, wanted, self._adapters_here / adapter.name)
+        if origin is not None and isinstance(self.config.adapters, PulledAdapters):
+            pulled.offer(self.environment, self.home, self._folder, adapter.name, origin)
         return f"{ADAPTERS}/{adapter.name}"
 
     def prove(self, replica: str, path: str) -> None:
-        """The pod's agent hashes what its vLLM sees; an adapter that is missing there is sent, where it is sent."""
-        name = Path(path).name
-        wanted = describe(self._adapters_here / name).digest
-        host = urlsplit(replica).hostname or ""
-        agent = f"http://[{host}]:{AGENT_PORT}" if ":" in host else f"http://{host}:{AGENT_PORT}"
-        with AgentClient(agent, self._secrets().agent_token) as client:
-            found = client.digest(name)
-            if found is None and isinstance(self.config.adapters, SentAdapters):
-                client.send(name, self._adapters_here / name)
-                found = client.digest(name)
-        if found != wanted:
-            raise SlipwayError(
-                f"the replica has {'nothing' if found is None else found} under {path}, not {wanted}",
-                where=replica,
-                cure="see that target.adapters.here is the folder that the pods mount" if found is None else "",
-            )
+        """Its agent hashes what the pod's vLLM sees; what is missing there is pulled by it, or sent to it."""
+        self._agents.prove(replica, path)
 
     def before_up(self) -> Iterator[Callable[[], object]]:
         """A way into the namespace, nobody else's pods there, the tokens, and the file of API keys."""
         yield self._secrets
         if self.environment.gateway.api_keys is not None:
             yield partial(load, self.environment.gateway.api_keys, ApiKeys)
+        yield self._agents_are_told
         yield self._require_namespace
 
     @contextmanager
@@ -115,7 +111,15 @@ class KubernetesPods:
         """
         namespace, names = self.namespace, self._names
         require_owned(namespace, names, self._owner)
-        wanted = manifests(names, model.name, model.context_tokens, self._secrets(), self._owner, self._offered())
+        wanted = manifests(
+            names,
+            model.name,
+            model.context_tokens,
+            self._secrets(),
+            self._owner,
+            self._offered(),
+            self._agents_are_told(),
+        )
         for number, manifest in enumerate(wanted):
             metadata = manifest["metadata"]
             on_progress(number, len(wanted), f"applying {manifest['kind']} {metadata['name']}")
@@ -140,7 +144,8 @@ class KubernetesPods:
     def state(self) -> tuple[PartState, ...]:
         """Every pod that is wanted. A cluster that cannot be asked is one part that is not ready."""
         try:
-            return self._states()
+            found = self._states()
+            return self._with_refusals(found) if isinstance(self.config.adapters, PulledAdapters) else found
         except ClusterError as error:
             where = self.config.context or self.config.namespace
             return (PartState("cluster", where, running=False, healthy=False, pid=None, log="", reason=error.what),)
@@ -151,7 +156,9 @@ class KubernetesPods:
         return ClusterWatch(self._now_there, ask, self.state)
 
     def evaluates_on(self, model_name: str) -> str | None:
-        """The first replica that serves the model."""
+        """The first replica that serves the model. Where pods pull bundles they take none that is still being built."""
+        if isinstance(self.config.adapters, PulledAdapters):
+            return None
         there = self.replicas
         found = ask_everyone(
             Members(there, ()), "", partial(require_serves, model_name=model_name), lambda gateway: None
@@ -191,8 +198,29 @@ class KubernetesPods:
 
     @property
     def _adapters_here(self) -> Path:
-        here = None if isinstance(self.config.adapters, SentAdapters) else self.config.adapters.here
+        here = self.config.adapters.here if isinstance(self.config.adapters, SharedAdapters) else None
         return (here or self.home / "adapters").absolute()
+
+    @property
+    def _folder(self) -> Path:
+        return environment_folder(self.environment, self.home)
+
+    @property
+    def _agents(self) -> Agents:
+        return Agents(self.environment, self.config, self.home, self._adapters_here, self._secrets().agent_token)
+
+    def _with_refusals(self, parts: tuple[PartState, ...]) -> tuple[PartState, ...]:
+        """A pod that has refused an adapter is not ready for it, whatever its vLLM serves besides."""
+        refused = self._agents.refused([part.url for part in parts if part.name == "vllm" and part.healthy])
+        return tuple(
+            replace(part, healthy=False, reason=refused[part.url]) if part.url in refused else part for part in parts
+        )
+
+    def _agents_are_told(self) -> Told | None:
+        if not isinstance(self.config.adapters, PulledAdapters):
+            return None
+        config, ca_text = pulled.agent_config(self.environment, AGENT_CONFIG)
+        return Told(as_yaml(config), ca_text)
 
     def _secrets(self) -> Secrets:
         return secrets_of(self.environment, self.admin_token(), os.environ.get(VLLM_KEY, "").strip())

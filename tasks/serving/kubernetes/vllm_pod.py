@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from configs.kubernetes import SentAdapters, SharedAdapters
-from tasks.serving.kubernetes.names import ADAPTERS, AGENT_PORT, MODEL, Manifest, Place
+from configs.kubernetes import PulledAdapters, SharedAdapters
+from tasks.serving.kubernetes.names import ADAPTERS, AGENT_CONFIG, AGENT_PORT, CONFIG, MODEL, Manifest, Place, Told
 from tasks.serving.kubernetes.podspec import container, deployment, leave_first, pod_spec, probe, resources
 from tasks.serving.vllm_command import vllm_arguments, vllm_environment
 
 FLAGS = ["--enable-lora", "--enable-prefix-caching", "--disable-uvicorn-access-log"]
 PROBE_EVERY_S = 5
+AGENT_FILE = "agent.yaml"
+LOGIN = f"{CONFIG}/login"
 ON_THIS_MACHINE = {"PYTHONPATH", "PYTHONSAFEPATH"}  # an image has its own
 
 
@@ -17,9 +19,13 @@ def vllm_deployment(place: Place, model_name: str, context_tokens: int, annotati
     """`model_name`: what vLLM calls the base model. `annotations`: change when the pods must be replaced."""
     pods = place.target.vllm
     containers = [_vllm(place, model_name, context_tokens), _agent(place)]
-    more: dict[str, Any] = {"volumes": [*_model_volume(place), _adapters_volume(place), *_scratch(place)]}
-    if isinstance(place.target.adapters, SharedAdapters):
-        more["initContainers"] = [_verified_first(place)]
+    volumes = [*_model_volume(place), _adapters_volume(place), *_scratch(place), *_registry_volumes(place)]
+    more: dict[str, Any] = {"volumes": volumes}
+    adapters = place.target.adapters
+    if isinstance(adapters, SharedAdapters):
+        more["initContainers"] = [_verified_first(place, ["--check"])]
+    elif isinstance(adapters, PulledAdapters) and adapters.from_start:
+        more["initContainers"] = [_verified_first(place, [f"--pull={digest}" for digest in adapters.from_start])]
     if pods.runtime_class is not None:
         more["runtimeClassName"] = pods.runtime_class
     return deployment(place, "vllm", pods, pod_spec(place, "vllm", pods, containers, **more), annotations)
@@ -85,36 +91,74 @@ def _cores(cpu: str) -> str:
 
 
 def _agent(place: Place) -> dict[str, Any]:
-    is_sent = isinstance(place.target.adapters, SentAdapters)
     token = {"secretKeyRef": {"name": f"{place.name}-vllm", "key": "agent-token"}}
-    arguments = ["-m", "delivery.agent", "--folder", ADAPTERS, "--port", str(AGENT_PORT)]
-    return container(
+    arguments = [*_for_agent(place), "--port", str(AGENT_PORT)]
+    is_shared = isinstance(place.target.adapters, SharedAdapters)
+    return _agent_container(
         place,
         "agent",
-        place.target.images.gateway,
-        arguments if is_sent else [*arguments, "--read-only"],
+        [*arguments, "--read-only"] if is_shared else arguments,
         env=[{"name": "SLIPWAY_AGENT_TOKEN", "valueFrom": token}],
         ports=[{"name": "agent", "containerPort": AGENT_PORT}],
-        resources={"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
         readinessProbe=probe("/healthz", AGENT_PORT, PROBE_EVERY_S, 2),
         livenessProbe=probe("/healthz", AGENT_PORT, 10, 6),
-        volumeMounts=[
-            {"name": "adapters", "mountPath": ADAPTERS} | ({} if is_sent else {"readOnly": True}),
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
-        ],
     )
 
 
-def _verified_first(place: Place) -> dict[str, Any]:
-    """No vLLM starts beside adapters that are not what their names say."""
+def _verified_first(place: Place, words: list[str]) -> dict[str, Any]:
+    """No vLLM starts beside adapters that are not what their names say, or before those that it must have."""
+    return _agent_container(place, "verify", [*_for_agent(place), *words], env=[])
+
+
+def _agent_container(
+    place: Place, name: str, arguments: list[str], env: list[dict[str, Any]], **more: Any
+) -> dict[str, Any]:
+    adapters = place.target.adapters
+    pulls, is_shared = isinstance(adapters, PulledAdapters), isinstance(adapters, SharedAdapters)
+    mounts = [
+        {"name": "adapters", "mountPath": ADAPTERS} | ({"readOnly": True} if is_shared else {}),
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
+    ]
+    paths = {"registry": AGENT_CONFIG, "login": LOGIN}
+    mounts += [
+        {"name": volume["name"], "mountPath": paths[volume["name"]], "readOnly": True}
+        for volume in _registry_volumes(place)
+    ]
+    if isinstance(adapters, PulledAdapters) and adapters.login_secret is not None:
+        env = [*env, {"name": "DOCKER_CONFIG", "value": LOGIN}]
+    memory = "512Mi" if pulls else "256Mi"  # what verifies signatures takes 130 MiB
     return container(
         place,
-        "verify",
+        name,
         place.target.images.gateway,
-        ["-m", "delivery.agent", "--folder", ADAPTERS, "--check"],
-        resources={"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-        volumeMounts=[{"name": "adapters", "mountPath": ADAPTERS, "readOnly": True}],
+        ["-m", "delivery.agent", *arguments],
+        env=env,
+        resources={"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": memory}},
+        volumeMounts=mounts,
+        **more,
     )
+
+
+def _for_agent(place: Place) -> list[str]:
+    pulls = isinstance(place.target.adapters, PulledAdapters)
+    return ["--folder", ADAPTERS, *(["--config", f"{AGENT_CONFIG}/{AGENT_FILE}"] if pulls else [])]
+
+
+def agent_config(place: Place, told: Told) -> Manifest:
+    """What agents that pull read: nothing in it is a secret."""
+    data = {AGENT_FILE: told.config} | ({"ca.pem": told.authority} if told.authority else {})
+    return place.manifest("v1", "ConfigMap", f"{place.name}-agent", "vllm", data=data)
+
+
+def _registry_volumes(place: Place) -> list[dict[str, Any]]:
+    adapters = place.target.adapters
+    if not isinstance(adapters, PulledAdapters):
+        return []
+    found: list[dict[str, Any]] = [{"name": "registry", "configMap": {"name": f"{place.name}-agent"}}]
+    if adapters.login_secret is not None:
+        items = [{"key": ".dockerconfigjson", "path": "config.json"}]
+        found.append({"name": "login", "secret": {"secretName": adapters.login_secret, "items": items}})
+    return found
 
 
 def _model_volume(place: Place) -> list[dict[str, Any]]:
@@ -131,7 +175,7 @@ def _model_volume(place: Place) -> list[dict[str, Any]]:
 
 def _adapters_volume(place: Place) -> dict[str, Any]:
     adapters = place.target.adapters
-    if isinstance(adapters, SentAdapters):
+    if not isinstance(adapters, SharedAdapters):
         return {"name": "adapters", "emptyDir": {"sizeLimit": adapters.room}}
     if adapters.claim is not None:
         return {"name": "adapters", "persistentVolumeClaim": {"claimName": adapters.claim, "readOnly": True}}

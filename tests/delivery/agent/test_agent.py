@@ -79,7 +79,7 @@ def test_a_flipped_byte_is_found_when_it_is_asked_for_and_not_only_when_it_came(
 
 
 def test_what_is_sent_under_another_name_is_refused_and_leaves_nothing(agent: Agent, adapter: Path) -> None:
-    with AgentClient(url(agent), TOKEN) as client, pytest.raises(AgentError, match="what was sent as 0123456789ab is"):
+    with AgentClient(url(agent), TOKEN) as client, pytest.raises(AgentError, match="what came as 0123456789ab is"):
         client.send("0123456789ab", adapter)
     assert list(agent.folder.iterdir()) == []
 

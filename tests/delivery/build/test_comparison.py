@@ -1,6 +1,7 @@
 """Where a candidate became worse: by slices of a suite, and answer by answer."""
 
-from delivery.build.comparison import slices, worst
+from delivery.build.comparison import worst
+from delivery.build.slices import slices
 from evals.report import EvalReport, SampleScore
 from evals.samples import Sample, SampleTurn
 from evals.summaries import summarise
@@ -36,12 +37,6 @@ def test_a_suite_is_cut_by_each_field_of_few_values() -> None:
     assert found[0].difference.value == 0
     assert found[1].difference is not None
     assert round(found[1].difference.value, 2) == -0.67
-
-
-def test_a_named_field_is_taken_however_many_values_it_has() -> None:
-    samples = {"guides": asked(3, answer=["1", "2", "3"])}
-    found = slices(report(guides=[1, 1, 0]), report(guides=[1.0] * 3), samples, only="answer")
-    assert [one.value for one in found] == ["1", "2", "3"]
 
 
 def test_suites_that_ask_the_same_share_a_regression_and_the_worst_comes_first() -> None:

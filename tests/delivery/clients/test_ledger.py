@@ -12,15 +12,18 @@ import sqlalchemy as sa
 
 from benchmarks.tiny_bundle import tiny_bundle
 from configs.checks import Check
+from configs.review import Review
 from configs.rollout import RolloutPlan, Stage
 from configs.routing import RoutingTable, Variant
 from delivery.build.bundle import Bundle
 from delivery.build.gate import GateDecision
 from delivery.clients.ledger import schema as ledger_schema
 from delivery.clients.ledger.ledger import LeaseHeldError, Ledger, LedgerError, RevisionTakenError
+from delivery.clients.ledger.review import Queue
 from delivery.release.decide import new_state
 from delivery.release.routes import alone
 from delivery.release.state import Commit, Decision, Quarantine, ReleaseState, Served, SetTable
+from delivery.review.items import Asked, Found
 
 PLAN = RolloutPlan(
     stages=(Stage(kind="canary", share_bp=500), Stage(kind="full", share_bp=9500)),
@@ -36,6 +39,7 @@ def served(of: Bundle) -> Served:
     )
 
 
+QUEUE = Queue(environment="local", route="tutor")
 BASE, NEW = tiny_bundle("a long prompt"), tiny_bundle("short")
 
 
@@ -64,6 +68,12 @@ def begun(ledger: Ledger, now: float = 0.0, release_id: str = "r1") -> ReleaseSt
     ledger.acquire("local", "me", 30, now)
     ledger.begin(state, PLAN, NEW, "me", 30, now)
     return state
+
+
+def taken(ledger: Ledger) -> str:
+    item = ledger.review.take(QUEUE, "ann", Review(), 1)
+    assert item is not None
+    return item.id
 
 
 def table(revision: int, who: Served) -> RoutingTable:
@@ -254,7 +264,11 @@ def test_what_happened_can_be_neither_changed_nor_deleted_by_anyone(ledger: Ledg
     ledger.add_command("r1", "rollback", "ann", "users complain", 1)
     ledger.add_approval("r1", 0, True, "ann", "looks fine", 1)
     ledger.add_build(NEW, GateDecision(passed=True, findings=()), 1)
-    pointers = {"releases", "routes", "leases", "outbox"}  # how a delivery goes moves on, too
+    asked = Asked(messages=({"role": "user", "content": "why?"},), answer="so")
+    ledger.review.add(QUEUE, [Found(origin="hand", why="", asked=asked, at=1)], "ann", 1)
+    ledger.review.judge(QUEUE, "ann", taken(ledger), True, "fine", Review(), 1)
+    moving = {"outbox", "review_items", "review_texts"}  # how a delivery or a review goes; a text can be forgotten
+    pointers = {"releases", "routes", "leases", *moving}
     written = {table.name for table in ledger_schema.metadata.sorted_tables} - pointers
     before = list(ledger.export())
     assert {json.loads(line)["table"] for line in before} >= written

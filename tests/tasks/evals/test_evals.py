@@ -16,6 +16,7 @@ from delivery.progress import silent
 from evals.report import EvalReport
 from tasks.evals.conversations import ATTEMPTS
 from tasks.evals.evaluate import Subject, evaluate
+from tasks.evals.require import require_evals
 
 Body = dict[str, Any]
 ENGINE = {"vllm version": "0.32.0+cpu", "vllm dtype": "float32"}
@@ -391,3 +392,28 @@ def test_another_engine_is_asked_anew_and_the_same_one_is_not(stub: Any, tmp_pat
         report = run(vllm.url, tmp_path, "asks", engine={**ENGINE, **changed})
         assert report.engine == {**ENGINE, **changed}
     assert len(vllm.bodies) == 3 * 4
+
+
+def test_a_second_run_for_the_stacks_own_noise_is_kept_by_itself_and_asks_in_other_batches(
+    stub: Any, tmp_path: Path
+) -> None:
+    suite(tmp_path / "suites", "asks", problems(6), "asks-guiding-question")
+    answers = iter([GUIDE] * 6 + ["It is 6."] * 6)
+    vllm = stub(lambda body: next(answers))
+    first = run(vllm.url, tmp_path, "asks")
+    noise = run(vllm.url, tmp_path, "asks", again=True)
+    assert (first.suites["asks"].score, noise.suites["asks"].score) == (1.0, 0.0)
+    assert noise.engine["run"] == "again, 2 requests at a time"
+    assert run(vllm.url, tmp_path, "asks").suites == first.suites
+    assert run(vllm.url, tmp_path, "asks", again=True).suites == noise.suites
+    assert len(vllm.bodies) == 12
+
+
+def test_a_gates_slices_name_a_field_that_the_samples_have(tmp_path: Path) -> None:
+    suite(tmp_path / "suites", "asks", problems(3), "asks-guiding-question")
+    gate = {"suite": "asks", "slices": [{"field": "answer"}, {"field": "kind"}]}
+    config = EvalsConfig.model_validate({"behaviour": ["asks"], "gates": [gate]})
+    with pytest.raises(SlipwayError, match=r"(?s)slices\.1\.field.*no sample of asks has the field 'kind'.*answer"):
+        require_evals(config, [tmp_path / "suites"], None, {})
+    with pytest.raises(ValueError, match="has slices, which only the samples of a behaviour suite have"):
+        EvalsConfig.model_validate({"capability": [{"task": "t"}], "gates": [{**gate, "suite": "t"}]})

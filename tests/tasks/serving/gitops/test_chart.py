@@ -9,6 +9,7 @@ import yaml
 from helm import CHART, HelmError, helm, rendered
 from kubernetes_places import DIGEST, IMAGES, TOKENS, WAYS, place
 
+from configs.errors import ConfigError
 from configs.gateway import GatewayConfig
 from configs.gitops import ChartValues, values_schema
 from configs.loading import as_yaml
@@ -73,7 +74,7 @@ def comparable(found: list[Manifest]) -> dict[str, Manifest]:
     return kept
 
 
-@pytest.mark.parametrize("way", WAYS, ids=WAYS.keys())
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "pulled"])
 def test_the_chart_is_what_the_kubernetes_target_applies(way: str) -> None:
     target = WAYS[way]
     there = place(**target)
@@ -180,6 +181,11 @@ def test_another_table_replaces_gateways_and_leaves_vllm_alone() -> None:
     before, after = rendered(routed()), rendered(routed(default=None, candidate=None))
     assert template(before, "-gateway") != template(after, "-gateway")
     assert template(before, "-vllm") == template(after, "-vllm")
+
+
+def test_what_the_chart_does_not_have_is_said() -> None:
+    with pytest.raises(ConfigError, match="pull by themselves"):
+        chart_values(place(**WAYS["pulled"]), "base", 2048)
 
 
 def test_no_secret_is_in_the_chart() -> None:

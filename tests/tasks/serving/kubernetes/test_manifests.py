@@ -6,14 +6,17 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-from kubernetes_places import ON_A_GPU, TOKENS, WAYS, place
+from kubernetes_places import IMAGES, ON_A_GPU, TOKENS, WAYS, place
 
+from configs.environment import Environment
 from tasks.serving.kubernetes.manifests import manifests
-from tasks.serving.kubernetes.names import Manifest, Offered, Secrets
+from tasks.serving.kubernetes.names import Manifest, Offered, Secrets, Told
 
 
 def rendered(offered: Offered | None = None, given: Secrets = TOKENS, **target: Any) -> list[Manifest]:
-    return manifests(place(**target), "base", 2048, given, "ledger-1", offered or Offered())
+    pulls = target.get("adapters", {}).get("kind") == "pulled"
+    told = Told("registry: {}", "an authority") if pulls else None
+    return manifests(place(**target), "base", 2048, given, "ledger-1", offered or Offered(), told)
 
 
 def one(found: list[Manifest], kind: str, name: str = "") -> Manifest:
@@ -110,6 +113,39 @@ def test_adapters_on_a_shared_volume_are_checked_before_vllm_starts_and_can_be_w
     assert spec["initContainers"][0]["command"][-1] == "--check"
     mounts = [m for c in (*spec["initContainers"], *spec["containers"]) for m in c["volumeMounts"]]
     assert all(m.get("readOnly") for m in mounts if m["name"] == "adapters")
+
+
+def test_pods_that_pull_have_the_login_and_the_authority_and_may_ask_the_registry_alone() -> None:
+    found = rendered(**WAYS["pulled"])
+    spec = one(found, "Deployment", "-vllm")["spec"]["template"]["spec"]
+    agent, verify = spec["containers"][1], spec["initContainers"][0]
+    assert verify["command"][-1] == "--pull=sha256:" + "1" * 64
+    for container in (agent, verify):
+        assert {"name": "DOCKER_CONFIG", "value": "/etc/slipway/login"} in container["env"]
+        read_only = {mount["mountPath"] for mount in container["volumeMounts"] if mount.get("readOnly")}
+        assert read_only == {"/etc/slipway/agent", "/etc/slipway/login"}
+    assert {"name": "adapters", "mountPath": "/adapters", "readOnly": True} in spec["containers"][0]["volumeMounts"]
+    assert one(found, "ConfigMap", "-agent")["data"] == {"agent.yaml": "registry: {}", "ca.pem": "an authority"}
+    egress = one(found, "NetworkPolicy", "-vllm")["spec"]["egress"]
+    assert egress[0] == {
+        "ports": [{"protocol": "TCP", "port": 5000}],
+        "to": [{"ipBlock": {"cidr": "10.9.0.0/24"}}],
+    }
+    assert {port["port"] for port in egress[1]["ports"]} == {53}
+
+
+def test_another_policy_replaces_the_pods_that_verify_by_it() -> None:
+    annotations = []
+    for text in ("signatures: {required: true}", "signatures: {required: false}"):
+        found = manifests(place(**WAYS["pulled"]), "base", 2048, TOKENS, "ledger-1", Offered(), Told(text))
+        annotations.append(one(found, "Deployment", "-vllm")["spec"]["template"]["metadata"]["annotations"])
+    assert annotations[0] != annotations[1]
+
+
+def test_pods_that_pull_from_nowhere_are_refused() -> None:
+    said = {"kind": "kubernetes", "namespace": "a", "images": IMAGES, "base_model": {"claim": "base"}}
+    with pytest.raises(ValueError, match=r"no registry is named -> registry\.repository"):
+        Environment.model_validate({"target": said | {"adapters": {"kind": "pulled"}}})
 
 
 def test_vllm_is_started_as_environment_yaml_says_and_is_told_of_its_gpus() -> None:

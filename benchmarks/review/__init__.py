@@ -1,0 +1,1 @@
+"""How quick the review queue stays when it is long."""

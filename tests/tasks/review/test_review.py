@@ -1,0 +1,170 @@
+"""From a traffic log to rows that a dataset version names: collected, decided on by people, read, and told again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stub_project import stub_project
+
+from benchmarks.tiny_bundle import tiny_bundle
+from configs.errors import ConfigError, SlipwayError
+from configs.project import Project
+from configs.traffic_log import TrafficLog
+from delivery.build.dataset import refuse_other_method
+from delivery.gateway.records.log_files import LogFiles
+from tasks.data.dataset import build_dataset
+from tasks.review import collect, desk
+from tasks.review.behind import reviewed_rows
+from tasks.review.desk import Desk, open_desk
+from tasks.review.source import mark_read, reviewed
+
+DAY = 86_400.0
+NOW = 100 * DAY
+RULES = {"split": {"holdout_prompts": 1}, "filters": {"max_row_tokens": 256}}
+
+
+def log_of(folder: Path, *rows: dict[str, Any]) -> Path:
+    files = LogFiles(folder, TrafficLog(text=True), "gateway")
+    files.start()
+    files.write(rows, NOW)
+    files.close(NOW)
+    return folder
+
+
+def attempt(number: int, **more: Any) -> dict[str, Any]:
+    known = {"event": "attempt", "route": "tutor", "request_id": f"q{number}", "variant": "stable", "role": "served"}
+    said = {"prompt": json.dumps([{"role": "user", "content": f"What is {number} + {number}?"}]), "answer": "It is 5."}
+    return {
+        **known,
+        "user": "u1",
+        "status": 200,
+        "ok": True,
+        "started_at": NOW - 9,
+        "ended_at": NOW - 8,
+        **said,
+        **more,
+    }
+
+
+def feedback(number: int, **more: Any) -> dict[str, Any]:
+    return {**attempt(number, prompt=None, answer=None), "event": "feedback", "ended_at": NOW - 2, **more}
+
+
+COMPLAINTS = (
+    *(attempt(number) for number in range(6)),
+    *(feedback(number, rating=-1, comment="wrong") for number in range(4)),
+    attempt(4, role="mirror", variant="new", answer="Think: what comes after seven?"),
+    attempt(9, route="another"),
+    feedback(9, route="another", rating=-1),
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return made(tmp_path, {"reviewers": 2, "sample_share": 0})
+
+
+def made(tmp_path: Path, review: dict[str, Any], kind: str = "preferences") -> Project:
+    recipe = {"name": "complaints", "sources": [{"review": kind}], **RULES, "review": review}
+    return stub_project(tmp_path, dataset=recipe)
+
+
+def corrected(at: Desk, answer: str = "What do you get when you count on?") -> list[str]:
+    """Ann writes what should have been said; Bob and Carol approve it. Gives the items."""
+    items = []
+    while (one := desk.take(at, "Ann", NOW)) is not None:
+        items.append(one.id)
+        desk.rewrite(at, "Ann", one.id, answer, "it gave the answer away", NOW)
+        for person in ("Bob", "Carol"):
+            desk.take(at, person, NOW, one.id)
+            desk.approve(at, person, one.id, "guides", NOW, label="giveaway")
+    return items
+
+
+def test_complaints_become_rows_that_a_version_names_and_two_people_answer_for(
+    tmp_path: Path, project: Project, tokenizer_folder: Path
+) -> None:
+    log = log_of(tmp_path / "traffic", *COMPLAINTS)
+    with open_desk(project, tmp_path) as at:
+        found = collect.from_traffic(at, log, "ann", NOW)
+        assert (found.seen, found.new, found.left_out) == (5, 5, {})
+        assert collect.from_traffic(at, log, "ann", NOW).new == 0
+        assert not list(desk.export(at, "conversations"))  # raw text is never a row
+        items = corrected(at)
+        assert desk.overview(at).newly_approved == 5
+    with reviewed(project, tmp_path) as rows:
+        version = build_dataset(rows.recipe, tmp_path, tokenizer_folder, "Be brief.", tmp_path)
+        again = build_dataset(rows.recipe, tmp_path, tokenizer_folder, "Be brief.", tmp_path)
+    mark_read(project, tmp_path, rows.items, version.digest)
+    assert again.digest == version.digest
+    assert version.manifest.kind == "preferences"
+    refuse_other_method(version, "dpo")
+    assert not [left for left in (tmp_path / "review").iterdir() if left.is_dir()]
+    bundle = tiny_bundle("short").model_copy(update={"dataset_version": version.digest})
+    told = reviewed_rows(bundle, tmp_path)
+    assert sorted(one.item for one in told) == sorted(items)
+    assert {one.request for one in told} == {"q0", "q1", "q2", "q3", "q4"}
+    assert {(one.reviewers, one.rewritten_by, one.label) for one in told} == {(("Bob", "Carol"), "Ann", "giveaway")}
+    assert {one.part for one in told} == {"train", "holdout"}
+    with open_desk(project, tmp_path) as at:
+        assert desk.overview(at).newly_approved == 0
+        assert desk.erase(at, "dpo", "u1 asked for it", NOW, user="u1")[0].dataset == version.digest
+    with pytest.raises(SlipwayError, match="nothing is approved yet"), reviewed(project, tmp_path):
+        pass
+
+
+def test_a_rows_identity_is_its_text_and_not_the_order_of_decisions(tmp_path: Path, tokenizer_folder: Path) -> None:
+    digests = []
+    for name, order in (("one", (0, 1, 2)), ("two", (2, 0, 1))):
+        place = tmp_path / name
+        place.mkdir()
+        project = made(place, {"sample_share": 0, "own_rewrites": "allow"}, "conversations")
+        with open_desk(project, place) as at:
+            log = log_of(place / "traffic", *(attempt(n) for n in order), *(feedback(n, rating=-1) for n in order))
+            collect.from_traffic(at, log, "ann", NOW)
+            while (one := desk.take(at, "Ann", NOW)) is not None:
+                desk.approve(at, "Ann", one.id, "it is right after all", NOW)
+        with reviewed(project, place) as rows:
+            digests.append(build_dataset(rows.recipe, place, tokenizer_folder, "Be brief.", place).digest)
+    assert digests[0] == digests[1]
+
+
+def test_a_source_of_which_nothing_is_approved_yet_is_left_out_beside_others(tmp_path: Path) -> None:
+    recipe = {"name": "rows", "sources": [{"review": "conversations"}, {"path": "rows.jsonl"}], **RULES}
+    project = stub_project(tmp_path, dataset=recipe)
+    with reviewed(project, tmp_path) as rows:
+        assert [source.path for source in rows.recipe.sources] == [Path("rows.jsonl")]
+
+
+def test_texts_beyond_their_days_are_erased_and_not_collected_again(tmp_path: Path, project: Project) -> None:
+    log = log_of(tmp_path / "traffic", attempt(0), feedback(0, rating=-1))
+    with open_desk(project, tmp_path) as at:
+        assert collect.from_traffic(at, log, "ann", NOW).new == 1
+        later = collect.from_traffic(at, log, "ann", NOW + 31 * DAY)
+        assert (later.new, later.left_out, len(later.erased)) == (0, {"older-than-text-days": 1}, 1)
+        assert desk.take(at, "bob", NOW + 31 * DAY) is None
+
+
+def test_a_log_without_texts_says_how_to_have_them(tmp_path: Path, project: Project) -> None:
+    log = log_of(tmp_path / "traffic", attempt(0, prompt=None, answer=None), feedback(0, rating=-1))
+    with open_desk(project, tmp_path) as at, pytest.raises(ConfigError, match="text: true"):
+        collect.from_traffic(at, log, "ann", NOW)
+    with pytest.raises(SlipwayError, match="writes no traffic log"):
+        collect.log_of(project, tmp_path)
+
+
+def test_rows_of_a_file_are_reviewed_like_any_others(tmp_path: Path, project: Project) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(json.dumps({"prompt": "What is 3 + 4?", "chosen": "Count on.", "rejected": "7"}) + "\n")
+    with open_desk(project, tmp_path) as at:
+        assert collect.from_rows(at, pairs, "ann", NOW).new == 1
+        one = desk.take(at, "ann", NOW)
+        assert one is not None
+        assert (one.answer, one.asked and one.asked.other) == ("7", "Count on.")
+        assert desk.take_other(at, "ann", one.id, "better", NOW).answer == "Count on."
+        pairs.write_text(json.dumps({"messages": [{"role": "user", "content": "?"}]}) + "\n")
+        with pytest.raises(SlipwayError, match="row 1: no-answer"):
+            collect.from_rows(at, pairs, "ann", NOW)
+        with pytest.raises(SlipwayError, match="nothing is named"):
+            desk.erase(at, "ann", "so", NOW)
