@@ -12,6 +12,7 @@ from configs.kubernetes import KubernetesTarget, PulledAdapters
 from configs.notifications import Notifications
 from configs.registry import RegistryConfig, Signatures
 from configs.retention import Retention
+from configs.store import StoreConfig
 from configs.strict import Strict
 from configs.target import ExternalTarget, LocalTarget, TargetSettings
 
@@ -59,6 +60,9 @@ class Environment(Strict):
     signatures: Signatures = Signatures()
     retention: Retention = Field(Retention(), description="what `slipway gc` keeps below the state folder")
     gitops: GitOps | None = Field(None, description="where each step of a release is committed; by default nowhere")
+    store: StoreConfig | None = Field(
+        None, description="keeps what builds make for machines that come and go; by default the state folder alone"
+    )
     notifications: Notifications = Field(default_factory=dict, description="who is told of what, by a name of yours")
 
     @model_validator(mode="after")
@@ -88,6 +92,15 @@ class Environment(Strict):
         vain = [f"vllm.{name}" for name in sorted(vllm)] + [f"gateway.{name}" for name in sorted(gateway)]
         if why and vain:
             raise ValueError(f"{', '.join(vain)} would change nothing: {why}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_ledger_that_outlives_the_machine(self) -> Self:
+        if self.store is not None and self.ledger_url is None:
+            raise ValueError(
+                "a store is for machines that go away, and the ledger would go with them"
+                " -> name ledger_url, e.g. postgresql://slipway@db/slipway"
+            )
         return self
 
     @model_validator(mode="after")

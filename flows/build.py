@@ -30,6 +30,7 @@ from tasks.evals.asked import asked_samples
 from tasks.evals.model_server import model_server
 from tasks.evals.prompt_room import require_room
 from tasks.evals.require import count_samples, gate_reach
+from tasks.mirror import mirror_of
 from tasks.preflight import before_build, load_for
 from tasks.release import bundle as bundles
 from tasks.release.verdict import record_verdict
@@ -124,6 +125,7 @@ def prepare_model(project: Project, home: Path) -> Path:
 def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
     """An immutable dataset version out of the recipe, whose rows to train on hold no question of the eval suites."""
     version = version_of(project, base, home, follow("dataset"))
+    mirror_of(project.environment, home).keep_dataset(version)
     log(version.render())
     refuse_other_method(version, project.training.method)
     manifest = version.manifest
@@ -143,9 +145,12 @@ def version_dataset(project: Project, base: Path, home: Path) -> DatasetVersion:
 def train_adapter(project: Project, version: DatasetVersion, base: Path, home: Path) -> training.TrainedAdapter:
     """A LoRA on the version's training part, unless this very training has been done."""
     prompts = project.prompts
-    trained = training.train(
-        version, base, project.training, prompts.adapter, home, follow("training"), prompts.chat_template_kwargs
-    )
+    settings, kwargs = project.training, prompts.chat_template_kwargs
+    key = training.training_key(version, model.model_revision(base), settings, prompts.adapter, kwargs)
+    mirror = mirror_of(project.environment, home)
+    with mirror.training(key, follow("training")) as listener:
+        trained = training.train(version, base, settings, prompts.adapter, home, listener, kwargs)
+    mirror.keep_training(key, trained)
     how = "found again, nothing in its input has changed" if trained.skipped else f"trained in {trained.seconds:.0f} s"
     show_markdown(
         f"training {project.route}",
@@ -194,6 +199,7 @@ def package(
     )
     revision, report = model.model_revision(base), reports["candidate"]
     bundle = bundles.assemble_bundle(project, revision, version, trained, report, home, place, comparison)
+    mirror_of(project.environment, home).keep_bundle(bundle.digest)
     record_verdict(project, bundle, decision, refusal(decision), home)
     return bundle
 

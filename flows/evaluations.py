@@ -16,6 +16,7 @@ from flows.reporting import follow
 from tasks.evals import evaluate as evals
 from tasks.evals.engine import engine_of
 from tasks.evals.model_server import loaded_adapter
+from tasks.mirror import mirror_of
 from tasks.release import bundle as bundles
 from tasks.release.site import open_ledger
 from tasks.training import model
@@ -110,6 +111,7 @@ def _evaluate_bundle(
     )
     if bundle.adapter is None:
         return _evaluate(project, base, version, subject, vllm_url, home, again=again)
+    mirror_of(project.environment, home).fetch_bundle(bundle.digest)
     with loaded_adapter(project, home, vllm_url, bundle.served_name, oci.unpack_adapter(bundle, home)):
         return _evaluate(project, base, version, subject, vllm_url, home, again=again)
 
@@ -126,17 +128,18 @@ def _evaluate(
 ) -> EvalReport:
     listener = follow(f"evals {subject.name}")
     key = os.environ.get("SLIPWAY_VLLM_API_KEY")
-    return evals.evaluate(
-        subject,
-        vllm_url,
-        project.evals,
-        base,
-        home,
-        listener,
-        key,
-        holdout=version.folder / "holdout.jsonl",
-        suites_folders=(*project.suite_folders, SHIPPED_SUITES),
-        contract=project.contract,
-        engine=engine_of(project, base, home, vllm_url, key),
-        again=again,
-    )
+    with mirror_of(project.environment, home).evals():
+        return evals.evaluate(
+            subject,
+            vllm_url,
+            project.evals,
+            base,
+            home,
+            listener,
+            key,
+            holdout=version.folder / "holdout.jsonl",
+            suites_folders=(*project.suite_folders, SHIPPED_SUITES),
+            contract=project.contract,
+            engine=engine_of(project, base, home, vllm_url, key),
+            again=again,
+        )

@@ -16,6 +16,7 @@ from flows.names import brief, named
 from flows.parameters import BundleReference, Person, Reason
 from flows.reporting import Outcome, log, show_markdown, show_table
 from flows.steps import ShownSteps
+from tasks.mirror import mirror_of
 from tasks.preflight import before_release, warnings_before_release
 from tasks.release.broken_stable import over_broken_stable
 from tasks.release.controller import OnDecision
@@ -84,6 +85,7 @@ def roll_out(
     at_any_hour: bool,
 ) -> ReleaseOutcome:
     """The controller - observe, decide, apply, record - through all steps, each of them a task of this run."""
+    mirror_of(project.environment, home).fetch_bundle(bundle)
     manifest = read_bundle(home, bundle)
     steps = ShownSteps(f"{project.route} {brief(manifest.digest)}")
     with open_site_of(project, home) as site:

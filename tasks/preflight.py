@@ -27,6 +27,7 @@ from delivery.clients.at_once import at_once
 from tasks.data.sources import locate_all
 from tasks.evals.model_server import require_place
 from tasks.evals.require import require_evals, require_judges_answer
+from tasks.mirror import mirror_of
 from tasks.release.judge import open_judge
 from tasks.release.published import require_signable
 from tasks.release.site import Site, open_ledger, open_site_of
@@ -69,6 +70,7 @@ def before_up(project: Project, home: Path) -> Iterator[Precheck]:
 def before_build(project: Project, home: Path) -> Iterator[Precheck]:
     """What `slipway build` needs: besides a place and vLLM the dataset's files, the suites and the tasks' data."""
     yield from _everywhere(project, home)
+    yield mirror_of(project.environment, home).require
     yield partial(_require_fit, project, home)
     yield partial(require_place, project, home)
     yield from _inputs(project.dataset, project.dataset_folder, project.evals, project.suite_folders, project.contract)

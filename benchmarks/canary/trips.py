@@ -15,7 +15,8 @@ from benchmarks.canary.simulate import ALPHA
 from configs.checks import Check
 from configs.rollout import RolloutPlan, Stage
 from configs.routing import Candidate, Route, RoutingTable, Trip, Variant
-from delivery.checks.evidence import Evidence, fold
+from delivery.checks.evidence import Evidence
+from delivery.checks.fold import fold
 from delivery.checks.verdicts import judge
 from delivery.traffic.breaker import Breaker
 from delivery.traffic.records import TRIPPED, Record, RecordPage, Role, Tripped

@@ -1,7 +1,7 @@
 """From single requests to blocks: who counts, when, and how often.
 
 Two rules keep a block's two arms comparable (a third, only requests that started after the candidate got its share,
-is delivery.checks.evidence's):
+is delivery.checks.fold's):
 
 - A user who sticks to a variant counts until the first hit and then leaves the risk set, for either arm: the failures
   of one unlucky user are one piece of evidence. A user counts once per block, whatever the number of requests, so that

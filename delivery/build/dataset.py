@@ -85,6 +85,7 @@ class DatasetVersion(Strict):
     digest: str
     folder: Path
     manifest: Manifest
+    erased: int = 0  # rows that it lost to erasures since it was built: nobody trains on the rest as if it were whole
 
     def render(self) -> str:
         """For the terminal: what became of the rows, what was changed, and where those lie that were not kept."""
@@ -96,6 +97,7 @@ class DatasetVersion(Strict):
             f"{found.duplicates} duplicates, {rejected} rejected{_listed(found.rejected, ' ({})')}"
         )
         lost = rejected + found.duplicates
+        text += f"; {self.erased} of them erased since" if self.erased else ""
         lines = [text, *([f"  these {lost} with their reasons: {self.folder / 'rejected.jsonl'}"] if lost else [])]
         lines += [
             f"  filter {step.name} (version {step.version}): {step.rejected} rejected, {step.changed} changed"

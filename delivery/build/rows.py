@@ -9,6 +9,8 @@ from configs.canonical import digest_of, short
 from configs.dataset import Turn
 from delivery.build.layouts.row import Message
 
+ERASED = "erased"  # the reason of rows whose person asked for it; such a rejection has no data
+
 
 @dataclass(frozen=True)
 class RawRow:

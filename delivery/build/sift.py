@@ -13,7 +13,7 @@ from delivery.build.conversation import check_contents, check_roles, check_tools
 from delivery.build.layouts import columns
 from delivery.build.layouts.known import LAYOUTS
 from delivery.build.layouts.row import Message, Reading, Tools, Unusable
-from delivery.build.rows import Change, Example, RawRow, Rejected
+from delivery.build.rows import ERASED, Change, Example, RawRow, Rejected
 from delivery.build.steps import RowStep
 from delivery.build.text import ControlTokens, repaired
 
@@ -75,7 +75,8 @@ def sifted(
                     same = f"the same messages as row {first & (1 << 40) - 1} of {sources[first >> 40]}"
                     outcome = Unusable("duplicate", same)
             if isinstance(outcome, Unusable):
-                yield Rejected(row.source, row.number, outcome.reason, outcome.detail, row.data)
+                data = None if outcome.reason == ERASED else row.data
+                yield Rejected(row.source, row.number, outcome.reason, outcome.detail, data)
             else:
                 yield outcome
 

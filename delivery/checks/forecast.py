@@ -7,7 +7,6 @@ more, to find the smallest effect that is rolled back in at least 80 % of runs b
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,19 +16,15 @@ from configs.errors import SlipwayError
 from configs.rollout import RolloutPlan, Stage
 from configs.routing import FULL_BP
 from configs.strict import Strict
-from delivery.analysis import one_sample, two_sample
-from delivery.analysis.family import TestProcess, core
-from delivery.analysis.one_sample import OneSample
-from delivery.analysis.two_sample import Standing, TwoSample
-from delivery.analysis.wealth import Array, e_values
-from delivery.checks.forecast_traffic import SWAYED, Assumed, effects, outcomes
-from delivery.checks.measurement import Measurement, Past, begin
+from delivery.analysis.wealth import Array
+from delivery.checks.forecast_traffic import Assumed, effects
+from delivery.checks.measurement import Past, begin
+from delivery.checks.simulation import arrivals, judged_pairs, paths, shares
 
 POWER = 0.8
 RUNS = 200
 QUICK_RUNS = 20  # to see whether there is anything at all
 MISSED_RARELY = 0.05  # releases in which a stage's share reaches nobody
-BLOCKS = 100  # a stage is simulated in so many steps at most
 PLENTY_PER_S = 1000.0  # requests, where nobody says how many there are
 
 
@@ -79,16 +74,6 @@ class Outlook(Strict):
     def empty_stages(self) -> tuple[str, ...]:
         """Stages that may well reach nobody."""
         return tuple(stage.stage for stage in self.stages if (stage.nobody_probability or 0.0) > MISSED_RARELY)
-
-
-@dataclass(frozen=True)
-class _Traffic:
-    """A stage's simulated blocks: candidate and stable requests, (blocks, runs)."""
-
-    each_s: float
-    seconds: Array  # (blocks,) at the end of each
-    candidate: Array
-    stable: Array
 
 
 def reach(plan: RolloutPlan, stage: Stage) -> tuple[int | None, float | None]:
@@ -148,8 +133,8 @@ def refuse_empty(plan: RolloutPlan) -> None:
 
 def _stage(plan: RolloutPlan, index: int, requests_per_s: float, assumed: Assumed, runs: int) -> StageOutlook:
     stage, rng = plan.stages[index], np.random.default_rng([7, index])
-    share, beside = _shares(plan, stage)
-    traffic = _arrivals(plan, stage, requests_per_s * share, requests_per_s * beside, runs, rng)
+    share, beside = shares(plan, stage)
+    traffic = arrivals(plan, stage, requests_per_s * share, requests_per_s * beside, runs, rng)
     checks = plan.checks_of(stage)
     gating = sum(check.gates for check in checks)
     seen = traffic.candidate.cumsum(axis=0)
@@ -160,9 +145,9 @@ def _stage(plan: RolloutPlan, index: int, requests_per_s: float, assumed: Assume
         past = Past(n=100, hits=round(100 * assumed.of(check))) if check.kind == "rate" else Past()
         found = begin(check, past, in_shadow=stage.rules.has_pairs)
         every = effects(check, assumed)
-        counted = _judged(plan, traffic) if check.kind == "preference" else traffic
-        worse = _paths(found.worse, found, check, assumed, every, counted, rng)
-        better = _paths(found.better, found, check, assumed, every[:1], counted, rng)
+        counted = judged_pairs(plan, traffic) if check.kind == "preference" else traffic
+        worse = paths(found.worse, found, check, assumed, every, counted, rng)
+        better = paths(found.better, found, check, assumed, every[:1], counted, rng)
         needed = (gating if check.gates else 1) / plan.alpha
         shown = better[:, :, 0] >= 1 / plan.alpha
         if check.gates:
@@ -182,86 +167,6 @@ def _stage(plan: RolloutPlan, index: int, requests_per_s: float, assumed: Assume
         nobody_probability=reach(plan, stage)[1],
         checks=tuple(outlooks),
     )
-
-
-def _shares(plan: RolloutPlan, stage: Stage) -> tuple[float, float]:
-    """(the candidate's, stable's) requests of all."""
-    if stage.rules.has_pairs:
-        return stage.mirror_bp / FULL_BP, 1.0
-    share = plan.last_share_bp if stage.rules.commits else stage.share_bp
-    return share / FULL_BP, 1 - share / FULL_BP
-
-
-def _arrivals(
-    plan: RolloutPlan, stage: Stage, candidate_s: float, stable_s: float, runs: int, rng: np.random.Generator
-) -> _Traffic:
-    warm_s = max(stage.warmup_s, stage.warmup_requests / candidate_s if candidate_s else 0.0)
-    counted_s = max(stage.max_duration_s - warm_s, 0.0)
-    blocks = max(1, min(BLOCKS, math.floor(counted_s / plan.tick_s)))
-    each_s = counted_s / blocks
-    shape = (blocks, runs)
-    return _Traffic(
-        each_s=each_s,
-        seconds=warm_s + each_s * np.arange(1, blocks + 1, dtype=np.float64),
-        candidate=rng.poisson(candidate_s * each_s, shape).astype(np.float64),
-        stable=rng.poisson(stable_s * each_s, shape).astype(np.float64),
-    )
-
-
-def _judged(plan: RolloutPlan, traffic: _Traffic) -> _Traffic:
-    """The pairs that a judge decides, if it keeps up: of a share of all, so many a tick, so many in a release."""
-    if plan.judge is None:
-        return traffic
-    kept = np.floor(traffic.candidate.cumsum(axis=0) * plan.judge.share_bp / FULL_BP)
-    a_block = plan.judge.pairs_per_tick * max(1, math.floor(traffic.each_s / plan.tick_s))
-    asked = np.minimum(np.diff(kept, axis=0, prepend=0.0), a_block)
-    shadows = sum(stage.rules.has_pairs for stage in plan.stages)
-    in_all = np.minimum(asked.cumsum(axis=0), plan.judge.pairs_per_release // shadows)
-    counted = np.diff(np.floor((1 - SWAYED) * in_all), axis=0, prepend=0.0)
-    return _Traffic(traffic.each_s, traffic.seconds, counted, traffic.stable)
-
-
-def _paths(
-    process: TestProcess,
-    found: Measurement,
-    check: Check,
-    assumed: Assumed,
-    effect: Array,
-    traffic: _Traffic,
-    rng: np.random.Generator,
-) -> Array:
-    """E-values after each block: (blocks, runs, effects)."""
-    stable_p, candidate_p = outcomes(check, assumed, effect, paired=found.paired)
-    blocks, runs = traffic.candidate.shape
-    shape = (runs, len(effect))
-    inner = core(process)
-    path = np.ones((blocks, *shape))
-    wealth, seen = np.zeros((*shape, 5)), np.zeros(shape)
-    standing = _start(inner, shape) if isinstance(inner, TwoSample) else None
-    for block in range(blocks):
-        n_c = np.broadcast_to(traffic.candidate[block][:, None], shape).astype(np.int64)
-        candidate = rng.multinomial(n_c, _whole(candidate_p))
-        if standing is not None and isinstance(inner, TwoSample):
-            n_s = np.broadcast_to(traffic.stable[block][:, None], shape).astype(np.int64)
-            standing = two_sample.advance(inner.test, standing, rng.multinomial(n_s, _whole(stable_p)), candidate)
-            path[block] = standing.e
-        elif isinstance(inner, OneSample):
-            wealth, seen = one_sample.advance(inner.test, wealth, seen, candidate.astype(np.float64))
-            path[block] = e_values(wealth, seen)
-    return path
-
-
-def _start(process: TwoSample, shape: tuple[int, int]) -> Standing:
-    fresh = Standing.new(process.test, *shape)
-    known_n, known_total = np.full(shape, process.known_n), np.full(shape, process.known_total)
-    return Standing(fresh.wealth, fresh.blocks, known_n, known_total, fresh.waiting_s, fresh.waiting_c)
-
-
-def _whole(p: Array) -> Array:
-    """Exactly 1 in sum, as drawing wants it."""
-    clipped = np.clip(p, 0.0, 1.0)
-    whole: Array = clipped / clipped.sum(axis=-1, keepdims=True)
-    return whole
 
 
 def _check(check: Check, assumed: Assumed, power: Sequence[float] | Array, requests: Array) -> CheckOutlook:

@@ -15,13 +15,12 @@ from delivery.gateway.ids import Ids
 from delivery.gateway.keys.access import Client, Keys, is_limited, prompt_tokens, tokens_at_most, tokens_taken
 from delivery.gateway.log_ins import LogIns
 from delivery.gateway.openai.answers import UpstreamError
-from delivery.gateway.openai.chat import Call, named_tester, parse, user_key
-from delivery.gateway.openai.endpoints import Endpoint
+from delivery.gateway.openai.call import Call, named_tester, parse, user_key
+from delivery.gateway.openai.endpoints.endpoint import Endpoint
 from delivery.gateway.openai.errors import JSON_HEADERS, ApiError, error_body, server_error, unknown_route
 from delivery.gateway.openai.forced import are_deciding
 from delivery.gateway.openai.policies import check_policy
-from delivery.gateway.openai.response_policy import check_response
-from delivery.gateway.openai.streams import Stream, error_frame
+from delivery.gateway.openai.streams import Stream
 from delivery.gateway.records.attempts import EMPTY, EXHAUSTED, Attempt, Attempts
 from delivery.gateway.records.metrics import Metrics
 from delivery.gateway.table.served import Tables
@@ -100,7 +99,7 @@ class Proxy:
             await self.log_ins.failed(http.peer)
         if http.sending is None:
             return refusal.response(request_id)
-        http.sending.write(error_frame(endpoint, refusal.body))  # the status has been sent
+        http.sending.write(endpoint.stream.error(refusal.body))  # the status has been sent
         http.sending.end()
         return None
 
@@ -111,8 +110,6 @@ class Proxy:
         if route is None or (client is not None and not client.may_ask(name)):
             raise unknown_route(name, routes_for(client, self.tables))
         check_policy(route.policy, endpoint, body)
-        if endpoint.name == "responses":
-            check_response(route.policy, body)
         asking = client.name if client is not None else ""
         key = user_key(route.policy, http.headers, body, asking)
         return Call(
@@ -260,7 +257,7 @@ class Proxy:
                 attempt.fail(failure.kind)
                 attempt.user_ok = False
                 log.error("an answer broke off", extra=_about(attempt, failure))
-                sending.write(failure.answer + error_frame(call.endpoint, _broken_off(failure), stream.next_number))
+                sending.write(failure.answer + stream.error(_broken_off(failure), stream.next_number))
                 await sending.room(self.write_timeout_s)
             sending.end()
         except ConnectionResetError:

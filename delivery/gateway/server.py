@@ -22,7 +22,7 @@ from delivery.gateway.http.server import HttpServer
 from delivery.gateway.keys.access import Keys, read_keys
 from delivery.gateway.keys.budget_files import BudgetFile, kept_budgets
 from delivery.gateway.log_ins import LogIns
-from delivery.gateway.openai.endpoints import ENDPOINTS
+from delivery.gateway.openai.endpoints.known import ENDPOINTS
 from delivery.gateway.proxy import Proxy
 from delivery.gateway.records.attempts import Attempts, Observer
 from delivery.gateway.records.exposition import Exposition

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from configs.rollout import RolloutPlan
-from delivery.checks.evidence import Cursor, Evidence, fold
+from delivery.checks.evidence import Cursor, Evidence
+from delivery.checks.fold import fold
 from delivery.release import rollback
 from delivery.release.members import followed, welcomed
 from delivery.release.reconcile import is_listed, is_verified, loads, lost_on, routing_actions

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.rollout import RolloutPlan
-from delivery.checks.verdicts import Judgement, given_up, judge
+from delivery.checks.verdicts import Judgement, judge
 from delivery.release import rollback
+from delivery.release.alerts import is_late, new_alerts
 from delivery.release.condemn import missing_evidence
 from delivery.release.reconcile import is_listed, is_verified, loads, lost_on, routing_actions
 from delivery.release.routes import current_stage, epoch_of, holdback_of
 from delivery.release.state import (
     Action,
-    Alert,
     AwaitApproval,
     Commit,
     Decision,
@@ -68,7 +68,7 @@ def run_stage(tick: Tick, state: ReleaseState) -> Decision:
     state = state.model_copy(update={"verdict": judgement.verdict, "reason": judgement.reason})
     if judgement.blame == "rollback":
         return _turn(tick, state, judgement, judgement.reason)
-    state, alerts = _alerts(plan, state, judgement)
+    state, alerts = new_alerts(plan, state, judgement)
     passed = judgement.verdict == "pass" and not state.suspended and state.clocks.silent_s == 0
     state = _held(tick, state, judgement, passed=passed)
     if state.phase == "watching":
@@ -148,17 +148,13 @@ def _held(tick: Tick, state: ReleaseState, judgement: Judgement, *, passed: bool
 
 def _overdue(plan: RolloutPlan, state: ReleaseState, *, passed: bool) -> str:
     clocks, stage = state.clocks, plan.stages[state.stage_index]
-    if _is_late(plan, state) and plan.on_approval_timeout == "rollback":
+    if is_late(plan, state) and plan.on_approval_timeout == "rollback":
         return f"no approval within {plan.approval_timeout_s:g} s"
     if clocks.held_s > plan.max_hold_s:
         return f"held for more than {plan.max_hold_s:g} s without new evidence"
     if clocks.stage_s > stage.max_duration_s and not passed and not state.awaiting_approval:
         return f"{_name(plan, state)} did not pass within {stage.max_duration_s:g} s"
     return ""
-
-
-def _is_late(plan: RolloutPlan, state: ReleaseState) -> bool:
-    return state.awaiting_approval and state.clocks.approval_s > plan.approval_timeout_s
 
 
 # -- the candidate's replicas ---------------------------------------------------------------------------------------
@@ -195,49 +191,6 @@ def _restarted(plan: RolloutPlan, state: ReleaseState) -> ReleaseState:
 
 
 # -- words ----------------------------------------------------------------------------------------------------------
-
-
-def _alerts(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) -> tuple[ReleaseState, list[Action]]:
-    """Alerts that are new; one that is over may be raised again later."""
-    texts = _about_trip(state, judgement.facts.tripped)
-    if state.clocks.silent_s > plan.monitor_timeout_s:
-        texts["monitor"] = f"no records from a gateway for {state.clocks.silent_s:.0f} s: holding"
-    if state.clocks.unjudged_s > plan.monitor_timeout_s:
-        texts["judge"] = f"nothing judged for {state.clocks.unjudged_s:.0f} s: {state.evidence.judging.error}"
-    if state.clocks.quiet_s > plan.max_hold_s:
-        texts["quiet"] = f"nobody asks: waiting for traffic, {plan.wait_for_traffic_s:.0f} s a stage at most"
-    if state.suspended:
-        texts["suspended"] = f"{state.candidate.variant.model} is missing on a replica: all traffic is on stable"
-    if _is_late(plan, state):
-        texts["approval"] = f"no approval within {plan.approval_timeout_s:g} s: still waiting"
-    if judgement.blame == "pause":
-        texts["pause"] = f"paused: {judgement.reason}"
-    if state.evidence.dropped:
-        texts["dropped"] = f"{state.evidence.dropped} records were lost before they could be read"
-    texts |= _check_alerts(plan, state, judgement)
-    new = [Alert(text=text) for key, text in texts.items() if key not in state.alerts]
-    return state.model_copy(update={"alerts": tuple(texts)}), list(new)
-
-
-def _about_trip(state: ReleaseState, trip: Tripped | None) -> dict[str, str]:
-    """That a gateway took the candidate's users away, and that it gave them back."""
-    if trip is not None:
-        return {"tripped": f"its users are with stable: {given_up(trip)}; the checks decide"}
-    if "tripped" in state.alerts:
-        return {"answers again": f"{state.candidate.name} answers again: the gateway has given it its users back"}
-    return {}
-
-
-def _check_alerts(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for result in judgement.results:
-        if result.stable_worse is not None and result.stable_worse.e_value >= 1 / plan.alpha:
-            texts[f"stable {result.check}"] = (
-                f"stable itself breaches {result.check}: {state.stable.name} is to be mended"
-            )
-        if result.verdict == "fail" and result.on_fail == "warn":
-            texts[f"warn {result.check}"] = f"warning: {result.sentence}"
-    return texts
 
 
 def _noted(plan: RolloutPlan, state: ReleaseState, judgement: Judgement) -> ReleaseState:

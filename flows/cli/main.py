@@ -18,6 +18,7 @@ from configs.errors import SlipwayError
 from delivery.clients.processes.interruption import leaving_tidily
 from flows.cli import (
     build,
+    dataset,
     decisions,
     environment,
     evidence,
@@ -34,6 +35,7 @@ PARTS = (
     projects,
     environment,
     build,
+    dataset,
     release,
     decisions,
     evidence,

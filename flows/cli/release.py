@@ -35,11 +35,13 @@ def release(
 ) -> None:
     """Take a bundle through shadow, canary, full and watch. Exit status 1 when it is refused or rolled back."""
     from delivery.clients.bundles.images import read_bundle
+    from tasks.mirror import mirror_of
     from tasks.preflight import before_release
     from tasks.release.broken_stable import over_broken_stable as without_stable
     from tasks.release.published import require_signed
     from tasks.release.refusals import why_other_form
 
+    mirror_of(project_of(project).environment, home).fetch_bundle(bundle)
     found = read_bundle(home, bundle)  # a wrong digest is said at once, another form, and a missing signature
     if why_other_form(found):
         raise SlipwayError(why_other_form(found))

@@ -32,6 +32,7 @@ from delivery.build.split import Splitter
 from delivery.build.steps import PERSONAL_DATA, RowStep
 from delivery.progress import Progress, silent
 from tasks.data.bad_input import NO_FAULT, SHOWN, refuse_bad_rows, refuse_empty_part, refuse_mixture
+from tasks.data.erasures import ErasedRows, read_erasures
 from tasks.data.filters.known import near_duplicate_record, row_steps, steps_of
 from tasks.data.kept import KeptRows
 from tasks.data.reading import open_source
@@ -95,8 +96,9 @@ def build_dataset(
     tokenizer = open_tokenizer(tokenizer_folder, system_prompt, chat_template_kwargs)
     with new_version(home, recipe.name) as draft:
         found = _Pass(Splitter(recipe.split), steps=steps_of(recipe, asked))
+        erased = ErasedRows(read_erasures(home))
         kept = KeptRows(draft.folder / "kept", recipe.filters.near_duplicates)
-        _sift_into(draft, kept, found, recipe, located, tokenizer, on_progress)
+        _sift_into(draft, kept, found, recipe, located, tokenizer, erased, on_progress)
         refuse_bad_rows(recipe, found.tally, found.bad, [source.name for source in found.sources])
         refuse_mixture(recipe, found.tally)
         sides = _sides(draft, kept, found, on_progress)
@@ -175,12 +177,16 @@ def _sift_into(
     recipe: DatasetRecipe,
     located: Sequence[Located],
     tokenizer: ChatTokenizer,
+    erased: ErasedRows,
     on_progress: Progress,
 ) -> None:
     rejected = _rejected_files(draft, recipe)
     rows = _rows(located, found.sources, on_progress)
+    steps = found.steps
+    if erased:
+        rows, steps = map(erased.without_text, rows), (*steps, erased.step())
     with kept:
-        for outcome in _outcomes(rows, recipe, tokenizer, found.splitter, found.steps):
+        for outcome in _outcomes(rows, recipe, tokenizer, found.splitter, steps):
             found.tally.add(outcome)
             if isinstance(outcome, Example):
                 found.tokens.append(outcome.tokens)

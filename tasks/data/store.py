@@ -13,7 +13,10 @@ from configs.canonical import short
 from configs.errors import SlipwayError
 from delivery.build.dataset import DatasetVersion, Manifest
 from delivery.clients.fresh_folder import fresh_folder
+from tasks.data.erasures import erased_files
 from tasks.data.sources import file_digest
+
+UNFINISHED = ".erasing"  # at the end of the name of a file that takes another one's place
 
 
 def read_version(home: Path, digest: str) -> DatasetVersion:
@@ -30,12 +33,18 @@ def read_version(home: Path, digest: str) -> DatasetVersion:
     asked = digest.removeprefix("sha256:")
     if not manifest.digest.removeprefix("sha256:").startswith(asked) or len(asked) < len(short(digest)):
         raise _changed(folder, "manifest.json", f"its digest is {manifest.digest}, expected {digest}")
+    since = erased_files(folder)
     for name, expected in manifest.files.items():
         path = folder / name
         found = file_digest(path) if path.is_file() else "missing"
+        expected = since.files.get(name, expected) if since else expected
+        if found != expected and path.with_name(name + UNFINISHED).exists():
+            cure = "give the order again: slipway dataset erase"
+            raise SlipwayError(f"an erasure of rows of {folder} was not finished", cure=cure)
         if found != expected:
             raise _changed(folder, name, f"its digest is {found}, the manifest says {expected}")
-    return DatasetVersion(digest=manifest.digest, folder=folder, manifest=manifest)
+    lost = sum(len(ids) for ids in since.rows.values()) if since else 0
+    return DatasetVersion(digest=manifest.digest, folder=folder, manifest=manifest, erased=lost)
 
 
 class VersionFile:

@@ -3,5 +3,6 @@
 Doors: `bundle`, `rebuild`, `merge`, `verdict` (the eval gate's), `start` (a route brought up), `run`, `outcome`,
 `refusals`, `broken_stable`, `rollback`, `rollback_outcome`, `left_behind` (what a killed process did not finish),
 `judge`, `quarantine`, `controller`, `site` (an environment as releases reach it), `published` (in registries),
-`clean_up`, `clean_up_registry`, `explain`, `replay`, `experiment`, `promotion` (from one environment to the next).
+`clean_up`, `clean_up_registry`, `explain`, `replay`, `experiment`, `lineage` (who learned from which rows),
+`promotion` (from one environment to the next).
 """

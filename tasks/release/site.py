@@ -31,6 +31,7 @@ from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress, silent
 from delivery.release.members import here
 from delivery.release.state import Served
+from tasks.mirror import mirror_of
 from tasks.release.judge import Asker, RunBeside, in_thread, open_judge
 from tasks.release.membership import GatewayClients
 from tasks.release.published import require_signed
@@ -189,6 +190,7 @@ def served_as(bundle: Bundle, site: Site, upstreams: tuple[str, ...] | None = No
 
 def _placed(bundle: Bundle, site: Site) -> str:
     now = site.clock()
+    mirror_of(site.environment, site.home).fetch_bundle(bundle.digest)
     require_signed(site.environment, site.home, bundle.digest, now)
     return site.target.place(unpack_adapter(bundle, site.home), Origin(bundle.digest, now))
 
@@ -198,6 +200,7 @@ def why_not_servable(bundle: Bundle, site: Site) -> str:
     if bundle.adapter is None:
         return ""
     try:
+        mirror_of(site.environment, site.home).fetch_bundle(bundle.digest)
         folder = unpack_adapter(bundle, site.home)
         settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         names = read_shapes(folder / "adapter_model.safetensors")

@@ -13,6 +13,7 @@ from delivery.clients.vllm import VllmClient, VllmError
 from delivery.progress import Progress, silent
 from delivery.release.routes import alone, table_with
 from delivery.release.state import Observation, Served
+from tasks.mirror import mirror_of
 from tasks.release.gateways import put, tables
 from tasks.release.left_behind import asked_back
 from tasks.release.published import require_signed
@@ -87,6 +88,7 @@ def _require_signed_when_released(site: Site, route: str, live: Served) -> None:
         return
     at = [float(r["started_at"]) for r in site.ledger.releases(site.name, route) if r["bundle"] == live.bundle]
     as_of = at[0] if at else site.clock()
+    mirror_of(site.environment, site.home).fetch_bundle(live.bundle)
     require_signed(site.environment, site.home, live.bundle, as_of)
     site.target.place(unpack_adapter(read_bundle(site.home, live.bundle), site.home), Origin(live.bundle, as_of))
 

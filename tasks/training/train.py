@@ -98,6 +98,9 @@ def train(
     last checkpoint. Raises SlipwayError when rows do not fit, the loss mask is wrong, the loss diverges or the worker
     dies; logs and curve stay in home/trainings/<key12>/.
     """
+    if dataset.erased:
+        what = f"{dataset.erased} rows of dataset version {short(dataset.digest)} were erased since it was built"
+        raise SlipwayError(what, cure="build a new one: slipway build leaves them out")
     revision = model_revision(model)
     modules = linear_modules(read_model_shapes(model))
     problems = problems_with_settings(config, modules)
@@ -105,7 +108,7 @@ def train(
         raise SlipwayError("these settings cannot be trained and served", problems=problems)
     key = training_key(dataset, revision, config, system_prompt, chat_template_kwargs)
     folder = home.absolute() / "trainings" / short(key)
-    with explained_writes(folder, f"training {folder.name}"), _alone(folder):
+    with explained_writes(folder, f"training {folder.name}"), alone(folder):
         done = _done(folder, home)
         if done is not None:
             on_progress(1, 1, f"unchanged: adapter {short(done.adapter.digest)} was trained before")
@@ -127,7 +130,7 @@ def train(
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """One process at a time trains in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:

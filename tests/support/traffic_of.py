@@ -6,7 +6,8 @@ from typing import Any
 
 from configs.checks import Check
 from configs.rollout import RolloutPlan, Stage
-from delivery.checks.evidence import Evidence, fold
+from delivery.checks.evidence import Evidence
+from delivery.checks.fold import fold
 from delivery.traffic.records import Feedback, InFlight, Record, RecordPage, checked
 
 EPOCH = "r/1-canary"

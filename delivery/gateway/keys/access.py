@@ -17,7 +17,7 @@ from configs.api_keys import ApiKey, ApiKeys
 from configs.loading import load
 from configs.routing import RoutingTable
 from delivery.gateway.keys.budgets import Budget
-from delivery.gateway.openai.chat import Call
+from delivery.gateway.openai.call import Call
 from delivery.gateway.openai.errors import ApiError
 from delivery.gateway.openai.policies import AMOUNTS, prompts_in
 from delivery.gateway.records.attempts import Attempt
@@ -183,7 +183,7 @@ def tokens_at_most(call: Call, context: int | None = None) -> int:
     """
     stable = call.route.variants[call.route.stable]
     prompt = prompt_tokens(call)
-    if call.endpoint.name == "embeddings":
+    if not call.endpoint.limits:
         return prompt
     body, policy, most = call.body, call.route.policy, sys.maxsize
     if AMOUNTS.isdisjoint(body):

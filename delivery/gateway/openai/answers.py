@@ -9,7 +9,6 @@ from delivery.gateway.openai.errors import ApiError
 from delivery.gateway.openai.forced import UNSAID
 
 CLIENTS_FAULT = frozenset((400, 413, 422))
-CONTENT = ("tool_calls", "reasoning", "reasoning_content", "refusal", "function_call", "audio")
 FRAME_LIMIT = 16 * 1024 * 1024  # bytes of one server-sent event
 
 
@@ -91,40 +90,6 @@ class Gist(NamedTuple):
     finish_reason: str  # of the first choice that names one; "": none has ended
     text: str  # the first choice's
     stopped_by: Any = UNSAID  # vLLM's `stop_reason` of the choice that named its end
-
-
-def chat_gist(answer: dict[str, Any], streamed: bool) -> Gist:
-    """Of a chat completion, or a chunk of one (`streamed`)."""
-    part = "delta" if streamed else "message"
-    has_content, finish_reason, text, stopped_by = False, "", "", UNSAID
-    for choice in choices_in(answer):
-        said = choice.get(part)
-        if isinstance(said, dict):
-            content = said.get("content")
-            if isinstance(content, str) and choice.get("index", 0) == 0:
-                text += content
-            has_content = has_content or bool(content) or any(said.get(key) for key in CONTENT)
-        if reason := choice.get("finish_reason"):
-            if not finish_reason:
-                finish_reason, stopped_by = str(reason), choice.get("stop_reason", UNSAID)
-            has_content = has_content or reason == "length"
-    return Gist(has_content, finish_reason, text, stopped_by)
-
-
-def completion_gist(answer: dict[str, Any], _: bool) -> Gist:
-    """Of a text completion, or a chunk of one."""
-    choices = choices_in(answer)
-    ended = [choice for choice in choices if choice.get("finish_reason")]
-    texts = [text for choice in choices if choice.get("index", 0) == 0 and isinstance(text := choice.get("text"), str)]
-    has_content = any(choice.get("text") or choice.get("finish_reason") == "length" for choice in choices)
-    if not ended:
-        return Gist(has_content, "", "".join(texts))
-    return Gist(has_content, str(ended[0]["finish_reason"]), "".join(texts), ended[0].get("stop_reason", UNSAID))
-
-
-def embeddings_gist(answer: dict[str, Any], _: bool) -> Gist:
-    """Of a list of embeddings."""
-    return Gist(isinstance(answer.get("data"), list) and bool(answer["data"]), "", "")
 
 
 def tokens_in(answer: dict[str, Any]) -> tuple[int, int] | None:

@@ -50,6 +50,11 @@ def server_error(status: int, message: str, code: str, retry_after_s: float | No
     return ApiError(status, message, code=code, kind="server_error", retry_after_s=retry_after_s)
 
 
+def not_allowed(name: str, what: str) -> ApiError:
+    """The route's clients may not set this parameter, or not so."""
+    return ApiError(400, what, code="parameter_not_allowed", param=name)
+
+
 def unknown_route(name: str, routes: list[str]) -> ApiError:
     """OpenAI's answer to a model that does not exist."""
     served = f" Served here: {', '.join(routes)}." if routes else " Nothing is served here yet."

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from delivery.gateway.openai.endpoints import ENDPOINTS, ROLES, Endpoint
+from delivery.gateway.openai.endpoints.chat import ROLES
+from delivery.gateway.openai.endpoints.endpoint import Endpoint
+from delivery.gateway.openai.endpoints.known import ENDPOINTS
 from delivery.gateway.records.feedback import PATH as FEEDBACK_PATH
 from delivery.gateway.records.feedback import Opinion
 
@@ -41,7 +43,6 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "stream_options": {"type": ["object", "null"], "properties": {"include_usage": FLAG}},
     "user": {"type": ["string", "null"]},
 }
-REQUIRED = {"chat": "messages", "responses": "input", "completions": "prompt", "embeddings": "input"}
 ERROR = {
     "type": "object",
     "required": ["error"],
@@ -115,7 +116,7 @@ def page() -> dict[str, Any]:
 def _ask(endpoint: Endpoint) -> dict[str, Any]:
     body = {
         "type": "object",
-        "required": ["model", REQUIRED[endpoint.name]],
+        "required": ["model", endpoint.content],
         "properties": {name: PARAMETERS.get(name, ANYTHING) for name in sorted(endpoint.parameters)},
         "additionalProperties": False,
     }

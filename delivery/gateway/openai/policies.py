@@ -4,12 +4,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from configs.routing import Policy
-from delivery.gateway.openai.endpoints import SYSTEM_ROLES, Endpoint
-from delivery.gateway.openai.errors import ApiError
+from delivery.gateway.openai.endpoints.endpoint import Endpoint
+from delivery.gateway.openai.errors import ApiError, not_allowed
 
 SCHEMA_PATTERNS = ("pattern", "patternProperties")
-TEXT_KEYS = frozenset(("type", "text", "refusal"))
-MEDIA_KEYS = frozenset(("image_url", "video_url", "audio_url", "input_audio"))
 JSON_FORMATS = frozenset(("text", "json_object", "json_schema"))
 AMOUNTS = frozenset(("max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of", "prompt"))
 GUIDES = frozenset(("response_format", "structured_outputs", "tools", "functions", "text"))
@@ -25,9 +23,7 @@ def check_policy(policy: Policy, endpoint: Endpoint, body: Mapping[str, Any]) ->
         _check_amounts(policy, body)
     if not GUIDES.isdisjoint(body):
         _check_guides(policy, body)
-    messages = body.get("messages")
-    if messages is not None:
-        _check_messages(policy, messages)
+    endpoint.allows(policy, body)
 
 
 def _check_parameters(policy: Policy, endpoint: Endpoint, body: Mapping[str, Any]) -> None:
@@ -38,7 +34,7 @@ def _check_parameters(policy: Policy, endpoint: Endpoint, body: Mapping[str, Any
                 raise ApiError(400, f"Unknown parameter: `{name}`.", code="unknown_parameter", param=name)
     for name in policy.refused_parameters:
         if body.get(name) is not None or (name == "max_tokens" and body.get("max_completion_tokens") is not None):
-            raise _not_allowed(name, f"`{name}` cannot be set for this model.")
+            raise not_allowed(name, f"`{name}` cannot be set for this model.")
 
 
 def _check_amounts(policy: Policy, body: Mapping[str, Any]) -> None:
@@ -51,10 +47,10 @@ def _check_amounts(policy: Policy, body: Mapping[str, Any]) -> None:
     ):
         asked = body.get(name)
         if most is not None and asked is not None and (not isinstance(asked, int) or asked > most):
-            raise _not_allowed(name, f"`{name}` must be a whole number up to {most} for this model.")
+            raise not_allowed(name, f"`{name}` must be a whole number up to {most} for this model.")
     most, prompts = policy.max_choices, prompts_in(body)
     if most is not None and prompts > 1 and prompts * (body.get("n") or 1) > most:
-        raise _not_allowed("prompt", f"At most {most} answers to one request are given by this model.")
+        raise not_allowed("prompt", f"At most {most} answers to one request are given by this model.")
 
 
 def prompts_in(body: Mapping[str, Any]) -> int:
@@ -71,12 +67,12 @@ def _check_guides(policy: Policy, body: Mapping[str, Any]) -> None:
     kind = form.get("type") if isinstance(form, dict) else None
     taken = ("text",) if policy.guided_decoding == "none" else JSON_FORMATS
     if form is not None and (not isinstance(kind, str) or kind not in taken):
-        raise _not_allowed("response_format", f"`response_format` must be one of: {', '.join(sorted(taken))}.")
+        raise not_allowed("response_format", f"`response_format` must be one of: {', '.join(sorted(taken))}.")
     if body.get("structured_outputs") is not None:
-        raise _not_allowed("structured_outputs", "`structured_outputs` cannot be set for this model.")
+        raise not_allowed("structured_outputs", "`structured_outputs` cannot be set for this model.")
     for name in ("response_format", "tools", "functions", "text"):
         if body.get(name) is not None and any(key in part for part in _objects(body[name]) for key in SCHEMA_PATTERNS):
-            raise _not_allowed(name, f"`{name}` may hold no patterns for this model.")
+            raise not_allowed(name, f"`{name}` may hold no patterns for this model.")
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:
@@ -93,34 +89,3 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
                 for name, held in found.items()
                 for item in (held.values() if name in ("properties", "$defs") and isinstance(held, dict) else (held,))
             ]
-
-
-def _check_messages(policy: Policy, messages: list[dict[str, Any]]) -> None:
-    is_refusing, takes_all = policy.system_messages == "refuse", policy.media == "any"
-    for message in messages:
-        if is_refusing and message["role"] in SYSTEM_ROLES:
-            what = "This model has a system prompt of its own; `messages` may hold no system or developer messages."
-            raise _not_allowed("messages", what)
-        content = message.get("content")
-        if not takes_all and not isinstance(content, str) and content is not None:
-            _check_parts(policy, content if isinstance(content, list) else [content])
-
-
-def _check_parts(policy: Policy, parts: list[Any]) -> None:
-    for part in parts:
-        if isinstance(part, str) or (isinstance(part, dict) and part.keys() <= TEXT_KEYS):
-            continue
-        is_media = isinstance(part, dict) and part.keys() <= TEXT_KEYS | MEDIA_KEYS | {"uuid"}
-        if policy.media == "none" or not is_media:
-            raise _not_allowed("messages", "`messages` may hold texts only for this model, or media that it allows.")
-        if not all(_is_inline(part[name]) for name in MEDIA_KEYS & part.keys() if name != "input_audio"):
-            raise _not_allowed("messages", "Media must come within the request (data: URLs): nothing is fetched.")
-
-
-def _is_inline(value: Any) -> bool:
-    url = value.get("url") if isinstance(value, dict) else value
-    return isinstance(url, str) and url.startswith("data:")
-
-
-def _not_allowed(name: str, what: str) -> ApiError:
-    return ApiError(400, what, code="parameter_not_allowed", param=name)

@@ -16,9 +16,7 @@ from delivery.gateway.openai.answers import (
     parse_object,
     tokens_in,
 )
-from delivery.gateway.openai.chat import Call
-from delivery.gateway.openai.endpoints import Endpoint
-from delivery.gateway.openai.response_answers import ENDS, as_seen, named_as_official
+from delivery.gateway.openai.call import Call
 from delivery.gateway.records.attempts import Attempt
 
 PREAMBLE_LIMIT = 1024 * 1024  # bytes before the first content
@@ -56,6 +54,11 @@ class Stream:
         self._heard_at: float | None = None  # loop time; None while nobody waits for upstream
         self._watch: asyncio.TimerHandle | None = None  # one for the whole stream: one per chunk costs too much
         self._is_late = False
+
+    @staticmethod
+    def error(body: dict[str, dict[str, Any]], number: int = 0) -> bytes:
+        """An error in a stream that has begun, and the stream's end. `number`: of the event, where they have one."""
+        return b"data: " + orjson.dumps(body) + b"\n\n" + DONE
 
     def close(self) -> None:
         """Ends it upstream too, if it has not ended there."""
@@ -163,42 +166,6 @@ class Stream:
             self._attempt.ended_by(gist)
         if gist.text and self._attempt.said is not None:
             self._attempt.said.add(gist.text)
-
-
-class EventStream(Stream):
-    """A stream of the Responses API: its events have names and numbers, and the last one ends it."""
-
-    done = b""
-
-    @property
-    def most_held(self) -> int:  # type: ignore[override]
-        """Bytes before the first content; they repeat what the client sent, twice."""
-        return PREAMBLE_LIMIT + 3 * self._call.size
-
-    def _chunk(self, chunk: dict[str, Any]) -> bytes:
-        response = chunk.get("response")
-        if isinstance(response, dict):
-            as_seen(response, self._call.body, self._call.name)
-            count_tokens(self._attempt, response)
-            named_as_official(chunk)
-        self._note(chunk)
-        kind, number = str(chunk.get("type")), chunk.get("sequence_number")
-        self._ended = kind in ENDS
-        self.next_number = number + 1 if isinstance(number, int) else self.next_number + 1
-        return _event(kind, chunk)
-
-
-def error_frame(endpoint: Endpoint, body: dict[str, dict[str, Any]], number: int = 0) -> bytes:
-    """An error in a stream that has begun, and the stream's end."""
-    if endpoint.name != "responses":
-        return b"data: " + orjson.dumps(body) + b"\n\n" + DONE
-    error = body["error"]  # some clients look for it within, some do not
-    flat = {name: error[name] for name in ("code", "message", "param")}
-    return _event("error", {"type": "error", "sequence_number": number, **flat, **body})
-
-
-def _event(kind: str, event: dict[str, Any]) -> bytes:
-    return b"event: " + kind.encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n"
 
 
 def refused_in_band(error: dict[str, Any], variant: Variant, call: Call) -> Exception:

@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import Any
 
 from delivery.gateway.openai.answers import Gist
-from delivery.gateway.openai.chat import Call
+from delivery.gateway.openai.call import Call
 from delivery.gateway.openai.contract import Judges, Said
 from delivery.gateway.openai.forced import is_end_forced
 from delivery.gateway.table.served import Clock

@@ -24,7 +24,6 @@ from opentelemetry.util.types import AttributeValue
 from delivery.gateway.records.attempts import Attempt
 
 NS = 1_000_000_000
-OPERATIONS = {"completions": "text_completion", "embeddings": "embeddings"}  # by endpoint; all others chat
 
 
 class Traces:
@@ -75,7 +74,7 @@ def to_collector(endpoint: str) -> Traces:
 
 
 def _operation(attempt: Attempt) -> str:
-    return OPERATIONS.get(attempt.call.endpoint.name, "chat") if attempt.call is not None else "chat"
+    return attempt.call.endpoint.operation if attempt.call is not None else "chat"
 
 
 def _attributes(attempt: Attempt) -> dict[str, AttributeValue]:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from configs.errors import ConfigError, Problem, SlipwayError
 from configs.loading import explained, load
 from configs.routing import RoutingTable
-from delivery.gateway.openai.endpoints import ENDPOINTS
+from delivery.gateway.openai.endpoints.known import ENDPOINTS
 from delivery.gateway.table.served import Kept, Tables
 
 log = logging.getLogger("slipway.gateway")

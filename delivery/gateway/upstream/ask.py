@@ -22,9 +22,8 @@ from delivery.gateway.http.client import (
 )
 from delivery.gateway.http.deadlines import Deadline
 from delivery.gateway.openai.answers import CLIENTS_FAULT, UpstreamError, declined, error_in, parse_object
-from delivery.gateway.openai.chat import REPLICAS_THAT_SEE_IT, Call, for_variant
-from delivery.gateway.openai.response_answers import as_seen
-from delivery.gateway.openai.streams import EventStream, Stream, count_tokens, refused_in_band
+from delivery.gateway.openai.call import REPLICAS_THAT_SEE_IT, Call, for_variant
+from delivery.gateway.openai.streams import Stream, count_tokens, refused_in_band
 from delivery.gateway.records.attempts import EXHAUSTED, Attempt, Attempts
 from delivery.gateway.upstream.connections import Connections
 from delivery.gateway.upstream.replicas import Replicas
@@ -95,9 +94,7 @@ class Upstreams:
             return _accepted(said.status, said.content(), variant, call)
 
         answer = await self._at_some_replica(call, attempt, self.timeouts.answer_s, one)
-        answer["model"] = call.name
-        if call.endpoint.name == "responses":
-            as_seen(answer, call.body, call.name)
+        call.endpoint.shown(answer, call.body, call.name)
         count_tokens(attempt, answer)
         gist = call.endpoint.gist(answer, False)
         if attempt.said is not None:
@@ -112,7 +109,6 @@ class Upstreams:
     async def stream(self, call: Call, variant: Variant, attempt: Attempt) -> "Stream":
         """A stream whose first content is there, or UpstreamError, or ApiError. Whoever gets it closes it."""
         body = for_variant(call, variant, self.replicas.context_of(variant))
-        kind = EventStream if call.endpoint.name == "responses" else Stream
 
         async def one(upstream: str) -> Stream:
             said = await self._post(upstream, call.endpoint.path, body, attempt, to_the_end=False)
@@ -120,7 +116,7 @@ class Upstreams:
             try:
                 if said.status != 200:
                     _accepted(said.status, await said.read(), variant, call)
-                stream = kind(said, call, variant, attempt, self.timeouts.idle_s)
+                stream = call.endpoint.stream(said, call, variant, attempt, self.timeouts.idle_s)
                 await stream.start()
             except BaseException:
                 said.close()

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from delivery.gateway.openai.answers import UpstreamError
-from delivery.gateway.openai.chat import Call
+from delivery.gateway.openai.call import Call
 from delivery.gateway.openai.errors import ApiError
 from delivery.gateway.records.attempts import Attempts
 from delivery.gateway.records.metrics import Metrics

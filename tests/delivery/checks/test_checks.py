@@ -11,8 +11,8 @@ from traffic_of import CANARY, ERRORS, NOTHING, SHADOW, Canary, page, plan_of, r
 from configs.checks import Check
 from configs.metrics import METRICS
 from configs.rollout import RolloutPlan, Stage
-from delivery.checks.evidence import fold
 from delivery.checks.findings import Finding
+from delivery.checks.fold import fold
 from delivery.checks.verdicts import CheckResult, Judgement, conclude, judge
 from delivery.traffic.records import Tripped
 

@@ -7,7 +7,7 @@ import pytest
 from traffic_of import CANARY, NOTHING, page, plan_of, record, running
 
 from configs.checks import Check
-from delivery.checks.evidence import fold
+from delivery.checks.fold import fold
 from delivery.checks.verdicts import judge
 
 CHECKS = (

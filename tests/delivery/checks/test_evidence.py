@@ -9,7 +9,8 @@ from traffic_of import CANARY, EPOCH, ERRORS, NOTHING, Canary, page, plan_of, re
 
 from configs.checks import Check
 from configs.rollout import RolloutPlan, Stage
-from delivery.checks.evidence import Cursor, Evidence, fold
+from delivery.checks.evidence import Cursor, Evidence
+from delivery.checks.fold import fold
 from delivery.traffic.records import Feedback, RecordPage
 
 PLAN = plan_of(ERRORS)

@@ -11,7 +11,8 @@ from traffic_of import ERRORS, NOTHING, SHADOW, page, plan_of, record
 
 from configs.checks import Check
 from configs.judge import GENERAL, Judge
-from delivery.checks.evidence import Evidence, fold
+from delivery.checks.evidence import Evidence
+from delivery.checks.fold import fold
 from delivery.checks.judgements import (
     Found,
     Judged,

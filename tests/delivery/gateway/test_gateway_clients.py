@@ -10,7 +10,7 @@ from openai.types.chat import completion_create_params as chat
 from openai.types.responses import response_create_params as responses
 from stub_upstream import DONE, ROLE, Gate, chunk, frame, refuses, sends
 
-from delivery.gateway.openai.endpoints import ENDPOINTS
+from delivery.gateway.openai.endpoints.known import ENDPOINTS
 
 HALF = {"candidate": {"variant": "new", "share_bp": 5_000}}
 OFFICIAL = {

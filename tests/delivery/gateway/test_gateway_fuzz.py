@@ -11,7 +11,8 @@ from stub_responses import responds
 from stub_upstream import Stub, answers, sends
 
 from delivery.gateway.openai.answers import Frames
-from delivery.gateway.openai.endpoints import CHAT_COMPLETIONS, ENDPOINTS, ROLES
+from delivery.gateway.openai.endpoints.chat import CHAT_COMPLETIONS, ROLES
+from delivery.gateway.openai.endpoints.known import ENDPOINTS
 
 pytestmark = pytest.mark.live
 

@@ -22,8 +22,9 @@ from delivery.gateway.__main__ import main
 from delivery.gateway.keys.access import BYTES_PER_TOKEN, read_keys, tokens_at_most
 from delivery.gateway.keys.budgets import Budget
 from delivery.gateway.keys.new_key import main as make_key
-from delivery.gateway.openai.chat import Call
-from delivery.gateway.openai.endpoints import ENDPOINTS
+from delivery.gateway.openai.call import Call
+from delivery.gateway.openai.endpoints.chat import CHAT_COMPLETIONS
+from delivery.gateway.openai.endpoints.known import ENDPOINTS
 
 ADA, BOB = "sk-ada-0123456789", "sk-bob-0123456789"
 STOP = chunk({}, "stop")
@@ -179,7 +180,7 @@ def test_what_a_request_may_take_is_its_bytes_the_prompt_and_the_longest_answer(
     body: dict[str, Any], tokens: int
 ) -> None:
     route = table_for("http://a", variants={"old": {"system_prompt": "x" * 20, "max_tokens": 50}}).routes["tutor"]
-    call = Call("1", "tutor", route, body, "u", "", stream=False, wants_usage=False, size=20)
+    call = Call("1", "tutor", route, body, "u", "", stream=False, wants_usage=False, endpoint=CHAT_COMPLETIONS, size=20)
     assert tokens_at_most(call) == tokens
 
 

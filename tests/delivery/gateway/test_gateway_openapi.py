@@ -22,7 +22,7 @@ from stub_upstream import DONE, USAGE, Stub, answers, frame, sends
 from test_gateway_keys import ADA, BOB, ask, entry, write
 
 from delivery.gateway.log_ins import FORGOTTEN_S
-from delivery.gateway.openai.endpoints import ENDPOINTS
+from delivery.gateway.openai.endpoints.known import ENDPOINTS
 from delivery.gateway.openai.openapi import ERRORS, page
 
 pytestmark = pytest.mark.live

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from stub_upstream import ROLE, Behaviour, chunk, frame, hangs, hangs_up, refuses, sends
 
 from configs.routing import RoutingTable, Variant
-from delivery.gateway.openai.chat import Call
+from delivery.gateway.openai.call import Call
+from delivery.gateway.openai.endpoints.chat import CHAT_COMPLETIONS
 from delivery.gateway.records.attempts import Attempts
 from delivery.gateway.upstream.replicas import DOWN_AFTER, HUNG_S, LACKING_S, SHUNNED_S, Replicas, by_nearness
 
@@ -33,7 +34,7 @@ def replicas_of(
 def busy(replicas: Replicas, url: str, requests: int = 1) -> list[Any]:
     route = table_for(A).routes["tutor"]
     attempts = Attempts(1000)
-    call = Call("r", "tutor", route, {}, "u", "u", stream=False, wants_usage=False)
+    call = Call("r", "tutor", route, {}, "u", "u", stream=False, wants_usage=False, endpoint=CHAT_COMPLETIONS)
     begun = [attempts.begin(call, "new", "served") for _ in range(requests)]
     for attempt in begun:
         replicas.begin(attempt, url)

@@ -16,7 +16,7 @@ from stub_upstream import Gate, answers, hangs, refuses, says, sends
 
 from configs.routing import Policy, Variant
 from configs.traffic_log import TrafficLog
-from delivery.gateway.openai.responses import as_messages, for_vllm
+from delivery.gateway.openai.endpoints.responses.requests import as_messages, for_vllm
 from delivery.traffic.records import Record
 
 ASKED = {"model": "tutor", "input": "What is 2 + 2?"}

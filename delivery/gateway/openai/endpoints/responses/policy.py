@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 
 from configs.routing import Policy
-from delivery.gateway.openai.errors import ApiError
+from delivery.gateway.openai.endpoints.responses.requests import Item, is_system, kind_of
+from delivery.gateway.openai.errors import not_allowed
 from delivery.gateway.openai.policies import JSON_FORMATS
-from delivery.gateway.openai.responses import Item, is_system, kind_of
 
 ELSEWHERE = {
     "max_tokens": ("max_output_tokens",),
@@ -34,15 +34,15 @@ def check_response(policy: Policy, body: Mapping[str, Any]) -> None:
     for name in policy.refused_parameters:
         if name in ELSEWHERE and _at(body, ELSEWHERE[name]) is not None:
             path = ".".join(ELSEWHERE[name])
-            raise _not_allowed(path, f"`{path}` cannot be set for this model.")
+            raise not_allowed(path, f"`{path}` cannot be set for this model.")
     if body.get("truncation") not in (None, "disabled") and "truncation" not in policy.allowed_parameters:
         what = "`truncation` must be `disabled` for this model: what is cut first is its system prompt."
-        raise _not_allowed("truncation", what)
+        raise not_allowed("truncation", what)
     _check_format(policy, body)
     _check_tools(policy, body.get("tools") or [])
     if policy.system_messages == "refuse" and body.get("instructions"):
         what = "This model has a system prompt of its own; there may be no `instructions`."
-        raise _not_allowed("instructions", what)
+        raise not_allowed("instructions", what)
     if isinstance(body["input"], list):
         for item in body["input"]:
             _check_item(policy, item)
@@ -62,7 +62,7 @@ def _check_format(policy: Policy, body: Mapping[str, Any]) -> None:
     kind = form.get("type") if isinstance(form, dict) else None
     taken = ("text",) if policy.guided_decoding == "none" else JSON_FORMATS
     if not isinstance(kind, str) or kind not in taken:
-        raise _not_allowed("text.format", f"`text.format` must be one of: {', '.join(sorted(taken))}.")
+        raise not_allowed("text.format", f"`text.format` must be one of: {', '.join(sorted(taken))}.")
 
 
 def _check_tools(policy: Policy, tools: list[Any]) -> None:
@@ -76,23 +76,23 @@ def _check_tool(policy: Policy, where: str, tool: Any) -> None:
     kind = str(tool.get("type")) if isinstance(tool, dict) else "none"
     if kind not in CLIENTS_TOOLS and kind not in policy.builtin_tools:
         what = f"`{where}` of type `{kind[:100]}` is not served by this model; functions are."
-        raise _not_allowed(f"{where}.type", what)
+        raise not_allowed(f"{where}.type", what)
     if kind == "custom" and _at(tool, ("format", "type")) == "grammar" and policy.guided_decoding != "any":
-        raise _not_allowed(f"{where}.format", "Tools may have no grammars for this model.")
+        raise not_allowed(f"{where}.format", "Tools may have no grammars for this model.")
 
 
 def _check_item(policy: Policy, item: Item) -> None:
     kind = kind_of(item)
     if kind not in ITEMS and not policy.builtin_tools:
-        raise _not_allowed("input", f"Items of type `{kind[:100]}` are not served by this model.")
+        raise not_allowed("input", f"Items of type `{kind[:100]}` are not served by this model.")
     if policy.system_messages == "refuse" and is_system(item):
         what = "This model has a system prompt of its own; `input` may hold no system or developer messages."
-        raise _not_allowed("input", what)
+        raise not_allowed("input", what)
     if policy.media == "any":
         return
     if kind not in ITEMS:
         if any(name.encode() in orjson.dumps(item) for name in FETCHED):
-            raise _not_allowed("input", "Media must come within the request (data: URLs): nothing is fetched.")
+            raise not_allowed("input", "Media must come within the request (data: URLs): nothing is fetched.")
         return
     for parts in (item.get("content"), item.get("output")):
         for part in parts if isinstance(parts, list) else ():
@@ -104,11 +104,7 @@ def _check_part(policy: Policy, part: Any) -> None:
     if told <= TEXT_KEYS:
         return
     if policy.media == "none" or not told <= INLINE_KEYS:
-        raise _not_allowed("input", "`input` may hold texts only for this model, or media that it allows, no file ids.")
+        raise not_allowed("input", "`input` may hold texts only for this model, or media that it allows, no file ids.")
     for name in FETCHED:
         if name in told and not (isinstance(part[name], str) and part[name].startswith("data:")):
-            raise _not_allowed("input", "Media must come within the request (data: URLs): nothing is fetched.")
-
-
-def _not_allowed(name: str, what: str) -> ApiError:
-    return ApiError(400, what, code="parameter_not_allowed", param=name)
+            raise not_allowed("input", "Media must come within the request (data: URLs): nothing is fetched.")

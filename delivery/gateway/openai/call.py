@@ -6,11 +6,9 @@ from typing import Any
 
 import orjson
 
-from configs.prompts import SystemPlace, with_system_prompt
 from configs.routing import Policy, Route, Variant
-from delivery.gateway.openai.endpoints import CHAT_COMPLETIONS, SYSTEM_ROLES, Endpoint
+from delivery.gateway.openai.endpoints.endpoint import Endpoint
 from delivery.gateway.openai.errors import ApiError
-from delivery.gateway.openai.responses import for_vllm, in_its_words, text_of
 
 TYPED = (("stream", bool), ("stream_options", dict), ("user", str), ("safety_identifier", str))
 REPLICAS_THAT_SEE_IT = 2  # and fail: a request of which replicas die takes no more of them along
@@ -29,7 +27,7 @@ class Call:
     user: str  # the pseudonym in records, or ""
     stream: bool
     wants_usage: bool
-    endpoint: Endpoint = CHAT_COMPLETIONS
+    endpoint: Endpoint
     client: str = ""  # the API key's name, where keys are required
     size: int = 0  # bytes of the body
     vouched: bool = True  # an API key or the operator stands behind the user's name
@@ -115,40 +113,20 @@ def for_variant(call: Call, variant: Variant, context: int | None = None) -> byt
 
     `context`: how many tokens a prompt and its answer may have together, if that is known.
     """
-    is_response = call.endpoint.name == "responses"
-    sent = for_vllm(call.body, variant, call.route.policy) if is_response else dict(call.body)
+    sent = call.endpoint.sent(call.body, variant, call.route.policy)
     sent["model"] = variant.model
-    if call.endpoint.name == "chat" and variant.system_prompt:
-        sent["messages"] = _messages(call, variant.system_prompt, variant.system_place)
     if call.endpoint.limits:
         _fill_in(sent, variant, call, context)
-    if call.stream and not is_response:  # records need the token counts, whether the client wants to see them or not
-        sent["stream_options"] = {**(sent.get("stream_options") or {}), "include_usage": True}
     try:
         return orjson.dumps(sent)
     except orjson.JSONEncodeError as error:  # nested deeper than anything that a model reads
         raise ApiError(400, f"The body cannot be passed on: {error}.", code="invalid_json") from None
 
 
-def _messages(call: Call, system_prompt: str, place: SystemPlace) -> list[dict[str, Any]]:
-    messages = call.body["messages"]
-    own = [message for message in messages if message["role"] in SYSTEM_ROLES]
-    if call.route.policy.system_messages != "append":
-        messages = [message for message in messages if message["role"] not in SYSTEM_ROLES]
-        if not messages:
-            what = "`messages` holds system messages only, and this model has a system prompt of its own."
-            raise ApiError(400, what, code="invalid_value", param="messages")
-    elif own and place == "first_user":  # the template takes none of them
-        messages = [message for message in messages if message["role"] not in SYSTEM_ROLES]
-        system_prompt = "\n\n".join([system_prompt, *(text_of(message.get("content")) for message in own)])
-    return with_system_prompt(messages, system_prompt, place)
-
-
 def _fill_in(sent: dict[str, Any], variant: Variant, call: Call, context: int | None) -> None:
     policy, endpoint = call.route.policy, call.endpoint
     if variant.parameters:
-        own = in_its_words(variant.parameters) if endpoint.name == "responses" else variant.parameters
-        for name, value in own.items():
+        for name, value in endpoint.in_its_words(variant.parameters).items():
             if sent.get(name) is None:
                 sent[name] = value
     if variant.temperature is not None and sent.get("temperature") is None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from configs.routing import Policy, Variant
+from delivery.gateway.openai.endpoints.messages import SYSTEM_ROLES, text_of
 from delivery.gateway.openai.errors import ApiError
 
 PARAMETERS = """
@@ -27,7 +28,6 @@ NEEDS_MEMORY = {
 }
 REFERENCE = "refers to an item that was stored. " + REMEMBERED + " With `store: false` official clients do so."
 NOT_SENT = frozenset(("stream_options", "background_options", *NEEDS_MEMORY))
-SYSTEM_ROLES = frozenset(("system", "developer"))
 ROLES = frozenset(("user", "assistant")) | SYSTEM_ROLES
 Item = dict[str, Any]
 
@@ -77,14 +77,6 @@ def kind_of(item: Item) -> Any:
 def is_system(item: Item) -> bool:
     """Whether this is a system's or a developer's message."""
     return kind_of(item) == "message" and item["role"] in SYSTEM_ROLES
-
-
-def text_of(content: Any) -> str:
-    """What a message says, whether as text or in parts."""
-    if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, dict)]
-        return "\n".join(str(part.get("text") or part.get("refusal") or "") for part in parts)
-    return content if isinstance(content, str) else ""
 
 
 def for_vllm(body: Mapping[str, Any], variant: Variant, policy: Policy) -> dict[str, Any]:
