@@ -18,6 +18,7 @@ from configs.errors import SlipwayError
 from delivery.clients.processes.interruption import leaving_tidily
 from flows.cli import (
     build,
+    control,
     dataset,
     decisions,
     environment,
@@ -44,6 +45,7 @@ PARTS = (
     review,
     storage,
     gitops,
+    control,
 )
 
 app = typer.Typer(
