@@ -15,7 +15,7 @@ from test_gateway_http import listening, on_loop, whole
 
 from delivery.gateway.admission import Places, allow_open_files
 from delivery.gateway.http import client as http_upstream
-from delivery.gateway.http.client import ExhaustedError
+from delivery.gateway.http.upstream_answer import ExhaustedError
 from delivery.gateway.openai import streams
 from delivery.gateway.openai.errors import ApiError
 from delivery.gateway.upstream.connections import Connections
