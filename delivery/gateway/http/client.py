@@ -26,7 +26,6 @@ class Connection(asyncio.Protocol):
         self._is_counted = False  # the head says where the body ends
         self._head_bytes = 0
         self._is_paused = False
-        self.is_used = False
         self.since = 0.0  # when it was last put by, monotonic seconds
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -106,7 +105,7 @@ class Connection(asyncio.Protocol):
         self._answer = None
         self.flow()
         if self._parser.should_keep_alive() and not self._transport.get_write_buffer_size() and self.is_open:
-            self.is_used, self.since = True, time.monotonic()
+            self.since = time.monotonic()
             self._put_by(self)
         else:
             self._transport.close()
