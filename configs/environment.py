@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from configs.control_room import ControlRoom
 from configs.docker import DockerTarget
 from configs.gateway import GatewayConfig
 from configs.kubernetes import KubernetesTarget, PulledAdapters
@@ -58,6 +59,7 @@ class Environment(Strict):
     registry: RegistryConfig = RegistryConfig()
     signatures: Signatures = Signatures()
     retention: Retention = Field(Retention(), description="what `slipway gc` keeps below the state folder")
+    control_room: ControlRoom = Field(ControlRoom(), description="the page of `slipway ui`")
     store: StoreConfig | None = Field(
         None, description="keeps what builds make for machines that come and go; by default the state folder alone"
     )

@@ -42,8 +42,8 @@ class Gate(Strict):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the two-sided intervals")
     when_blind: Literal["refuse", "allow"] = Field(
         "refuse",
-        description="what becomes of a limit that no candidate could be shown to keep with so few samples: it is an "
-        "error, or the values alone are compared",
+        description="what becomes of a limit that so few samples could not show to be kept, by a candidate as good as "
+        "production say: it is an error, or the values alone are compared",
     )
 
     @model_validator(mode="after")

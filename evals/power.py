@@ -13,7 +13,10 @@ USUAL = 0.1  # the share of samples on which two equally good models differ, hal
 
 @dataclass(frozen=True)
 class Reach:
-    """What one limit of a gate can show. `is_blind`: no candidate, however good, can be shown to keep it."""
+    """What one limit of a gate can show.
+
+    `is_blind`: no candidate can be shown to keep it; of a `max_drop`, none that is just as good as production.
+    """
 
     suite: str
     is_blind: bool
@@ -24,7 +27,7 @@ def smallest_drop(n: int, confidence: float = 0.95, disagreeing: float = 0.0) ->
     """The smallest `max_drop` that a candidate as good as production passes with n scores of 0 or 1.
 
     `disagreeing` is the share of samples, from 0 to 1, on which the two differ, half of them each way; 0 is the best
-    case. A smaller margin refuses every candidate, however good. n is at least 1.
+    case. A smaller margin refuses every candidate that is not better. n is at least 1.
     """
     changed = round(n * disagreeing / 2)
     return -paired_bounds(changed, changed, n, confidence)[0]
@@ -75,8 +78,8 @@ def _drops(gate: Gate, n: int, allowed: float) -> Reach:
         return Reach(
             gate.suite,
             True,
-            f"{gate.suite}: with {n} samples no candidate can pass max_drop {allowed:g}: the smallest drop that can be "
-            f"excluded is {least:.3f}; {more} a max_drop of {least:.3f}",
+            f"{gate.suite}: with {n} samples a candidate as good as production cannot pass max_drop {allowed:g}: the "
+            f"smallest drop that can be excluded is {least:.3f}; {more} a max_drop of {least:.3f}",
         )
     sentence = f"{gate.suite}: with {n} samples max_drop {allowed:g}: a drop of {least:.3f} is excluded where all agree"
     if usual <= allowed:

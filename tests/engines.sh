@@ -6,6 +6,7 @@
 #   tests/engines.sh compose    Docker Compose
 #   tests/engines.sh registry   Debian's OCI registry, which each test starts for itself
 #   tests/engines.sh kubectl    kubectl, and what the Kubernetes for tests is started with
+#   tests/engines.sh chromium   the browser in which the control room is tried
 set -eu
 
 packages() { # those of these Debian packages that are missing
@@ -42,13 +43,16 @@ kubectl() { # the cluster itself lies beside the checkout, in ../shared/k8s
     [ -n "$(type -P kubectl)" ] || packages kubernetes-client
 }
 
-[ $# -gt 0 ] || set -- dockerd compose registry kubectl
+chromium() { packages chromium; }
+
+[ $# -gt 0 ] || set -- dockerd compose registry kubectl chromium
 for need in "$@"; do
     case $need in
         dockerd) dockerd ;;
         compose) compose ;;
         registry) registry ;;
         kubectl) kubectl ;;
-        *) echo "tests/engines.sh knows: dockerd, compose, registry, kubectl" >&2 && exit 2 ;;
+        chromium) chromium ;;
+        *) echo "tests/engines.sh knows: dockerd, compose, registry, kubectl, chromium" >&2 && exit 2 ;;
     esac
 done

@@ -2,9 +2,9 @@
 
 What cannot be compared never passes: a missing suite, another version of it, or answers that nobody could judge are
 errors, and an error is no pass. Samples that could not be judged count against the candidate: wrong for it, right for
-production. A limit that no candidate could be shown to keep with so few samples is an error too, unless the gate says
-`when_blind: allow`. Where lower is better (a share of stereotypes, say), a drop is a rise: what is compared is how much
-worse or better the candidate is.
+production. A limit that is not shown to be kept, and that so few samples could not show, is an error too, unless the
+gate says `when_blind: allow`. Where lower is better (a share of stereotypes, say), a drop is a rise: what is compared
+is how much worse or better the candidate is.
 """
 
 from collections.abc import Iterator, Sequence
@@ -191,7 +191,8 @@ def _differs(
     noise = RunNoise(0, 0, 0.0) if again is None else noise_of(old, again)
     found = noise.widen(found, gate.confidence)
     better = found if new.better == "higher" else Estimate(-found.value, -found.high, -found.low, found.n)
-    blind = _blind_to_difference(gate, limit, value, new, old)
+    is_shown = better.low >= -value if limit == "max_drop" else better.low > value
+    blind = "" if is_shown else _blind_to_difference(gate, limit, value, new, old)
     shown = better.value if blind else better.low
     if limit == "max_drop":
         passed, outcome = shown >= -value, _drop_outcome(better, value, new)
@@ -216,7 +217,11 @@ def _blind_to_difference(gate: Gate, limit: str, value: float, new: SuiteResult,
         return ""
     equal, ahead = best_difference(new.measure, samples, gate.confidence)
     if limit == "max_drop":
-        return "" if equal >= -value else f"{len(samples)} samples exclude no drop below {-equal:.3f}"
+        return (
+            ""
+            if equal >= -value
+            else f"for a candidate as good as production {len(samples)} samples exclude no drop below {-equal:.3f}"
+        )
     return "" if ahead > value else f"{len(samples)} samples show no gain above {ahead:.3f}"
 
 

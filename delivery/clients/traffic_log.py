@@ -56,6 +56,13 @@ def read_epoch(folder: Path, route: str, epoch: str) -> Traffic:
     return _traffic(log_table(folder, (pc.field("route") == route) & (pc.field("epoch") == epoch)))
 
 
+def read_request(folder: Path, request_id: str) -> list[Record]:
+    """Every attempt at one request that a gateway's log holds, oldest first. Raises ConfigError with every problem."""
+    traffic = _traffic(log_table(folder, pc.field("request_id") == request_id))
+    pairs = zip(traffic.records, traffic.is_feedback, strict=True)
+    return [record for record, is_feedback in pairs if not is_feedback]
+
+
 # -- files and columns ------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
 """The command line, and how each command's result is written for a terminal.
 
-Doors: `main`, and `options` for other commands of the same kind.
+Doors: `main`, `options` for other commands of the same kind, `status` and `explain` for what shows the same elsewhere.
 """

@@ -2,6 +2,7 @@
 
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -96,5 +97,32 @@ def merge(
     from tasks.release.merge import merge_bundle
 
     found = merge_bundle(project_of(project), home, bundle, narrate, dtype.value)
+    typer.echo(found.render())
+    raise typer.Exit(0 if found.gate.passed else 1)
+
+
+@commands.command()
+def stack(
+    bundle: Annotated[str, typer.Argument(help="The bundle's digest, or a unique beginning of it.")],
+    environment: Annotated[
+        Path, typer.Option(help="An environment.yaml, whose `vllm` is the changed stack: dtype, extra_args, python.")
+    ],
+    project: Project = TUTOR,
+    home: Home = STATE,
+    context: Annotated[int | None, typer.Option(min=1, help="Its context in tokens; by default model.yaml's.")] = None,
+) -> None:
+    """Ask a bundle on the vLLM of today and on a changed one, and let the eval gate compare them.
+
+    Nothing that runs is touched. Exit status 1 when the gate refuses the changed stack.
+    """
+    from configs.environment import Environment
+    from configs.errors import ConfigError
+    from configs.loading import check as read
+    from tasks.release.stack import compare_stacks
+
+    changed, problems = read(environment, Environment)
+    if changed is None:
+        raise ConfigError("the changed stack cannot be read", problems=problems)
+    found = compare_stacks(project_of(project), home, bundle, changed.vllm, context, narrate)
     typer.echo(found.render())
     raise typer.Exit(0 if found.gate.passed else 1)

@@ -18,6 +18,7 @@ from configs.errors import SlipwayError
 from delivery.clients.processes.interruption import leaving_tidily
 from flows.cli import (
     build,
+    control,
     dataset,
     decisions,
     environment,
@@ -42,6 +43,7 @@ PARTS = (
     registry,
     review,
     storage,
+    control,
 )
 
 app = typer.Typer(

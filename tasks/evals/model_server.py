@@ -10,8 +10,9 @@ from pathlib import Path
 
 from configs.errors import SlipwayError, require_all
 from configs.project import Project
+from configs.target import LocalTarget
 from delivery.clients.processes import local as processes
-from delivery.clients.processes.ports import require_free
+from delivery.clients.processes.ports import free_ports, require_free
 from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress
 from tasks.serving.keep_alive import RestartPolicy
@@ -38,6 +39,14 @@ def require_place(project: Project, home: Path) -> None:
         return
     ports = [partial(require_free, port) for port in ports_of(environment)["vllm"]]
     require_all("no vLLM can be started", [partial(require_vllm, environment.vllm), *ports])
+
+
+def apart(project: Project, name: str) -> Project:
+    """The same project with a vLLM of its own on a free port, beside whatever its environment runs."""
+    (port,) = free_ports(1)
+    own = project.environment.vllm.model_copy(update={"port": port})
+    environment = project.environment.model_copy(update={"name": name, "target": LocalTarget(), "vllm": own})
+    return replace(project, environment=environment)
 
 
 @contextmanager

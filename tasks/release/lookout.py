@@ -122,13 +122,13 @@ class Lookout:
         except GatewayError:
             return None
         try:
-            return GatewaySeen(table=table, pages=tuple(_pages(name, client, state)))
+            return GatewaySeen(table=table, pages=tuple(pages_since(name, client, state)))
         except GatewayError as error:
             self._unread = error.what  # said by the thread that ticks
             return GatewaySeen(table=table)
 
 
-def _pages(name: str, client: GatewayClient, state: ReleaseState) -> list[RecordPage]:
+def pages_since(name: str, client: GatewayClient, state: ReleaseState) -> list[RecordPage]:
     """The gateway's records behind the release's cursor; all of them when the gateway has started again."""
     cursor = state.evidence.cursors.get(name)
     page = client.records(cursor.seq if cursor else 0, PAGE_RECORDS)

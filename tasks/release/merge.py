@@ -10,7 +10,6 @@ from configs.canonical import short
 from configs.errors import SlipwayError
 from configs.project import Project
 from configs.strict import Strict
-from configs.target import LocalTarget
 from delivery.build.bundle import Bundle
 from delivery.build.dataset import DatasetVersion
 from delivery.build.documents.origin import EVAL_REPORT, Licenses, Origin
@@ -18,7 +17,6 @@ from delivery.build.documents.written import documents
 from delivery.build.gate import GateDecision, judge
 from delivery.clients.bundles.images import read_bundle, read_documents, unpack_adapter, write_bundle
 from delivery.clients.fresh_folder import remove_whole
-from delivery.clients.processes.ports import free_ports
 from delivery.progress import Progress, silent
 from evals.report import EvalReport
 from evals.suites import FOLDER as SHIPPED_SUITES
@@ -27,7 +25,7 @@ from tasks.data.dataset import read_version
 from tasks.evals.asked import asked_samples
 from tasks.evals.engine import engine_of
 from tasks.evals.evaluate import Subject, evaluate
-from tasks.evals.model_server import model_server
+from tasks.evals.model_server import apart, model_server
 from tasks.release.bundle import scores
 from tasks.release.published import sign_layout
 from tasks.release.rebuild import base_of
@@ -149,16 +147,8 @@ def _evaluated(
 
 def _of_its_own(project: Project, bundle: Bundle) -> Project:
     """The same settings of vLLM, beside whatever the environment runs."""
-    (port,) = free_ports(1)
-    environment = project.environment
-    own = environment.model_copy(
-        update={
-            "name": f"merge-{short(bundle.digest)}",
-            "target": LocalTarget(),
-            "vllm": environment.vllm.model_copy(update={"port": port}),
-        }
-    )
-    return replace(project, environment=own, model=project.model.model_copy(update={"name": bundle.served_name}))
+    own = apart(project, f"merge-{short(bundle.digest)}")
+    return replace(own, model=project.model.model_copy(update={"name": bundle.served_name}))
 
 
 def _origin(project: Project, version: DatasetVersion, report: EvalReport) -> Origin:

@@ -22,6 +22,7 @@ from delivery.clients.ledger import needs as need
 from delivery.clients.ledger import reads as read
 from delivery.clients.ledger import schema as schema
 from delivery.clients.ledger import writes as write
+from delivery.clients.ledger.audit import Audit
 from delivery.clients.ledger.engine import open_engine
 from delivery.clients.ledger.errors import LeaseHeldError, LedgerError, RevisionTakenError, explained, named
 from delivery.clients.ledger.outbox import Outbox, post
@@ -42,6 +43,7 @@ class Ledger:
         with explained(url):
             self._engine = open_engine(url, busy_timeout_s)
         self.outbox = Outbox(self._write, self._read)
+        self.audit = Audit(self._write, self._read)
         self.review = ReviewItems(self._write, self._read)
 
     def close(self) -> None:

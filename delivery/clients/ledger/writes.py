@@ -13,7 +13,9 @@ from delivery.clients.ledger import schema as schema
 from delivery.clients.ledger.errors import LeaseHeldError, LedgerError, RevisionTakenError
 from delivery.release.state import Action, Commit, Decision, Quarantine, ReleaseState, RenewLease, SetTable
 
-AuditEvent = Literal["lease_taken", "lease_given_back", "release_begun", "watch_begun", "base_set", "table_put"]
+AuditEvent = Literal[
+    "lease_taken", "lease_given_back", "release_begun", "watch_begun", "base_set", "table_put", "asked_for"
+]
 """What no table of its own tells of."""
 
 

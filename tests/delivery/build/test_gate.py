@@ -77,6 +77,11 @@ def test_a_limit_that_so_few_samples_cannot_show_is_an_error_unless_the_gate_say
         assert "and the gate says when_blind: allow" in allowed.findings[0].sentence
 
 
+def test_what_is_plainly_better_passes_a_margin_that_an_equal_candidate_could_not() -> None:
+    assert decide(of(40, 0), of(20, 20), max_drop=0.05).passed
+    assert decide(of(40, 0), of(40, 0), max_drop=0.05).findings[0].verdict == "error"
+
+
 def test_what_is_plainly_worse_fails_however_few_samples_there_are() -> None:
     assert decide(of(10, 30), of(40, 0), max_drop=0.05).findings[0].verdict == "fail"
     assert decide(of(37, 3), of(40, 0), max_drop=0.05, when_blind="allow").findings[0].verdict == "fail"

@@ -45,7 +45,9 @@ def test_what_the_model_learns_to_say_is_marked_and_nothing_else(found: Expected
 
 
 def test_a_gate_that_too_few_samples_cannot_satisfy_is_said_before_training(found: Expected) -> None:
-    assert any("with 12 samples no candidate can pass max_drop 0.1" in text for text in found.warnings)
+    assert any(
+        "with 12 samples a candidate as good as production cannot pass max_drop 0.1" in text for text in found.warnings
+    )
     assert "what the gate can show with so many samples" in render(found, colours=False)
 
 

@@ -1,0 +1,134 @@
+"""The pages in a real browser: Debian's Chromium, driven through playwright, over a release in real time."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from control_scene import PASSWORD, ControlScene
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no Chromium: run tests/engines.sh chromium"),
+]
+
+PHONE = {"width": 390, "height": 844}
+DESK = {"width": 1200, "height": 900}
+RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ControlScene, str]]:
+    """One room for all tests of this file, since a process has one."""
+    scene = ControlScene(tmp_path_factory.mktemp("control"))
+    scene.add_people()
+    with scene.served() as url:
+        yield scene, url
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        browser = started.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield browser
+        browser.close()
+
+
+def opened(chromium: Any, url: str, who: str, **settings: Any) -> Any:
+    """Somebody's page Now; whatever the browser complains about fails the test."""
+    context = chromium.new_context(**{"viewport": DESK, **settings})
+    page = context.new_page()
+    page.complaints = []
+    page.on("console", lambda said: page.complaints.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.goto(url)
+    page.fill("#name", who)
+    page.fill("#password", PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("h2:has-text('tutor')", timeout=30_000)
+    return page
+
+
+def faults(page: Any) -> list[str]:
+    """What axe finds against WCAG 2.1 AA."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page, options=RULES).response["violations"]
+    return [f"{one['id']}: {node['html'][:160]}" for one in found for node in one["nodes"]]
+
+
+def test_a_release_is_watched_and_approved_and_taken_back(chromium: Any, control: tuple[ControlScene, str]) -> None:
+    scene, url = control
+    phone = opened(chromium, url, "vera", viewport=PHONE, color_scheme="dark")
+    assert phone.locator("button:has-text('Roll back')").count() == 0, "a viewer has no buttons"
+    page = opened(chromium, url, "omar")
+    scene.release()
+    page.wait_for_selector("li.now:has-text('canary')", timeout=30_000)
+    page.wait_for_selector("text=Next pass possible")
+    scene.wait_for(scene.waits)
+    page.wait_for_selector(
+        "text=An approval is wanted", timeout=3_000
+    )  # at most a second behind, and some for the test
+    phone.wait_for_selector("text=An approval is wanted", timeout=3_000)
+    assert [*faults(page), *faults(phone)] == []
+    assert phone.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.click("button:has-text('Approve')")
+    page.wait_for_selector("text=goes on to its next stage")
+    page.wait_for_timeout(400)  # the dialog's own transition, which axe would judge half seen
+    assert faults(page) == []
+    page.get_by_label("Reason").fill("read <b>twenty</b> answers")
+    page.click("button:has-text('Approve now')")
+    page.wait_for_selector("text=approved: tutor-")
+    state = scene.state()
+    scene.wait_for(lambda: scene.state() is None or scene.state().stage_index > 1)
+    found = scene.scene.ledger.approval(state.release_id, 1)
+    assert found is not None
+    assert (found.by, found.reason) == ("omar", "read <b>twenty</b> answers")
+
+    page.click("button:has-text('Roll back')")
+    page.wait_for_selector("text=All users of tutor get")
+    began = time.monotonic()
+    page.click("button:has-text('Roll back now')")
+    scene.wait_for(lambda: scene.scene.serves() == {scene.scene.base.variant_name})
+    assert time.monotonic() - began < 1.0
+    command = scene.scene.ledger.command(state.release_id)
+    assert command is not None
+    assert command.by == "omar"
+    scene.wait_for(lambda: scene.state() is None)
+    assert page.complaints == []
+    assert phone.complaints == []
+
+
+def test_everything_is_reached_by_keyboard_with_the_focus_in_sight(
+    chromium: Any, control: tuple[ControlScene, str]
+) -> None:
+    page = opened(chromium, control[1], "omar")
+    page.wait_for_selector("button:has-text('Build')")
+    seen = []
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("document.activeElement.textContent.trim()"))
+        if seen[-1] == "Build":
+            break
+    assert {"Skip to the content", "Now", "Sign out", "Release", "Build"} <= set(seen)
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=The command slipway build")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("text=The command slipway build", state="detached")
+
+
+def test_the_form_has_no_fault_and_a_session_that_ended_leads_back_to_it(
+    chromium: Any, control: tuple[ControlScene, str]
+) -> None:
+    scene, url = control
+    page = opened(chromium, url, "vera", color_scheme="dark")
+    scene.people.remove("vera")
+    page.wait_for_selector("label:has-text('Password')", timeout=3_000)
+    assert faults(page) == []
