@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from configs.control_room import ControlRoom
 from configs.docker import DockerTarget
 from configs.gateway import GatewayConfig
+from configs.gitops import GitOps
 from configs.kubernetes import KubernetesTarget, PulledAdapters
 from configs.notifications import Notifications
 from configs.registry import RegistryConfig, Signatures
@@ -59,6 +60,7 @@ class Environment(Strict):
     registry: RegistryConfig = RegistryConfig()
     signatures: Signatures = Signatures()
     retention: Retention = Field(Retention(), description="what `slipway gc` keeps below the state folder")
+    gitops: GitOps | None = Field(None, description="where each step of a release is committed; by default nowhere")
     control_room: ControlRoom = Field(ControlRoom(), description="the page of `slipway ui`")
     store: StoreConfig | None = Field(
         None, description="keeps what builds make for machines that come and go; by default the state folder alone"

@@ -1,52 +1,64 @@
-"""Refresh: build, then release what the gate lets through. What the weekly schedule runs."""
+"""Refresh: build, then release what the gate lets through, where anything changed. What the weekly schedule runs."""
 
+import time
 from pathlib import Path
 
 from prefect import flow
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Completed
 
 from flows.build import build, refusal
 from flows.missed import newer_run_that_is_due
 from flows.names import brief, named
 from flows.parameters import Person
 from flows.release import ended, judged, release
-from flows.reporting import result_of
+from flows.reporting import log, result_of
 from tasks.preflight import before_refresh, load_for
 from tasks.release.outcome import ReleaseOutcome
+from tasks.release.refresh import look, note
+
+SCHEDULE = "schedule"  # who asks for what no person asks for
 
 
 @flow(name="refresh", flow_run_name=named("refresh"))
 def refresh(
     project: str = "configs/tutor",
     home: Path = Path(".slipway"),
-    by: Person = "schedule",
+    by: Person = SCHEDULE,
     accept_blind_plan: bool = False,
 ) -> ReleaseOutcome:
     """Build a bundle from the newest data and release it if its evals pass.
 
+    A scheduled run does nothing where no input changed since the last one and too little was approved in the review.
     Of several scheduled runs that were missed only the newest one does; the others end as cancelled.
 
     Args:
         project: The folder of YAML files that says what is built and released.
         home: Where datasets, adapters, bundles and the ledger are kept.
-        by: Who asked for it; kept in the ledger.
+        by: Who asked for it; kept in the ledger. With another name than `schedule` it always runs.
         accept_blind_plan: Release although a stage of the plan can detect nothing.
     """
     newer = newer_run_that_is_due()
     if newer:
         text = f"missed, and made up for by the run {newer}, which is due as well"
         return Cancelled(name="MadeUpFor", message=text)  # type: ignore[return-value] # a state, as in release
-    load_for(
+    settings = load_for(
         Path(project),
         home,
         "nothing can be built and released",
         lambda found: before_refresh(found, home, accept_blind_plan),
     )
+    found = look(settings, home, "" if by == SCHEDULE else by)
+    log(found.decision.reason)
+    if not found.decision.runs:
+        ended.keep(found.nothing)
+        what = found.decision.reason
+        return Completed(name="NothingToDo", message=what, data=found.nothing)  # type: ignore[return-value] # a state
     built = result_of(build(project=project, home=home, return_state=True))
     if not built.passed:
         text = f"the eval gate refused bundle {brief(built.bundle)}: {refusal(built.gate)}"
         refused = ReleaseOutcome(release_id="", route="", bundle=built.bundle, outcome="refused", reason=text)
         ended.keep(refused)
+        note(settings, home, found.inputs, by, time.time())
         return judged(refused)
     state = release(
         bundle=built.bundle,
@@ -56,4 +68,7 @@ def refresh(
         accept_blind_plan=accept_blind_plan,
         return_state=True,
     )
-    return judged(result_of(state))
+    outcome = result_of(state)
+    if outcome.outcome != "unfinished":
+        note(settings, home, found.inputs, by, time.time())
+    return judged(outcome)

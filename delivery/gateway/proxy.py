@@ -2,27 +2,26 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from delivery.gateway.admission import Places, overloaded
 from delivery.gateway.bodies import Bodies
 from delivery.gateway.http.messages import Request, Response
 from delivery.gateway.http.server import Handler
 from delivery.gateway.ids import Ids
-from delivery.gateway.keys.access import Client, Keys, is_limited, prompt_tokens, tokens_at_most, tokens_taken
+from delivery.gateway.keys.access import Client, Keys
+from delivery.gateway.keys.tokens import is_limited, prompt_tokens, tokens_at_most, tokens_taken
 from delivery.gateway.log_ins import LogIns
 from delivery.gateway.openai.answers import UpstreamError
 from delivery.gateway.openai.call import Call, named_tester, parse, user_key
 from delivery.gateway.openai.endpoints.endpoint import Endpoint
-from delivery.gateway.openai.errors import JSON_HEADERS, ApiError, error_body, server_error, unknown_route
+from delivery.gateway.openai.errors import ApiError, server_error, unknown_route
 from delivery.gateway.openai.forced import are_deciding
 from delivery.gateway.openai.policies import check_policy
-from delivery.gateway.openai.streams import Stream
 from delivery.gateway.records.attempts import EMPTY, EXHAUSTED, Attempt, Attempts
 from delivery.gateway.records.metrics import Metrics
+from delivery.gateway.sending import Sender, about
 from delivery.gateway.table.served import Tables
 from delivery.gateway.upstream.ask import Upstreams
 from delivery.gateway.upstream.mirror import Mirror
@@ -31,12 +30,6 @@ from delivery.traffic.breaker import Breaker
 from delivery.traffic.records import TRIPPED, Role
 
 log = logging.getLogger("slipway.gateway")
-STREAM_HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache",
-    "X-Accel-Buffering": "no",
-}
-COMMENT = b": still at work\n\n"
 TIMED_OUT = frozenset(("first_byte_timeout", "idle_timeout"))
 
 
@@ -54,10 +47,8 @@ class Proxy:
     places: Places
     bodies: Bodies
     log_ins: LogIns
-    keep_alive_s: float | None = None
+    sender: Sender
     trusts_names: bool = True
-    write_timeout_s: float = 60.0
-    is_draining: bool = False
     ids: Ids = field(default_factory=Ids)
 
     def at(self, endpoint: Endpoint) -> Handler:
@@ -149,7 +140,7 @@ class Proxy:
                 return await self._serve(http, call, attempt)
             except UpstreamError as failure:
                 self.metrics.failed_over(attempt)
-                log.warning("stable takes over", extra=_about(attempt, failure))
+                log.warning("stable takes over", extra=about(attempt, failure))
             role = "failover"
             if attempt.error == EMPTY:
                 return await self._second_opinion(http, call, attempt)
@@ -170,7 +161,7 @@ class Proxy:
         try:
             return await self._serve(http, call, attempt, is_last=True)
         except UpstreamError as failure:
-            log.error("a user got no answer", extra=_about(attempt, failure))
+            log.error("a user got no answer", extra=about(attempt, failure))
             if failure.status == 429:
                 raise server_error(429, "The model has too many requests.", "overloaded", 1.0) from None
             if failure.kind == EXHAUSTED:
@@ -192,13 +183,14 @@ class Proxy:
         """One attempt, from here on in the records. Raises UpstreamError as long as another one may follow."""
         try:
             if call.stream:
-                return await self._streamed(http, call, attempt)
+                await self.sender.streamed(http, call, attempt)
+                return None
             shown = await self.upstreams.ask(call, call.route.variants[attempt.variant], attempt)
-            return self._plain(call, attempt, shown)
+            return self.sender.plain(call, attempt, shown)
         except UpstreamError as failure:
             attempt.fail(failure.kind)
             if is_last and failure.answer:  # the model had nothing to say: that is an answer, if a poor one
-                return self._poor(http, call, attempt, failure.answer)
+                return self.sender.poor(http, call, attempt, failure.answer)
             attempt.user_ok = not is_last
             raise
         except ApiError:
@@ -221,85 +213,7 @@ class Proxy:
             else:
                 self.attempts.end(attempt)
 
-    def _plain(self, call: Call, attempt: Attempt, shown: bytes) -> Response:
-        return Response(200, shown, {**JSON_HEADERS, **self._labels(call, attempt.variant)})
-
-    async def _streamed(self, http: Request, call: Call, attempt: Attempt) -> Response | None:
-        first = self.upstreams.stream(call, call.route.variants[attempt.variant], attempt)
-        stream = await (first if self.keep_alive_s is None else self._kept_alive(http, call, first))
-        try:
-            await self._relay(http, call, attempt, stream)
-        finally:
-            stream.close()
-        return None
-
-    async def _kept_alive(self, http: Request, call: Call, first: Awaitable[Stream]) -> Stream:
-        """The stream once its first content is there; until then the client gets comments, which say nothing."""
-        waiting = asyncio.ensure_future(first)
-        try:
-            while not (await asyncio.wait([waiting], timeout=self.keep_alive_s))[0]:
-                sending = http.sending or http.stream({**STREAM_HEADERS, **self._labels(call, "")})
-                try:
-                    sending.write(COMMENT)
-                except ConnectionResetError:
-                    raise asyncio.CancelledError from None  # the client has gone
-            return waiting.result()
-        finally:
-            waiting.cancel()
-
-    async def _relay(self, http: Request, call: Call, attempt: Attempt, stream: Stream) -> None:
-        """From the first content on nothing is retried: what breaks now, the user sees as an error frame."""
-        sending = http.sending or http.stream({**STREAM_HEADERS, **self._labels(call, attempt.variant)})
-        try:
-            try:
-                await stream.relay(sending, self.write_timeout_s)
-            except UpstreamError as failure:
-                attempt.fail(failure.kind)
-                attempt.user_ok = False
-                log.error("an answer broke off", extra=_about(attempt, failure))
-                sending.write(failure.answer + stream.error(_broken_off(failure), stream.next_number))
-                await sending.room(self.write_timeout_s)
-            sending.end()
-        except ConnectionResetError:
-            attempt.error = attempt.error or "client_closed"
-        except TimeoutError:
-            attempt.error = attempt.error or "client_stalled"
-            sending.abort()
-
-    def _poor(self, http: Request, call: Call, attempt: Attempt, shown: bytes) -> Response | None:
-        if not call.stream:
-            return self._plain(call, attempt, shown)
-        if http.sending is not None:
-            http.sending.write(shown)
-            http.sending.end()
-            return None
-        return Response(200, shown, {**STREAM_HEADERS, **self._labels(call, attempt.variant)})
-
-    def _labels(self, call: Call, variant: str) -> dict[str, str]:
-        labels = {"x-request-id": call.request_id, "x-slipway-request-id": call.request_id}
-        if variant and call.route.policy.show_variant:
-            labels["x-slipway-variant"] = variant
-        if self.is_draining:
-            labels["Connection"] = "close"
-        return labels
-
 
 def routes_for(client: Client | None, tables: Tables) -> list[str]:
     """The names of the routes that this client may ask."""
     return sorted(name for name in tables.routes if client is None or client.may_ask(name))
-
-
-def _broken_off(failure: UpstreamError) -> dict[str, dict[str, Any]]:
-    message = "The answer broke off: the model failed after its first words."
-    return error_body(message, kind="server_error", code=failure.kind, source="gateway")
-
-
-def _about(attempt: Attempt, failure: UpstreamError) -> dict[str, object]:
-    return {
-        "request_id": attempt.request_id,
-        "route": attempt.route,
-        "variant": attempt.variant,
-        "failure": failure.kind,
-        "status": failure.status,
-        "cause": failure.cause,
-    }

@@ -108,20 +108,26 @@ def explain(
 ) -> None:
     """Show a decision again from the ledger: values, limits, counts, evidence, verdict, who; and compute it again.
 
-    Exit status 1 when what was recorded does not follow from its values.
+    It names the reviewed rows that the release's bundle learned from, with the people who approved them. Exit status 1
+    when what was recorded does not follow from its values.
     """
     from contextlib import closing
 
     from flows.cli.explain import render
     from tasks.release.explain import explain_decision
     from tasks.release.site import open_ledger
+    from tasks.review.behind import behind_release
 
     if last and tick is not None:
         raise SlipwayError("--last and --tick name two decisions", cure="give one of them")
     settings = project_of(project)
     with closing(open_ledger(settings.environment, home)) as ledger:
         found = explain_decision(ledger, settings.environment.name, settings.route, release, tick)
-    typer.echo(found.model_dump_json(indent=2) if as_json else render(found))
+        learned = behind_release(ledger, found.release_id, home)
+    if as_json:
+        typer.echo(json.dumps(found.model_dump(mode="json") | {"reviewed": learned.model_dump(mode="json")}, indent=2))
+    else:
+        typer.echo("\n".join([render(found), *learned.render()]))
     raise typer.Exit(1 if found.differences else 0)
 
 

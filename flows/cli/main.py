@@ -23,6 +23,7 @@ from flows.cli import (
     decisions,
     environment,
     evidence,
+    gitops,
     notify,
     projects,
     registry,
@@ -43,6 +44,7 @@ PARTS = (
     registry,
     review,
     storage,
+    gitops,
     control,
 )
 

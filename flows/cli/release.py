@@ -43,8 +43,8 @@ def release(
 
     mirror_of(project_of(project).environment, home).fetch_bundle(bundle)
     found = read_bundle(home, bundle)  # a wrong digest is said at once, another form, and a missing signature
-    if why_other_form(found):
-        raise SlipwayError(why_other_form(found))
+    if why_other_form(found, candidate_upstream):
+        raise SlipwayError(why_other_form(found, candidate_upstream))
     require_signed(project_of(project).environment, home, found.digest, time.time())
     if over_broken_stable != bool(reason.strip()):
         raise SlipwayError("--over-broken-stable and --reason belong together", cure="give both, or none of them")

@@ -27,6 +27,7 @@ from delivery.release.state import (
 from delivery.release.steps import Step, finished_steps, place_of, step_of
 from tasks.notify.direct import Direct
 from tasks.release.gateways import LATE_S, Gateways, failures, put
+from tasks.release.in_git import InGit
 from tasks.release.journal import Journal
 from tasks.release.lookout import Lookout
 from tasks.release.membership import Membership
@@ -65,6 +66,7 @@ class Controller:
         membership = Membership(target.members, self._executor)
         self._lookout = Lookout(self.site, self.plan, self._replicas, gateways, membership, self._say, self.refusal)
         self._journal = Journal(self.site, self._say)
+        self._git = InGit(self.site)
         self._way_back: Decision | None = None  # taken while the ledger was away
         self._news: tuple[ReleaseMessage, ...] = ()  # of the last decision
         self._direct = Direct(self.site.environment.notifications)  # while the ledger is away
@@ -170,11 +172,20 @@ class Controller:
             if isinstance(action, LoadAdapter | UnloadAdapter):
                 self._replicas.start(action, self._journal.reporter(decision, number, index))
                 continue
-            error = self._apply_one(action, observation, decision.state.route)
+            not_yet = self._into_git(decision, action)
+            error = not_yet or self._apply_one(action, observation, decision.state.route)
             if error:
                 self._say(decision.state, error)
             if not isinstance(action, RenewLease):
                 self._journal.reporter(decision, number, index)(error)
+
+        if owed := self._git.after(decision):
+            self._say(decision.state, owed)
+
+    def _into_git(self, decision: Decision, action: Action) -> str:
+        """Why this step must wait for its commit; empty for all else."""
+        route = decision.state.route
+        return self._git.before(decision, action.table.routes[route]) if isinstance(action, SetTable) else ""
 
     def _apply_tables(self, decision: Decision, observation: Observation) -> None:
         for action in decision.actions:

@@ -1,5 +1,7 @@
 """Why a bundle must not be released, by what it is, by what the ledger has against it, and by the hour."""
 
+from collections.abc import Sequence
+
 from configs.canonical import short
 from configs.project import Project
 from delivery.build.bundle import Bundle
@@ -10,25 +12,25 @@ from tasks.release.site import Site
 LOOK_AT_CLOCK_S = 30.0  # while it waits for release hours
 
 
-def why_not_here(project: Project, bundle: Bundle) -> str:
-    """Why a bundle does not belong to this project; empty when it does."""
+def why_not_here(project: Project, bundle: Bundle, candidate_upstreams: Sequence[str] | None = None) -> str:
+    """Why a bundle does not belong to this project; empty when it does. `candidate_upstreams`: vLLM of its own."""
     if bundle.route != project.route:
         return f"bundle {short(bundle.digest)} is for route {bundle.route}, not {project.route}"
-    if bundle.merged is not None:
-        return why_other_form(bundle)
+    if why_other_form(bundle, candidate_upstreams):
+        return why_other_form(bundle, candidate_upstreams)
     if bundle.base_model != project.model.name:
         return f"bundle {short(bundle.digest)} needs base model {bundle.base_model}, served is {project.model.name}"
     return ""
 
 
-def why_other_form(bundle: Bundle) -> str:
-    """Why a bundle is not of a form that a release serves; empty when it is. A merged model is not an adapter."""
-    if bundle.merged is None:
+def why_other_form(bundle: Bundle, candidate_upstreams: Sequence[str] | None = None) -> str:
+    """Why a bundle is not of a form that these replicas serve; empty when it is. A merged model is not an adapter."""
+    if bundle.merged is None or candidate_upstreams:
         return ""
     return (
-        f"bundle {short(bundle.digest)} is a merged model, which needs a vLLM of its own and is not released; "
-        f"release the bundle that it was made of: slipway release {short(bundle.parent or '')}, or serve it yourself "
-        "(docs/bundles.md, Merged)"
+        f"bundle {short(bundle.digest)} is a merged model, which needs a vLLM of its own: name it with "
+        f"--candidate-upstream (docs/bundles.md, Merged), or release the bundle that it was made of: "
+        f"slipway release {short(bundle.parent or '')}"
     )
 
 

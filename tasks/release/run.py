@@ -19,6 +19,7 @@ from tasks.release.controller import Controller, OnDecision, ignore
 from tasks.release.cursors import cursors, reading_from_now
 from tasks.release.left_behind import GRACE_S, asked_back
 from tasks.release.outcome import ReleaseOutcome, no_release, release_outcome
+from tasks.release.own_vllm import require_own_vllm
 from tasks.release.refusals import wait_for_hours, why_not_here, why_unfit
 from tasks.release.site import LEASE_TTL_S, Site, served_as, why_not_servable
 from tasks.release.steps import STRAIGHT_ON, Steps
@@ -79,7 +80,9 @@ def _run_release(
     broken_stable: str,
     at_any_hour: bool,
 ) -> ReleaseOutcome:
-    wrong = why_not_here(project, bundle) or wait_for_hours(site, project, at_any_hour, on_progress)
+    wrong = why_not_here(project, bundle, candidate_upstreams) or wait_for_hours(
+        site, project, at_any_hour, on_progress
+    )
     if wrong:
         return no_release(project, bundle, "refused", wrong)
     site.take_lease(_ask_a_waiting_one_to_end(site, project.route, bundle, by) or PATIENCE_S)
@@ -111,6 +114,7 @@ def _run_release(
             return _drive(site, reading_from_now(site, made_live), on_progress, on_decision, steps)
         if project.rollout.judge is not None:
             site.judge(project.rollout.judge)  # one without its key is found before anything begins
+        require_own_vllm(bundle, candidate_upstreams or (), site.vllm, site.home)
         candidate = served_as(bundle, site, candidate_upstreams)
         release_id = f"{project.route}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(site.clock()))}"
         release_id += f"-{short(bundle.digest, 6)}{secrets.token_hex(2)}"

@@ -161,6 +161,8 @@ def open_ledger(environment: Environment, home: Path) -> Ledger:
 def served_as(bundle: Bundle, site: Site, upstreams: tuple[str, ...] | None = None) -> Served:
     """A bundle as the environment's replicas (or these) serve it; its adapter is unpacked, verified, and in place."""
     path = None if bundle.adapter is None else _placed(bundle, site)
+    if bundle.merged is not None:
+        require_signed(site.environment, site.home, bundle.digest, site.clock())
     members = None if upstreams else site.target.members()
     if members is not None and not members.replicas:
         raise SlipwayError(

@@ -57,8 +57,8 @@ def test_all_problems_of_a_file_come_at_once(tmp_path):
             Environment,
             {"zzz": 1},
             "settings.yaml: zzz",
-            "known keys: gateway, ledger_url, name, notifications, registry, retention, signatures, store, target, "
-            "vllm",
+            "known keys: control_room, gateway, gitops, ledger_url, name, notifications, registry, retention, "
+            "signatures, store, target, vllm",
         ),
     ],
 )

@@ -10,10 +10,15 @@ from places import ROOT
 
 SCHEMAS = ROOT.parent / "shared" / "schemas"
 EXAMPLES = {
+    "argo-cd-application.yaml": "argo-cd-application.yaml",
     "argo-rollouts-analysis.yaml": "argo-rollouts-analysistemplate.yaml",
     "flagger-canary.yaml": "flagger.yaml",
+    "kargo-promotion.yaml": "kargo-stage.yaml",
     "kargo-stage.yaml": "kargo-stage.yaml",
+    "inferencepool.yaml": "inferencepool.yaml",
+    "kargo-warehouse.yaml": "kargo-warehouse.yaml",
     "kserve-bundle.yaml": "kserve-inferenceservice.yaml",
+    "llm-d-modelrewrite.yaml": "llm-d-inferencemodelrewrite.yaml",
 }
 
 

@@ -10,7 +10,6 @@ import yaml
 from configs.contract import Contract, Form
 from configs.errors import ConfigError
 from evals.numbers import mentions, normalised, value_of
-from evals.prompts import prompts_of
 from evals.results import measures_of, results_of
 from evals.samples import Reply
 from evals.scorers.kinds import scorer
@@ -257,12 +256,6 @@ def test_a_wrong_field_of_held_out_rows_is_told_once_a_row_and_not_for_ever(tmp_
     found = problems(folder, holdout=holdout)
     assert len(found) == 20
     assert "the row has no field 'label'" in found[0]
-
-
-def test_what_a_suite_asks_is_told_to_whoever_keeps_it_out_of_training(tmp_path: Path) -> None:
-    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant"}, {"role": "user", "content": "And?"}]
-    folder = write(tmp_path, rows=[json.dumps({"id": "a", "messages": turns})])
-    assert prompts_of(load_suites(["mine"], (folder,))) == {("mine", "a"): ("Hi", "And?")}
 
 
 def test_a_suite_of_classes_has_a_result_for_each_measure(tmp_path: Path) -> None:

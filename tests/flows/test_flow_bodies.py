@@ -20,6 +20,7 @@ from live_world import eventually
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from real_prefect import real_prefect
 from stub_prefect import StubPrefect
+from tiny_model import CHATML
 
 from benchmarks.tiny_bundle import tiny_bundle, write_tiny_lora
 from configs.project import Project, load_project
@@ -35,10 +36,12 @@ from delivery.release.routes import alone
 from delivery.release.state import Commit, Decision, ReleaseState
 from flows.approve import approve
 from flows.lift_quarantine import lift_quarantine
+from flows.refresh import refresh
 from flows.reporting import result_of
 from flows.rollback import rollback
 from flows.watch import watch
 from tasks.release.cursors import cursors
+from tasks.release.refresh import look, note
 from tasks.release.site import Site, open_site_of, served_as
 from tasks.release.start import bootstrap
 from tasks.release.way_back import remember
@@ -321,6 +324,21 @@ def test_a_rollback_whose_page_prefect_does_not_take_is_done(place: Place) -> No
     assert done.outcome == "rolled_back"
     assert place.route().stable == state.stable.name
     assert place.prefect.ends == ["Completed"]
+
+
+def test_a_scheduled_refresh_without_anything_new_does_nothing_and_says_why(place: Place, folder: Path) -> None:
+    state = place.released()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_text("{}")
+    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    (folder / "chat_template.jinja").write_text(CHATML)
+    note(place.project, place.home, look(place.project, place.home).inputs, "schedule", time.time())
+    ended = refresh(accept_blind_plan=True, return_state=True, **place.wanted)
+    assert (ended.name, ended.type.value) == ("NothingToDo", "COMPLETED")
+    done = result_of(ended)
+    assert (done.outcome, done.bundle) == ("live", state.candidate.bundle)
+    assert done.reason.startswith("The refresh does nothing: since the last one nothing has changed in ")
+    assert not (place.home / "datasets").exists()
 
 
 def test_there_is_nothing_to_watch_before_the_first_release(place: Place) -> None:

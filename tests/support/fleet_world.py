@@ -11,7 +11,8 @@ from gateway_world import CHAT, TOKEN, Clock, World, eventually
 
 from configs.routing import RoutingTable
 from delivery.clients.gateway import GatewayClient
-from delivery.gateway.server import Gateway, serving
+from delivery.gateway.parts import Gateway
+from delivery.gateway.server import serving
 from delivery.gateway.settings import Settings
 from delivery.gateway.workers.fleet import Fleet
 from delivery.gateway.workers.member import Member

@@ -14,7 +14,8 @@ from stub_upstream import Stub
 
 from configs.routing import RoutingTable
 from delivery.clients.gateway import GatewayClient
-from delivery.gateway.server import Gateway, serving
+from delivery.gateway.parts import Gateway
+from delivery.gateway.server import serving
 from delivery.gateway.settings import Settings
 from delivery.traffic.records import Record
 

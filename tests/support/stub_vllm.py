@@ -110,6 +110,9 @@ if __name__ == "__main__":
     time.sleep(float(arguments.get("--start-s", 0)))
     host = arguments.get("--host", "127.0.0.1")
     stub = StubVllm(int(arguments["--port"]), arguments["--served-model-name"], arguments["--model"], host)
+    modules = sys.argv[sys.argv.index("--lora-modules") + 1 :] if "--lora-modules" in sys.argv else []
+    for name, path in (word.split("=", 1) for word in itertools.takewhile(lambda word: "=" in word, modules)):
+        stub.cards[name] = {"id": name, "root": path, "parent": stub.base}
     signal.signal(
         signal.SIGTERM, lambda number, frame: os._exit(0)
     )  # as a container's first process it would ignore it

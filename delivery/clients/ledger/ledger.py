@@ -7,6 +7,7 @@ machines that share a ledger must agree on the time to within a few seconds, or 
 of two controllers stops, and neither does harm.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -263,6 +264,17 @@ class Ledger:
             values = {"bundle": bundle.digest, "gate": gate.model_dump(mode="json"), "at": now}
             connection.execute(sa.insert(schema.builds).values(**values))
             post(connection, letters)
+
+    def note_refresh(self, environment: str, route: str, inputs: dict[str, str], who: str, now: float) -> None:
+        """A refresh of these inputs (digests by name) has come to its end."""
+        text = json.dumps({"route": route, "inputs": inputs}, sort_keys=True)
+        with self._write() as connection:
+            write.note(connection, environment, "refreshed", who, text, now)
+
+    def last_refresh(self, environment: str, route: str) -> dict[str, str] | None:
+        """The inputs of the last refresh of a route that came to its end; None when there was none."""
+        with self._read() as connection:
+            return read.last_refresh(connection, environment, route)
 
     def gate(self, bundle: str) -> GateDecision | None:
         """What the eval gate last said of a bundle; None when it was never asked."""

@@ -127,6 +127,17 @@ def gate(connection: Connection, digest: str) -> GateDecision | None:
     return GateDecision.model_validate(row["gate"]) if row else None
 
 
+def last_refresh(connection: Connection, environment: str, route: str) -> dict[str, str] | None:
+    """The inputs of the newest refresh of a route."""
+    table = schema.events
+    own = (table.c.environment == environment) & (table.c.kind == "refreshed")
+    for text in connection.execute(sa.select(table.c.text).where(own).order_by(table.c.id.desc())).scalars():
+        said = json.loads(text)
+        if said["route"] == route:
+            return {str(name): str(digest) for name, digest in said["inputs"].items()}
+    return None
+
+
 def newest_table(connection: Connection, environment: str) -> RoutingTable | None:
     """The table with the highest revision."""
     table = schema.routing_revisions

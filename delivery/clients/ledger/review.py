@@ -79,6 +79,13 @@ class ReviewItems:
             query = sa.select(sa.func.count()).select_from(review_items).where(queue.where() & fresh)
             return int(connection.execute(query).scalar_one())
 
+    def erased_after_read(self, queue: Queue) -> int:
+        """How many items were erased that a dataset version has read: what learned from them is to be built again."""
+        gone = (review_items.c.status == "erased") & review_items.c.dataset.is_not(None)
+        with self._read() as connection:
+            query = sa.select(sa.func.count()).select_from(review_items).where(queue.where() & gone)
+            return int(connection.execute(query).scalar_one())
+
     def verdict_pairs(self, queue: Queue) -> list[tuple[bool, bool]]:
         """The first two people's verdicts (approved or not) on each text that two people judged."""
         with self._read() as connection:

@@ -14,7 +14,14 @@ from delivery.clients.ledger.errors import LeaseHeldError, LedgerError, Revision
 from delivery.release.state import Action, Commit, Decision, Quarantine, ReleaseState, RenewLease, SetTable
 
 AuditEvent = Literal[
-    "lease_taken", "lease_given_back", "release_begun", "watch_begun", "base_set", "table_put", "asked_for"
+    "lease_taken",
+    "lease_given_back",
+    "release_begun",
+    "watch_begun",
+    "base_set",
+    "table_put",
+    "asked_for",
+    "refreshed",
 ]
 """What no table of its own tells of."""
 

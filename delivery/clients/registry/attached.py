@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.canonical import canonical_json, digest_bytes
+from delivery.clients.bundles.layout import is_digest
 from delivery.clients.bundles.manifests import INDEX, MANIFEST, Descriptor, describe
 from delivery.clients.registry import fetch
 from delivery.clients.registry.errors import LyingRegistryError, RegistryError
@@ -48,13 +49,22 @@ def attached(wire: Wire, bundle: Reference, downloads: Path) -> list[bytes]:
     """The signatures beside a bundle. What they are worth, whoever verifies says."""
     found = []
     for entry in listed(wire, bundle)[:MOST]:
-        if entry.get("artifactType") != SIGNATURE or int(entry.get("size", 0)) > MOST_BYTES:
+        if entry.get("artifactType") != SIGNATURE or not _is_small(entry):
             continue
         manifest = fetch.parsed(fetch.blob(wire, bundle, entry, downloads, ()).read_bytes(), str(bundle))
-        (layer,) = manifest["layers"]
-        if layer["mediaType"] == SIGNATURE and int(layer["size"]) <= MOST_BYTES:
+        layers = manifest.get("layers")
+        layer = layers[0] if isinstance(layers, list) and len(layers) == 1 else None
+        if layer is not None and _is_small(layer) and layer["mediaType"] == SIGNATURE:
             found.append(fetch.blob(wire, bundle, layer, downloads, ()).read_bytes())
     return found
+
+
+def _is_small(entry: Any) -> bool:
+    """Whether it is a descriptor, of something that could be a signature; others' artifacts are passed over."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("mediaType"), str):
+        return False
+    size = entry.get("size")
+    return is_digest(str(entry.get("digest"))) and type(size) is int and 0 <= size <= MOST_BYTES
 
 
 def listed(wire: Wire, bundle: Reference) -> list[Descriptor]:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import orjson
 
 from configs.routing import Variant
-from delivery.gateway.http.client import BrokenOffError, UpstreamAnswer
+from delivery.gateway.http.upstream_answer import BrokenOffError, UpstreamAnswer
 from delivery.gateway.openai.answers import (
     CLIENTS_FAULT,
     Frames,

@@ -13,14 +13,14 @@ import orjson
 
 from configs.gateway import GatewayConfig
 from configs.routing import Variant
-from delivery.gateway.http.client import (
+from delivery.gateway.http.deadlines import Deadline
+from delivery.gateway.http.upstream_answer import (
     AnswerTooLargeError,
     BrokenOffError,
     ExhaustedError,
     UnreachableError,
     UpstreamAnswer,
 )
-from delivery.gateway.http.deadlines import Deadline
 from delivery.gateway.openai.answers import CLIENTS_FAULT, UpstreamError, declined, error_in, parse_object
 from delivery.gateway.openai.call import REPLICAS_THAT_SEE_IT, Call, for_variant
 from delivery.gateway.openai.streams import Stream, count_tokens, refused_in_band

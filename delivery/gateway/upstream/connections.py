@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from delivery.gateway.http.client import Connection, ExhaustedError, UnreachableError, UpstreamAnswer
+from delivery.gateway.http.client import Connection
+from delivery.gateway.http.upstream_answer import ExhaustedError, UnreachableError, UpstreamAnswer
 
 KEPT_S = 3.0  # less than the 5 s after which vLLM closes an idle connection
 PORTS = {"http": 80, "https": 443}

@@ -6,7 +6,7 @@ import logging
 import orjson
 
 from configs.routing import RoutingTable
-from delivery.gateway.http.client import BrokenOffError, ExhaustedError, UnreachableError
+from delivery.gateway.http.upstream_answer import BrokenOffError, ExhaustedError, UnreachableError
 from delivery.gateway.upstream.ask import Upstreams
 from delivery.gateway.upstream.replicas import Replicas
 

@@ -23,7 +23,7 @@ from delivery.gateway.workers.merged_metrics import as_page
 from delivery.gateway.workers.shared_keys import SharedKeys
 
 if TYPE_CHECKING:
-    from delivery.gateway.server import Gateway
+    from delivery.gateway.parts import Gateway
 
 JOINS_S = 60.0
 ASKS_S = 5.0

@@ -32,12 +32,9 @@ def vllm_deployment(place: Place, model_name: str, context_tokens: int, annotati
 
 
 def _vllm(place: Place, model_name: str, context_tokens: int) -> dict[str, Any]:
-    environment, pods = place.environment, place.target.vllm
-    config = environment.vllm.model_copy(update={"host": "0.0.0.0"})  # noqa: S104 - a NetworkPolicy and a key guard it
+    config, pods = place.environment.vllm, place.target.vllm
     on_cpu = pods.gpus == 0
-    model = place.target.base_model.in_image or MODEL
-    said = vllm_arguments(config, model_name, Path(model), context_tokens, on_cpu)
-    arguments = ["-m", "vllm.entrypoints.openai.api_server", *(word for pair in said.items() for word in pair), *FLAGS]
+    words = vllm_words(place, model_name, context_tokens)
     devices = {} if on_cpu else {pods.gpu_resource: str(pods.gpus)}
     start = probe("/health", config.port, PROBE_EVERY_S, max(1, round(config.start_timeout_s / PROBE_EVERY_S)))
     mounts = [
@@ -54,8 +51,8 @@ def _vllm(place: Place, model_name: str, context_tokens: int) -> dict[str, Any]:
         place,
         "vllm",
         place.target.images.vllm,
-        [*arguments, *config.extra_args],
-        env=_vllm_env(place, on_cpu),
+        ["-m", "vllm.entrypoints.openai.api_server", *words],
+        env=_vllm_env(place),
         ports=[{"name": "http", "containerPort": config.port}],
         resources=resources(pods, **devices),
         startupProbe=start,
@@ -66,12 +63,26 @@ def _vllm(place: Place, model_name: str, context_tokens: int) -> dict[str, Any]:
     )
 
 
-def _vllm_env(place: Place, on_cpu: bool) -> list[dict[str, Any]]:
-    said = vllm_environment(place.environment.vllm, on_cpu, {"OMP_NUM_THREADS": _cores(place.target.vllm.cpu)})
+def vllm_words(place: Place, model_name: str, context_tokens: int) -> list[str]:
+    """What vLLM's API server is started with."""
+    config = place.environment.vllm.model_copy(update={"host": "0.0.0.0"})  # noqa: S104 - a NetworkPolicy and a key guard it
+    model = place.target.base_model.in_image or MODEL
+    said = vllm_arguments(config, model_name, Path(model), context_tokens, place.target.vllm.gpus == 0)
+    return [*(word for pair in said.items() for word in pair), *FLAGS, *config.extra_args]
+
+
+def vllm_variables(place: Place) -> dict[str, str]:
+    """What its process finds in its environment, but for its key."""
+    threads = {"OMP_NUM_THREADS": _cores(place.target.vllm.cpu)}
+    said = vllm_environment(place.environment.vllm, place.target.vllm.gpus == 0, threads)
     values = {name: value for name, value in said.items() if value is not None and name not in ON_THIS_MACHINE}
-    values |= {"HOME": "/tmp"}  # noqa: S108 - the image's root is read-only
+    return values | {"HOME": "/tmp"}  # noqa: S108 - the image's root is read-only
+
+
+def _vllm_env(place: Place) -> list[dict[str, Any]]:
     key = {"secretKeyRef": {"name": f"{place.name}-vllm", "key": "key"}}
-    return [*({"name": n, "value": v} for n, v in sorted(values.items())), {"name": "VLLM_API_KEY", "valueFrom": key}]
+    said = [{"name": name, "value": value} for name, value in sorted(vllm_variables(place).items())]
+    return [*said, {"name": "VLLM_API_KEY", "valueFrom": key}]
 
 
 def _cores(cpu: str) -> str:

@@ -14,8 +14,8 @@ from stub_upstream import ROLE, Stub, answers, says, sends
 from test_gateway_http import listening, on_loop, whole
 
 from delivery.gateway.admission import Places, allow_open_files
-from delivery.gateway.http import client as http_upstream
-from delivery.gateway.http.client import ExhaustedError
+from delivery.gateway.http import upstream_answer
+from delivery.gateway.http.upstream_answer import ExhaustedError
 from delivery.gateway.openai import streams
 from delivery.gateway.openai.errors import ApiError
 from delivery.gateway.upstream.connections import Connections
@@ -101,7 +101,9 @@ def test_copies_take_no_place_from_users(world: World) -> None:
 
 
 def test_a_plain_answer_beyond_all_measure_is_given_up_as_malformed(world: World) -> None:
-    endless = sends(b'{"choices": "', *[b"x" * 1024 * 1024] * (http_upstream.ANSWER_LIMIT // 2**20 + 2), then="silence")
+    endless = sends(
+        b'{"choices": "', *[b"x" * 1024 * 1024] * (upstream_answer.ANSWER_LIMIT // 2**20 + 2), then="silence"
+    )
     running = world.gateway(table_for(world.upstream(**{"new-model": endless}).url, **all_to_new()))
     assert running.said() == "I am old-model"
     failed, _ = running.wait_for_records(2)

@@ -10,10 +10,10 @@ import pytest
 from gateway_world import CHAT, QUICK, Running, World, eventually, table_for
 from stub_upstream import hangs, says
 
-from delivery.gateway.http.client import HELD_LIMIT, BrokenOffError, UnreachableError
 from delivery.gateway.http.connection import HEAD_LIMIT
 from delivery.gateway.http.messages import Request, Response
 from delivery.gateway.http.server import HttpServer
+from delivery.gateway.http.upstream_answer import HELD_LIMIT, BrokenOffError, UnreachableError
 from delivery.gateway.upstream.connections import Connections, origin_of
 
 BODY = json.dumps(CHAT).encode()

@@ -19,9 +19,10 @@ from stub_upstream import DONE, ROLE, Gate, Stub, chunk, frame, hangs, refuses, 
 
 from configs.errors import ConfigError
 from delivery.gateway.__main__ import main
-from delivery.gateway.keys.access import BYTES_PER_TOKEN, read_keys, tokens_at_most
+from delivery.gateway.keys.access import read_keys
 from delivery.gateway.keys.budgets import Budget
 from delivery.gateway.keys.new_key import main as make_key
+from delivery.gateway.keys.tokens import BYTES_PER_TOKEN, tokens_at_most
 from delivery.gateway.openai.call import Call
 from delivery.gateway.openai.endpoints.chat import CHAT_COMPLETIONS
 from delivery.gateway.openai.endpoints.known import ENDPOINTS

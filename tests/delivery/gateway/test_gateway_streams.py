@@ -10,8 +10,8 @@ import pytest
 from gateway_world import CHAT, World, table_for
 from stub_upstream import DONE, Gate, chunk, frame, sends
 
-from delivery.gateway.http.client import HELD_LIMIT, BrokenOffError, UpstreamAnswer
 from delivery.gateway.http.deadlines import Deadline
+from delivery.gateway.http.upstream_answer import HELD_LIMIT, BrokenOffError, UpstreamAnswer
 from delivery.gateway.upstream.connections import Connections
 
 PARTS = [b"%05d;" % n for n in range(2000)]
@@ -128,7 +128,7 @@ def streaming(world: World, *frames: bytes | Gate, write_timeout_s: float = 60.0
     """A gateway, and a client of it that has asked for a stream of these frames and has not read anything."""
     stub = world.upstream(**{"old-model": sends(*frames)})
     running = world.gateway(table_for(stub.url))
-    running.gateway.proxy.write_timeout_s = write_timeout_s
+    running.gateway.proxy.sender.write_timeout_s = write_timeout_s
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
     client.settimeout(20)

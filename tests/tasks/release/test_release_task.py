@@ -14,6 +14,7 @@ from flows.cli.explain import render
 from tasks.release.explain import explain_decision
 from tasks.release.run import run_release
 from tasks.release.start import bootstrap
+from tasks.review.behind import behind_release
 
 
 def test_every_recorded_decision_can_be_explained_from_the_ledger(scene: Scene) -> None:
@@ -26,6 +27,9 @@ def test_every_recorded_decision_can_be_explained_from_the_ledger(scene: Scene) 
     assert all(one.differences == () for one in every)
     assert {one.who for one in every} == {scene.site.owner}
     assert "computed again from the recorded values: the same" in render(last)
+    learned = behind_release(scene.ledger, released.release_id, scene.home)
+    assert learned.dataset == scene.new.dataset_version
+    assert not learned.rows
 
 
 def test_what_cannot_be_explained_is_named_with_what_can(scene: Scene) -> None:

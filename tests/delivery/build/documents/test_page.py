@@ -80,6 +80,7 @@ def test_it_says_what_the_gate_found_what_it_was_trained_on_and_what_it_cost() -
         "tokens in training 53,120",
         "saved beside production 140",
         "method: sft",
+        "How these settings were chosen is not on record.",
     ):
         assert words in said, words
 

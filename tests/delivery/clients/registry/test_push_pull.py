@@ -14,6 +14,7 @@ from configs.errors import SlipwayError
 from configs.registry import RegistryConfig, Signatures
 from delivery.clients.bundles import images, layout
 from delivery.clients.registry import known
+from delivery.clients.registry.attached import SIGNATURE
 from delivery.clients.registry.errors import LyingRegistryError, RegistryError
 from delivery.clients.registry.pull import pull, resolve
 from delivery.clients.registry.push import push
@@ -452,3 +453,13 @@ def test_elsewhere_tls_is_a_must_unless_it_was_said_otherwise():
     assert Wire("registry.example.com", environ={}).scheme == "https"
     assert Wire("registry.example.com", RegistryConfig(plain_http=True), environ={}).scheme == "http"
     assert Wire("r.io", environ={}).here("http://r.io/v2/x/blobs/uploads/1") == "https://r.io/v2/x/blobs/uploads/1"
+
+
+@pytest.mark.parametrize("manifest", [{}, {"layers": []}, {"layers": [{"mediaType": 1}]}, {"layers": "x"}])
+def test_what_others_put_beside_a_bundle_under_the_kind_of_a_signature_is_passed_over(registry, tmp_path, manifest):
+    reference = pushed(registry, tmp_path / "a" / "home")
+    content = json.dumps({"artifactType": SIGNATURE, "subject": {"digest": reference.digest}, **manifest}).encode()
+    registry.knows_referrers = True
+    kept = registry.manifests["team/adapters"]
+    kept["sha256:" + hashlib.sha256(content).hexdigest()] = ("application/vnd.oci.image.manifest.v1+json", content)
+    assert pull(wire_to(registry), reference, tmp_path / "home", ANYBODY, AT).signed_by == ()

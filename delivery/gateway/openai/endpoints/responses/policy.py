@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from configs.routing import Policy
-from delivery.gateway.openai.endpoints.responses.requests import Item, is_system, kind_of
+from delivery.gateway.openai.endpoints.responses.requests import ResponseItem, is_system, kind_of
 from delivery.gateway.openai.errors import not_allowed
 from delivery.gateway.openai.policies import JSON_FORMATS
 
@@ -81,7 +81,7 @@ def _check_tool(policy: Policy, where: str, tool: Any) -> None:
         raise not_allowed(f"{where}.format", "Tools may have no grammars for this model.")
 
 
-def _check_item(policy: Policy, item: Item) -> None:
+def _check_item(policy: Policy, item: ResponseItem) -> None:
     kind = kind_of(item)
     if kind not in ITEMS and not policy.builtin_tools:
         raise not_allowed("input", f"Items of type `{kind[:100]}` are not served by this model.")

@@ -29,7 +29,7 @@ NEEDS_MEMORY = {
 REFERENCE = "refers to an item that was stored. " + REMEMBERED + " With `store: false` official clients do so."
 NOT_SENT = frozenset(("stream_options", "background_options", *NEEDS_MEMORY))
 ROLES = frozenset(("user", "assistant")) | SYSTEM_ROLES
-Item = dict[str, Any]
+ResponseItem = dict[str, Any]
 
 
 def check_input(body: Mapping[str, Any]) -> None:
@@ -67,14 +67,14 @@ def _check_item(where: str, item: Any) -> None:
         raise ApiError(400, what, code="invalid_type", param=f"{where}.content")
 
 
-def kind_of(item: Item) -> Any:
+def kind_of(item: ResponseItem) -> Any:
     """An item's type, which messages and references may leave out."""
     if item.get("type") is not None:
         return item["type"]
     return "message" if "role" in item or item.keys() != {"id"} else "item_reference"
 
 
-def is_system(item: Item) -> bool:
+def is_system(item: ResponseItem) -> bool:
     """Whether this is a system's or a developer's message."""
     return kind_of(item) == "message" and item["role"] in SYSTEM_ROLES
 
@@ -93,7 +93,7 @@ def for_vllm(body: Mapping[str, Any], variant: Variant, policy: Policy) -> dict[
     return sent
 
 
-def _plain(item: Item) -> Item:
+def _plain(item: ResponseItem) -> ResponseItem:
     """An assistant's message as a plain text: vLLM reads only its first part, and goes on with one not completed."""
     if kind_of(item) == "message" and item["role"] == "assistant":
         return {"role": "assistant", "content": text_of(item["content"])}
@@ -120,7 +120,7 @@ def _put_in_front(sent: dict[str, Any], variant: Variant, *, appends: bool) -> N
     sent["input"] = _in_first_turn(others, prompt)
 
 
-def _in_first_turn(items: list[Item], prompt: str) -> list[Item]:
+def _in_first_turn(items: list[ResponseItem], prompt: str) -> list[ResponseItem]:
     first = items[0] if items else {}
     if kind_of(first) != "message" or first.get("role") != "user":
         return [{"role": "user", "content": prompt}, *items]
@@ -143,7 +143,7 @@ def in_its_words(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {"text": text, **said} if text else said
 
 
-def as_messages(body: Mapping[str, Any]) -> list[Item]:
+def as_messages(body: Mapping[str, Any]) -> list[ResponseItem]:
     """The request as a chat's messages, for those who read what was said."""
     said = [{"role": "system", "content": body["instructions"]}] if body.get("instructions") else []
     if isinstance(body["input"], str):
@@ -151,7 +151,7 @@ def as_messages(body: Mapping[str, Any]) -> list[Item]:
     return said + [message for item in body["input"] if (message := _as_message(item)) is not None]
 
 
-def _as_message(item: Item) -> Item | None:
+def _as_message(item: ResponseItem) -> ResponseItem | None:
     kind = kind_of(item)
     if kind == "message":
         return {"role": item["role"], "content": _as_content(item["content"])}
