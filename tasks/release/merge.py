@@ -23,6 +23,7 @@ from tasks.data.dataset import read_version
 from tasks.evals.asked import asked_samples
 from tasks.evals.model_server import apart, model_server
 from tasks.evals.of_project import evaluate_for, subject_of
+from tasks.mirror import mirror_of
 from tasks.release.bundle import scores
 from tasks.release.published import sign_layout
 from tasks.release.rebuild import base_of
@@ -67,6 +68,7 @@ def merge_bundle(
 
     Raises SlipwayError where there is no adapter, no eval report of it, or no vLLM.
     """
+    mirror_of(project.environment, home).fetch_built(reference)
     parent = read_bundle(home, reference)
     report = _report_of(parent, home)
     base, version = base_of(parent, project, home, on_progress), read_version(home, str(parent.dataset_version))

@@ -27,6 +27,7 @@ from tasks.evals.asked import asked_samples
 from tasks.evals.engine import engine_of
 from tasks.evals.model_server import API_KEY, apart, loaded_adapter, model_server
 from tasks.evals.of_project import evaluate_for, subject_of
+from tasks.mirror import mirror_of
 from tasks.release.rebuild import base_of
 
 
@@ -66,6 +67,7 @@ def compare_stacks(
     the changed stack. What was asked before on the same engine is not asked again. Raises SlipwayError where the bundle
     has no adapter, or nothing differs.
     """
+    mirror_of(project.environment, home).fetch_built(reference)
     bundle = read_bundle(home, reference)
     if bundle.adapter is None or bundle.dataset_version is None:
         what = "the base model" if bundle.merged is None else "a merged model, which its parent was compared with"
