@@ -1,13 +1,16 @@
 """How an adapter is trained; every field is part of the bundle's identity."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from configs.strict import Strict
 
 MethodName = Literal["sft", "dpo"]
 """Each is a module of tasks.training.methods."""
+
+LATER: dict[str, Any] = {"continue_from": None}
+"""Settings that came later, with what a file means that does not have them: its digest stays what it was."""
 
 TRAINS_ON: dict[MethodName, Literal["conversations", "preferences"]] = {"sft": "conversations", "dpo": "preferences"}
 
@@ -46,3 +49,13 @@ class TrainingConfig(Strict):
     max_gradient_norm: float = Field(1.0, gt=0)
     checkpoint_every_steps: int = Field(25, ge=1)
     seed: int = Field(17, ge=0)
+    continue_from: str | None = Field(
+        None,
+        pattern=r"^(live|sha256:[0-9a-f]{64})$",
+        description="live, or a bundle's digest: training begins with that adapter; by default with the base model",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, as_dict: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = as_dict(self)
+        return {name: value for name, value in written.items() if name not in LATER or value != LATER[name]}

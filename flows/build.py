@@ -33,6 +33,7 @@ from tasks.evals.require import count_samples, gate_reach
 from tasks.mirror import mirror_of
 from tasks.preflight import before_build, load_for
 from tasks.release import bundle as bundles
+from tasks.release.parent import find_parent
 from tasks.release.verdict import record_verdict
 from tasks.training import model
 from tasks.training import train as training
@@ -146,12 +147,16 @@ def train_adapter(project: Project, version: DatasetVersion, base: Path, home: P
     """A LoRA on the version's training part, unless this very training has been done."""
     prompts = project.prompts
     settings, kwargs = project.training, prompts.chat_template_kwargs
-    key = training.training_key(version, model.model_revision(base), settings, prompts.adapter, kwargs)
+    revision = model.model_revision(base)
+    parent = find_parent(project, version, revision, home, follow("training"))
+    key = training.training_key(version, revision, settings, prompts.adapter, kwargs, parent)
     mirror = mirror_of(project.environment, home)
     with mirror.training(key, follow("training")) as listener:
-        trained = training.train(version, base, settings, prompts.adapter, home, listener, kwargs)
+        trained = training.train(version, base, settings, prompts.adapter, home, listener, kwargs, parent)
     mirror.keep_training(key, trained)
     how = "found again, nothing in its input has changed" if trained.skipped else f"trained in {trained.seconds:.0f} s"
+    if trained.continued_from is not None:
+        how += f", beginning with the adapter of bundle {short(trained.continued_from)}"
     show_markdown(
         f"training {project.route}",
         f"adapter `{trained.adapter.digest}` {how}; {trained.trained_tokens} tokens, final loss "

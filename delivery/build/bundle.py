@@ -79,6 +79,11 @@ class Bundle(Strict):
         return self.adapter or self.merged
 
     @property
+    def continued_from(self) -> str | None:
+        """Digest of the bundle whose adapter its training began with; None: it began with the base model."""
+        return (self.training or {}).get("continue_from")
+
+    @property
     def files(self) -> dict[str, str]:
         """Name -> sha256 of the files beside the manifest."""
         return self.trained.files if self.trained else {}

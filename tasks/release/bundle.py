@@ -56,7 +56,7 @@ def assemble_bundle(
         adapter=trained.adapter if trained else None,
         dataset_version=dataset.digest if dataset else None,
         dataset_code=dataset.manifest.code if dataset else None,
-        training=project.training.model_dump(mode="json") if trained else None,
+        training=_settings(project, trained),
         system_prompt=prompt,
         temperature=project.prompts.sampling.temperature,
         max_tokens=project.prompts.sampling.max_tokens,
@@ -114,6 +114,13 @@ def _check_servable(trained: TrainedAdapter, max_lora_rank: int) -> None:
     problems = problems_with(config, shapes, max_lora_rank)
     if problems:
         raise SlipwayError("vLLM would refuse this adapter", where=str(trained.folder), problems=problems)
+
+
+def _settings(project: Project, trained: TrainedAdapter | None) -> dict[str, Any] | None:
+    """The training's, with the bundle that `continue_from` was at the time."""
+    if trained is None:
+        return None
+    return project.training.model_copy(update={"continue_from": trained.continued_from}).model_dump(mode="json")
 
 
 def scores(report: EvalReport | None) -> dict[str, SuiteScore]:

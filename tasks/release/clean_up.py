@@ -129,6 +129,7 @@ def _refers_to(bundle: Bundle) -> tuple[Ref, ...]:
     refs = [Ref(kind="adapter", name=short(bundle.adapter.digest))] if bundle.adapter else []
     refs += [Ref(kind="merged", name=short(bundle.merged.digest))] if bundle.merged else []
     refs += [Ref(kind="bundle", name=short(bundle.parent))] if bundle.parent else []
+    refs += [Ref(kind="bundle", name=short(bundle.continued_from))] if bundle.continued_from else []
     refs += [Ref(kind="dataset", name=short(bundle.dataset_version))] if bundle.dataset_version else []
     return tuple(refs)
 

@@ -17,6 +17,7 @@ from delivery.clients.fresh_folder import remove_whole
 from delivery.progress import Progress, silent
 from tasks.data.dataset import read_version
 from tasks.mirror import mirror_of
+from tasks.release.parent import checked_parent
 from tasks.training.model import model_revision, prepare_model
 from tasks.training.train import train, trainer
 
@@ -56,7 +57,12 @@ def rebuild(project: Project, home: Path, reference: str, on_progress: Progress 
     dataset = read_version(home, str(bundle.dataset_version))
     before = unpack_adapter(bundle, home)
     scratch = home.absolute() / "rebuilds" / short(bundle.digest)
-    made = train(dataset, base, config, bundle.system_prompt, scratch, on_progress, bundle.chat_template_kwargs)
+    parent = None
+    if bundle.continued_from is not None:
+        mirror_of(project.environment, home).fetch_built(bundle.continued_from)
+        before_it = read_bundle(home, bundle.continued_from)
+        parent = checked_parent(project, before_it, config, dataset, bundle.base_revision, home)
+    made = train(dataset, base, config, bundle.system_prompt, scratch, on_progress, bundle.chat_template_kwargs, parent)
     files = compare_files(bundle.adapter.files if bundle.adapter else {}, made.adapter.files)
     comparison = AdapterDifference(files=files)
     if WEIGHTS in files:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from peft.helpers import disable_input_dtype_casting
 from pydantic import Field, JsonValue
 from transformers import AutoModelForCausalLM, TrainerCallback
@@ -43,6 +43,7 @@ class TrainingRun(Strict):
     system_prompt: str
     chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
     folder: Path  # checkpoints, curve, audit and adapter go here
+    parent: Path | None = None  # the folder of the adapter that training begins with
 
 
 class Recorder(TrainerCallback):  # type: ignore[misc]
@@ -153,16 +154,11 @@ def _trainer(
         target_modules=targets if isinstance(targets, str) else list(targets),
         use_rslora=config.lora.rslora,
     )
-    return method.trainer(
-        config,
-        _arguments(run, len(order), half),
-        items,
-        order,
-        model=model,
-        processing_class=tokenizer,
-        peft_config=lora,
-        callbacks=[recorder],
-    )
+    given: dict[str, Any] = {"model": model, "peft_config": lora}
+    if run.parent is not None:  # a method that compares with a reference takes this adapter for it, as it is now
+        given = {"model": PeftModel.from_pretrained(model, str(run.parent), is_trainable=True, config=lora)}
+    arguments = _arguments(run, len(order), half)
+    return method.trainer(config, arguments, items, order, processing_class=tokenizer, callbacks=[recorder], **given)
 
 
 def _arguments(run: TrainingRun, items: int, half: bool) -> dict[str, Any]:
@@ -220,7 +216,7 @@ def _save_adapter(run: TrainingRun, model: Any) -> None:
     fresh, final = run.folder / "adapter.tmp", run.folder / "adapter"
     for path in (fresh, final):
         shutil.rmtree(path, ignore_errors=True)
-    model.save_pretrained(str(fresh), save_embedding_layers=False)
+    model.save_pretrained(str(fresh), save_embedding_layers=False, selected_adapters=["default"])
     path = fresh / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = run.model_revision

@@ -36,6 +36,14 @@ SHARED_FILES = ("run.py", "chat.py", "rows.py", "loss_mask.py", "methods/__init_
 TRAINER_PACKAGES = ("torch", "transformers", "trl", "peft")
 
 
+class Parent(Strict):
+    """The adapter that a training begins with, instead of a fresh one."""
+
+    bundle: str  # digest of the bundle that it is in
+    adapter: str  # its own digest
+    folder: Path
+
+
 class TrainedAdapter(Strict):
     """What a training left behind."""
 
@@ -48,6 +56,7 @@ class TrainedAdapter(Strict):
     seconds: float  # of training proper, resumed runs included
     skipped: bool  # this very training had been done before
     made_of: dict[str, Any] = Field(default_factory=dict)  # digests of the code, versions of the packages
+    continued_from: str | None = None  # digest of the parent's bundle
 
 
 def training_key(
@@ -56,8 +65,11 @@ def training_key(
     config: TrainingConfig,
     system_prompt: str,
     chat_template_kwargs: Mapping[str, Any] | None = None,
+    parent: Parent | None = None,
 ) -> str:
     """`sha256:...` over all that determines the adapter: data, base model, settings, prompt, code and versions.
+
+    Of a parent its adapter counts, in whichever bundle that is.
 
     The chat template is one of the files that the base model's revision is made of.
     """
@@ -65,7 +77,7 @@ def training_key(
         {
             "dataset": dataset.digest,
             "model": revision,
-            "config": config.model_dump(mode="json"),
+            "config": config.model_dump(mode="json") | {"continue_from": parent.adapter if parent else None},
             "system_prompt": system_prompt,
             "chat_template_kwargs": dict(chat_template_kwargs or {}),
             **trainer(config),
@@ -91,8 +103,11 @@ def train(
     home: Path,
     on_progress: Progress = silent,
     chat_template_kwargs: Mapping[str, Any] | None = None,
+    parent: Parent | None = None,
 ) -> TrainedAdapter:
     """Trains on `train.jsonl` of a dataset version, with `system_prompt` in front of rows that have none of their own.
+
+    `parent` is what `continue_from` of the settings was resolved to; without one a fresh LoRA is trained.
 
     The same dataset, model, settings, prompt and code are not trained twice. A run that was killed goes on from its
     last checkpoint. Raises SlipwayError when rows do not fit, the loss mask is wrong, the loss diverges or the worker
@@ -106,13 +121,14 @@ def train(
     problems = problems_with_settings(config, modules)
     if problems:
         raise SlipwayError("these settings cannot be trained and served", problems=problems)
-    key = training_key(dataset, revision, config, system_prompt, chat_template_kwargs)
+    key = training_key(dataset, revision, config, system_prompt, chat_template_kwargs, parent)
+    told = {"made_of": trainer(config), "continued_from": parent.bundle if parent else None}
     folder = home.absolute() / "trainings" / short(key)
     with explained_writes(folder, f"training {folder.name}"), alone(folder):
         done = _done(folder, home)
         if done is not None:
             on_progress(1, 1, f"unchanged: adapter {short(done.adapter.digest)} was trained before")
-            return done.model_copy(update={"made_of": trainer(config)})
+            return done.model_copy(update=told)
         run = {
             "rows": str((dataset.folder / "train.jsonl").absolute()),
             "model": str(model.absolute()),
@@ -121,12 +137,13 @@ def train(
             "system_prompt": system_prompt,
             "chat_template_kwargs": dict(chat_template_kwargs or {}),
             "folder": str(folder),
+            "parent": str(parent.folder.absolute()) if parent else None,
         }
         (folder / "run.json").write_text(json.dumps(run, indent=1), encoding="utf-8")
         if not (folder / "adapter").is_dir():  # it is renamed into place as the worker's last act
             _work(folder, on_progress)
         _check_servable(folder / "adapter", config, modules)
-        return _finish(folder, home).model_copy(update={"made_of": trainer(config)})
+        return _finish(folder, home).model_copy(update=told)
 
 
 @contextmanager

@@ -68,6 +68,9 @@ def _materials(bundle: Bundle, origin: Origin) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [{"name": named, "digest": digest_set(bundle.base_revision)}]
     if bundle.parent is not None:
         found.append({"name": "bundle, whose other form this is", "digest": digest_set(bundle.parent)})
+    if bundle.continued_from is not None:
+        named = "bundle, whose adapter the training began with"
+        found.append({"name": named, "digest": digest_set(bundle.continued_from)})
     if bundle.dataset_version is not None:
         what = origin.dataset.name if origin.dataset else "unknown"
         found.append({"name": f"dataset version of {what}", "digest": digest_set(bundle.dataset_version)})

@@ -7,6 +7,7 @@ from tiny_model import save_tiny_model, tiny_tokenizer
 
 from configs.errors import SlipwayError
 from configs.training import DpoSettings, LoraSettings, TrainingConfig
+from delivery.clients.bundles import adapters as adapter_store
 from tasks.training.chat import Chat
 
 CONFIG = TrainingConfig(
@@ -135,3 +136,15 @@ def test_training_moves_the_preference_in_the_direction_of_the_pairs_also_for_pr
     assert steps[-1]["loss"] < 0.5
     assert steps[-1]["tokens"] > 0
     assert json.loads((tmp_path / "mask_audit.json").read_text())["rows"] == 12
+
+    went_on = []
+    again = {"folder": tmp_path / "went-on", "parent": tmp_path / "adapter"}
+    (tmp_path / "went-on").mkdir()
+    run_training(run.model_copy(update=again), went_on.append)
+    begun = [event["loss"] for event in went_on if event["event"] == "step"]
+    assert begun[0] == pytest.approx(0.693, abs=0.02)  # its reference is its parent, not the base model
+    assert {path.name for path in (tmp_path / "went-on" / "adapter").iterdir()} == set(adapter_store.FILES)
+    assert (
+        margin(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), tmp_path / "went-on" / "adapter"))
+        > after
+    )

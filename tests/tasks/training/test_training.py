@@ -13,7 +13,7 @@ from configs.errors import SlipwayError
 from configs.training import LoraSettings, TrainingConfig
 from delivery.clients.bundles import adapters as adapter_store
 from tasks.training import loss_curve
-from tasks.training.train import train, training_key
+from tasks.training.train import Parent, train, training_key
 
 pytestmark = pytest.mark.live
 
@@ -38,7 +38,19 @@ def dataset(tmp_path):
     return SimpleNamespace(digest="sha256:" + "5" * 64, folder=folder, erased=0)
 
 
-def run_here(model, dataset, folder, config, events):
+class StoppedError(Exception):
+    pass
+
+
+class StopsAt5(list):
+    """Hears of a training's steps, and breaks the fifth off."""
+
+    def append(self, event):
+        if event.get("step") == 5:
+            raise StoppedError
+
+
+def run_here(model, dataset, folder, config, events, parent=None):
     """The worker's work without the process: torch is imported once for all tests."""
     import torch
 
@@ -54,6 +66,7 @@ def run_here(model, dataset, folder, config, events):
         config=config,
         system_prompt=PROMPT,
         folder=folder,
+        parent=parent,
     )
     run_training(run, events.append)
 
@@ -105,22 +118,35 @@ def test_the_loss_falls_and_the_proof_of_the_mask_is_kept(model, dataset, tmp_pa
 def test_the_same_training_gives_the_same_adapter_whether_or_not_it_was_interrupted(model, dataset, tmp_path):
     run_here(model, dataset, tmp_path / "whole", CONFIG, [])
 
-    class StoppedError(Exception):
-        pass
-
-    class StopAt5(list):
-        def append(self, event):
-            if event.get("step") == 5:
-                raise StoppedError
-
     with pytest.raises(StoppedError):
-        run_here(model, dataset, tmp_path / "resumed", CONFIG, StopAt5())
+        run_here(model, dataset, tmp_path / "resumed", CONFIG, StopsAt5())
     half = tmp_path / "resumed" / "checkpoints" / "checkpoint-4"
     half.mkdir()  # as a kill in the middle of writing leaves it
     run_here(model, dataset, tmp_path / "resumed", CONFIG, [])
     assert not half.exists()
     digests = {adapter_store.describe(tmp_path / name / "adapter").digest for name in ("whole", "resumed")}
     assert len(digests) == 1
+
+
+def test_a_continued_training_begins_where_its_parent_ended_and_resumes_to_the_same_bytes(model, dataset, tmp_path):
+    first, second, whole = [], [], tmp_path / "whole"
+    run_here(model, dataset, tmp_path / "parent", CONFIG.model_copy(update={"epochs": 6}), first)
+    parent = tmp_path / "parent" / "adapter"
+    gentle = CONFIG.model_copy(update={"learning_rate": 1e-4, "lora": LoraSettings(rank=4, alpha=8, dropout=0.1)})
+    run_here(model, dataset, whole, gentle, second, parent)
+    losses = [[event["loss"] for event in events if event["event"] == "step"] for events in (first, second)]
+    assert losses[1][0] < 0.85 * losses[0][0]
+    assert sum(losses[1]) / len(losses[1]) == pytest.approx(sum(losses[0][-9:]) / 9, rel=0.15)
+    config = json.loads((whole / "adapter" / "adapter_config.json").read_text())
+    assert (config["lora_dropout"], config["r"], config["inference_mode"]) == (0.1, 4, True)
+    names = {path.name for path in (whole / "adapter").iterdir()}
+    assert names == set(adapter_store.FILES)
+
+    with pytest.raises(StoppedError):
+        run_here(model, dataset, tmp_path / "resumed", gentle, StopsAt5(), parent)
+    run_here(model, dataset, tmp_path / "resumed", gentle, [], parent)
+    digests = [adapter_store.describe(tmp_path / name / "adapter").digest for name in ("whole", "resumed", "parent")]
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_the_loss_on_a_cpu_is_exactly_the_one_of_trl(model, dataset, tmp_path):
@@ -214,3 +240,12 @@ def test_whatever_determines_the_adapter_changes_the_key(dataset):
         training_key(dataset, "sha256:m", CONFIG, PROMPT + "!"),
     }
     assert len(changed | {key}) == 5
+
+
+def test_a_parent_counts_by_its_adapter_in_whichever_bundle_it_is(dataset, tmp_path):
+    live = CONFIG.model_copy(update={"continue_from": "live"})
+    first, same, other = (Parent(bundle=b, adapter=a, folder=tmp_path) for b, a in ("aA", "bA", "cB"))
+    keys = [training_key(dataset, "sha256:m", live, PROMPT, None, one) for one in (first, same, other, None)]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+    assert keys[3] == training_key(dataset, "sha256:m", CONFIG, PROMPT)
