@@ -21,7 +21,9 @@ class Turn(Strict):
 
 
 class Source(Strict):
-    """Where rows come from: files, a folder of the `datasets` library, the hub, or what people approved."""
+    """Where rows come from: files, a folder of the `datasets` library, the hub, what people approved, or what was
+    trained on before.
+    """
 
     path: Path | None = Field(
         None, description="relative to the YAML file's folder, or absolute; ${NAME} from the environment; * ? [] match"
@@ -30,6 +32,12 @@ class Source(Strict):
     review: Literal["conversations", "preferences"] | None = Field(
         None, description="what people approved in the review queue; preferences are the answers that they rewrote"
     )
+    replay: str | None = Field(
+        None,
+        pattern=r"^(live|sha256:[0-9a-f]{64})$",
+        description="live, or a version's digest: rows that were trained on before, against forgetting",
+    )
+    share: float | None = Field(None, gt=0, le=1, description="with `replay`: of that version's rows to train on")
     revision: str | None = Field(None, pattern=COMMIT, description="with `hub`: the commit, 40 hex digits")
     subset: str | None = Field(None, description="with `hub`: the configuration, where the dataset has several")
     split: str | None = Field(None, pattern=r"^[\w.-]+$", description="with `hub` or a `datasets` folder: e.g. train")
@@ -43,8 +51,10 @@ class Source(Strict):
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if sum(place is not None for place in (self.path, self.hub, self.review)) != 1:
-            raise ValueError("exactly one of path, hub, review is needed -> keep one of them")
+        if sum(place is not None for place in (self.path, self.hub, self.review, self.replay)) != 1:
+            raise ValueError("exactly one of path, hub, review, replay is needed -> keep one of them")
+        if (self.replay is None) != (self.share is None):
+            raise ValueError("replay and share belong together -> share: 0.2 replays every fifth row")
         if self.hub is not None and (self.revision is None or self.split is None):
             raise ValueError(
                 "a hub dataset needs `revision` (a commit, 40 hex digits) and `split` -> a branch or a tag may move, "

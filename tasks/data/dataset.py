@@ -12,8 +12,9 @@ from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
-from configs.canonical import digest_bytes, digest_of
+from configs.canonical import digest_bytes, digest_of, short
 from configs.dataset import DatasetRecipe
+from configs.errors import SlipwayError
 from delivery.build.dataset import (
     PARTS,
     DatasetVersion,
@@ -66,6 +67,10 @@ class _Pass:
     steps: tuple[RowStep, ...] = ()
 
 
+class OtherVersionError(SlipwayError):
+    """The rows and the recipe make another version than the one that was asked for."""
+
+
 @dataclass(frozen=True)
 class Look:
     """What a build would make of the first rows: counts with examples, and the first rows that it would keep."""
@@ -85,12 +90,14 @@ def build_dataset(
     on_progress: Progress = silent,
     chat_template_kwargs: Mapping[str, Any] | None = None,
     asked: Sequence[Asked] = (),
+    only: str | None = None,
 ) -> DatasetVersion:
     """The version of these rows and this recipe; written once, found again afterwards.
 
     `folder` is where the recipe's relative paths start. `asked` are the eval suites' questions, for recipes that drop
     the rows that hold them. Raises SlipwayError, with nothing left behind, for sources that
-    are missing, empty or mostly unusable, for a split without rows on one side, and when the version cannot be written.
+    are missing, empty or mostly unusable, for a split without rows on one side, and when the version cannot be written;
+    OtherVersionError where its digest is not `only`.
     """
     located = locate_all(recipe.sources, folder)
     tokenizer = open_tokenizer(tokenizer_folder, system_prompt, chat_template_kwargs)
@@ -106,6 +113,8 @@ def build_dataset(
         refuse_empty_part(recipe, folder, parts, found.splitter.units)
         _divide_into(draft, kept, sides, on_progress)
         manifest = _manifest(recipe, system_prompt, tokenizer, found, sides, parts, draft)
+        if only not in (None, manifest.digest):
+            raise OtherVersionError(f"this makes dataset version {short(manifest.digest)}, not {short(str(only))}")
         return draft.keep(manifest)
 
 

@@ -1,6 +1,7 @@
 """A project's dataset version, with the questions that its eval suites ask."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from configs.project import Project
@@ -10,8 +11,9 @@ from delivery.build.rows import Example
 from delivery.build.split import divide
 from delivery.progress import Progress, silent
 from evals.suites import FOLDER as SHIPPED_SUITES
-from tasks.data.dataset import build_dataset
+from tasks.data.dataset import OtherVersionError, build_dataset
 from tasks.data.overlap import eval_overlap, questions_of, texts_of, write_matches
+from tasks.data.replay import replayed
 from tasks.review.source import mark_read, reviewed
 
 
@@ -23,8 +25,12 @@ def version_of(project: Project, base: Path, home: Path, on_progress: Progress =
     recipe, prompts = project.dataset, project.prompts
     asked = questions_of(project.evals, _folders(project), project.contract) if recipe.eval_overlap == "drop" else ()
     folder, kwargs = project.dataset_folder, prompts.chat_template_kwargs
-    with reviewed(project, home) as found:
-        version = build_dataset(found.recipe, folder, base, prompts.adapter, home, on_progress, kwargs, asked)
+    with reviewed(project, home) as found, replayed(project, found.recipe, home) as ways:
+        for way in ways:
+            with suppress(OtherVersionError):
+                given = (way.recipe, folder, base, prompts.adapter, home, on_progress, kwargs, asked, way.only)
+                version = build_dataset(*given)
+                break
     mark_read(project, home, found.items, version.digest)
     return version
 

@@ -112,6 +112,7 @@ def _described(located: Located, reader: str, digest: str) -> SourceFile:
     options: dict[str, Any] = {name: value for name in ("delimiter", "format") if (value := getattr(source, name))}
     options |= {"ignore": list(source.ignore)} if source.ignore else {}
     options |= {"messages": [turn.model_dump() for turn in source.messages]} if source.messages else {}
+    options |= {"replay": source.replay, "share": source.share} if source.replay is not None else {}
     return SourceFile(name=located.name, digest=digest, reader=reader, options=options)
 
 

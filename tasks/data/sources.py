@@ -52,6 +52,9 @@ def locate(source: Source, folder: Path, index: int) -> list[Located]:
     if source.review is not None:
         what = "what people approved lies in a project's ledger, and was not taken out of it"
         raise SlipwayError(what, where=f"{where}.review", cure="build by the project: slipway build --project FOLDER")
+    if source.replay is not None and source.path is None:
+        what = "which rows were trained on before is known to a project's state folder, and was not looked up"
+        raise SlipwayError(what, where=f"{where}.replay", cure="build by the project: slipway build --project FOLDER")
     if source.hub is not None:
         return [Located(source, None, "hub", f"{source.hub}@{source.revision}")]
     path = folder / _filled_in(str(source.path), f"{where}.path")

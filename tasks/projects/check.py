@@ -20,6 +20,7 @@ from delivery.progress import Progress, silent
 from evals.power import Reach
 from tasks.data.dataset import Look, look_at
 from tasks.data.of_project import expected_overlap
+from tasks.data.replay import replayed
 from tasks.evals.require import count_samples, gate_reach
 from tasks.preflight import warnings_before_release
 from tasks.projects.training_time import TrainingTime, training_time
@@ -65,8 +66,8 @@ def check(project: Project, home: Path, on_progress: Progress = silent) -> Expec
     require_fit(project, base)
     kwargs = project.prompts.chat_template_kwargs
     on_progress(0, 0, f"reading up to {LOOKED_AT:,} rows")
-    with reviewed(project, home) as approved:
-        recipe, folder = approved.recipe, project.dataset_folder
+    with reviewed(project, home) as approved, replayed(project, approved.recipe, home) as ways:
+        recipe, folder = ways[-1].recipe, project.dataset_folder
         look = look_at(recipe, folder, base, project.prompts.adapter, LOOKED_AT, LOOKED_AT, kwargs)
     if not look.examples:
         raise SlipwayError("no row would be kept", where="dataset.yaml", cure=_reasons(look))

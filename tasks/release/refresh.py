@@ -57,7 +57,9 @@ def reads_review(project: Project) -> bool:
 
 
 def inputs_of(project: Project, home: Path) -> dict[str, str]:
-    """Digests by name of all that a build is made of, but for what people approved, which is counted instead."""
+    """Digests by name of all that a build is made of, but for what people approved, which is counted instead, and for
+    what is live, which a refresh changes itself.
+    """
     recipe = project.dataset.model_dump(mode="json", exclude={"review", "license"})
     parts: dict[str, Any] = {
         name: part if part is None else part.model_dump(mode="json")
@@ -79,7 +81,7 @@ def inputs_of(project: Project, home: Path) -> dict[str, str]:
 
 
 def _rows(project: Project) -> Iterator[tuple[str, str]]:
-    sources = [source for source in project.dataset.sources if source.review is None]
+    sources = [one for one in project.dataset.sources if one.review is None and one.replay is None]
     for one in locate_all(sources, project.dataset_folder):
         yield one.name, "at its revision" if one.path is None else file_digest(one.path)
 
