@@ -150,16 +150,17 @@ def train_adapter(project: Project, version: DatasetVersion, base: Path, home: P
     revision = model.model_revision(base)
     parent = find_parent(project, version, revision, home, follow("training"))
     key = training.training_key(version, revision, settings, prompts.adapter, kwargs, parent)
-    mirror = mirror_of(project.environment, home)
+    mirror, place = mirror_of(project.environment, home), project.environment.training
     with mirror.training(key, follow("training")) as listener:
-        trained = training.train(version, base, settings, prompts.adapter, home, listener, kwargs, parent)
+        trained = training.train(version, base, settings, prompts.adapter, home, listener, kwargs, parent, place)
     mirror.keep_training(key, trained)
-    how = "found again, nothing in its input has changed" if trained.skipped else f"trained in {trained.seconds:.0f} s"
+    how = "found again, nothing in its input has changed" if trained.skipped else "trained"
+    log(f"training took {trained.usage.render(place)}{' when it was done' if trained.skipped else ''}")
     if trained.continued_from is not None:
         how += f", beginning with the adapter of bundle {short(trained.continued_from)}"
     show_markdown(
         f"training {project.route}",
-        f"adapter `{trained.adapter.digest}` {how}; {trained.trained_tokens} tokens, final loss "
+        f"adapter `{trained.adapter.digest}` {how}; {trained.usage.render(place)}, final loss "
         f"{trained.final_loss:.3f}.\n\n{picture(trained.picture, 'loss curve')}\n\nThe figures: `{trained.curve}`.",
     )
     return trained

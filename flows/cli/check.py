@@ -54,11 +54,12 @@ def _sizes(found: Expected) -> list[str]:
     at = ", ".join(
         f"{share} % within {tokens[min(len(tokens) - 1, len(tokens) * share // 100)]}" for share in PERCENTILES
     )
+    cost = "" if found.cost is None else f", {found.cost:.2f} {found.currency}"
     lines = [
         f"tokens a row: {at}, the longest {tokens[-1]}; {sum(tokens):,} in all",
-        f"training: about {_duration(time.seconds)}, {found.memory.render()}",
+        f"training: about {_duration(time.seconds)}, {found.memory.render()}{cost}",
         f"  that is {time.tokens:,} tokens ({time.passes:g} x {time.rows} rows) at {time.tokens_per_s:,.0f} tokens/s, "
-        "on this machine's CPU if nothing else uses it; a GPU is far quicker",
+        f"{time.source}",
     ]
     lines += [f"suite {name}: {count} samples" for name, count in found.samples.items()]
     lines.append(f"overlap with the suites: {found.overlap}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from configs.errors import SlipwayError
 from configs.project import Project
+from delivery.build.budget import Usage, over_budget
 from delivery.build.memory import MemoryEstimate
 from delivery.build.overlap import refuse_overlap
 from delivery.build.rows import Example
@@ -57,6 +58,8 @@ class Expected:
     samples: Mapping[str, int]  # of each suite
     overlap: str  # what the rows to train on share with the suites
     gate: tuple[Reach, ...]  # what each limit can show
+    cost: float | None = None  # of the training, in `currency`
+    currency: str = ""
     warnings: tuple[str, ...] = field(default=())
 
 
@@ -81,18 +84,21 @@ def check(project: Project, home: Path, on_progress: Progress = silent) -> Expec
     found = look_ahead(project.rollout, runs=RUNS)
     samples = count_samples(project, held_out, os.environ)
     reach = tuple(gate_reach(project.evals, samples))
+    time, memory = training_time(project.training, tokens, held_out, base, home), estimate_memory(project, base)
     return Expected(
         look=look,
         rows=rows,
         tokens=tokens,
         held_out=held_out,
         outlook=found,
-        training=training_time(project.training, tokens, held_out, base),
-        memory=estimate_memory(project, base),
+        training=time,
+        memory=memory,
+        cost=_usage(time, memory).cost(project.environment.training),
+        currency=project.environment.training.currency,
         samples=samples,
         overlap=overlap.render(),
         gate=reach,
-        warnings=tuple(_warnings(project, reach, found)),
+        warnings=tuple([*_over(project, _usage(time, memory)), *_warnings(project, reach, found)]),
     )
 
 
@@ -127,6 +133,16 @@ def _held_out(project: Project, rows: int) -> int:
     """About how many of the rows looked at nobody trains on."""
     split = project.dataset.split
     return split.holdout_prompts or round(rows * (split.holdout_share or 0))
+
+
+def _usage(time: TrainingTime, memory: MemoryEstimate) -> Usage:
+    return Usage(tokens=time.tokens, seconds=time.seconds, peak_bytes=memory.total)
+
+
+def _over(project: Project, expected: Usage) -> list[str]:
+    """What of the training's budget the estimate is above: it would be stopped there."""
+    found = over_budget(expected, project.environment.training)
+    return [f"the training would be stopped at its budget: it takes about {text}" for text in found]
 
 
 def _warnings(project: Project, gate: Sequence[Reach], found: Outlook) -> list[str]:

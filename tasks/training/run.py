@@ -8,6 +8,7 @@ import importlib
 import json
 import math
 import os
+import resource
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,9 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 
 from configs.errors import SlipwayError
 from configs.strict import Strict
+from configs.trainer import Trainer
 from configs.training import TrainingConfig
+from delivery.build.budget import Usage, over_budget
 from tasks.child import OnWorkerEvent
 from tasks.training import loss_curve
 from tasks.training.chat import open_chat
@@ -43,6 +46,7 @@ class TrainingRun(Strict):
     system_prompt: str
     chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
     folder: Path  # checkpoints, curve, audit and adapter go here
+    place: Trainer = Trainer()
     parent: Path | None = None  # the folder of the adapter that training begins with
 
 
@@ -54,6 +58,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         self.before = kept[-1] if kept else loss_curve.Point(0, None, 0.0, None, 0, 0.0)
         self.points = list(kept)
         self.trainer: Any = None
+        self.over: list[str] = []  # what of the budget is reached
         self.started = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
@@ -73,6 +78,9 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         self.report({"event": "step", "steps": state.max_steps, **asdict(point)})
         if not point.finite or point.grad_norm == 0.0:  # zero: saturated by a step that was far too long
             self._stop(point, logs)
+        self.over = over_budget(usage_at(point), self.run.place)
+        if self.over:
+            control.should_save = control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The trainer writes a checkpoint file by file; the mark says that the last one is there."""
@@ -90,6 +98,14 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         )
 
 
+def usage_at(point: loss_curve.Point) -> Usage:
+    """What a training has taken up to a point of its curve, by this process' peak so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_reserved()
+    return Usage(tokens=point.tokens, seconds=point.seconds, peak_bytes=peak)
+
+
 def run_training(run: TrainingRun, report: OnWorkerEvent) -> None:
     """Trains from the newest whole checkpoint, or from the start, and leaves `adapter/` in the run's folder."""
     report({"event": "phase", "text": "reading rows"})
@@ -102,6 +118,8 @@ def run_training(run: TrainingRun, report: OnWorkerEvent) -> None:
     curve = run.folder / "curve.jsonl"
     kept = loss_curve.restart(curve, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
     recorder = Recorder(run, report, curve, kept)
+    if kept and (over := over_budget(Usage(tokens=kept[-1].tokens, seconds=kept[-1].seconds), run.place)):
+        raise _over(run, over, kept[-1].step)
     trainer = _trainer(run, method, chat.tokenizer, items, order, recorder)
     recorder.trainer = trainer
     _prove(run, method, items, order, trainer, chat.tokenizer)
@@ -115,7 +133,19 @@ def run_training(run: TrainingRun, report: OnWorkerEvent) -> None:
     finally:
         if recorder.points:
             loss_curve.draw(recorder.points, run.folder / "curve.png", f"{run.folder.name}: {items.rows} rows")
+    last = recorder.points[-1]
+    if recorder.over and last.step < trainer.args.max_steps:
+        raise _over(run, recorder.over, last.step)
+    (run.folder / "usage.json").write_text(usage_at(last).model_dump_json(), "utf-8")
     _save_adapter(run, trainer.model)
+
+
+def _over(run: TrainingRun, over: Sequence[str], step: int) -> SlipwayError:
+    return SlipwayError(
+        f"training stopped at its budget: {'; '.join(over)}",
+        where=str(run.folder / "checkpoints" / f"checkpoint-{step}"),
+        cure="raise training.budget in environment.yaml and build again: training goes on from this checkpoint",
+    )
 
 
 def _read_rows(run: TrainingRun) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,9 @@ import configs.prompts
 from configs.canonical import digest_bytes, digest_of, short
 from configs.errors import SlipwayError
 from configs.strict import Strict
+from configs.trainer import Trainer
 from configs.training import TrainingConfig
+from delivery.build.budget import Usage
 from delivery.build.bundle import Adapter
 from delivery.build.dataset import DatasetVersion
 from delivery.build.servable import linear_modules, problems_with, problems_with_settings
@@ -57,6 +60,12 @@ class TrainedAdapter(Strict):
     skipped: bool  # this very training had been done before
     made_of: dict[str, Any] = Field(default_factory=dict)  # digests of the code, versions of the packages
     continued_from: str | None = None  # digest of the parent's bundle
+    peak_bytes: int = 0  # of memory; 0: not known
+
+    @property
+    def usage(self) -> Usage:
+        """What it took, measured."""
+        return Usage(tokens=self.trained_tokens, seconds=self.seconds, peak_bytes=self.peak_bytes)
 
 
 def training_key(
@@ -104,10 +113,12 @@ def train(
     on_progress: Progress = silent,
     chat_template_kwargs: Mapping[str, Any] | None = None,
     parent: Parent | None = None,
+    place: Trainer | None = None,
 ) -> TrainedAdapter:
     """Trains on `train.jsonl` of a dataset version, with `system_prompt` in front of rows that have none of their own.
 
     `parent` is what `continue_from` of the settings was resolved to; without one a fresh LoRA is trained.
+    Where it reaches the budget of `place`, it stops with its checkpoint kept, and a SlipwayError says so.
 
     The same dataset, model, settings, prompt and code are not trained twice. A run that was killed goes on from its
     last checkpoint. Raises SlipwayError when rows do not fit, the loss mask is wrong, the loss diverges or the worker
@@ -137,6 +148,7 @@ def train(
             "system_prompt": system_prompt,
             "chat_template_kwargs": dict(chat_template_kwargs or {}),
             "folder": str(folder),
+            "place": (place or Trainer()).model_dump(mode="json"),
             "parent": str(parent.folder.absolute()) if parent else None,
         }
         (folder / "run.json").write_text(json.dumps(run, indent=1), encoding="utf-8")
@@ -160,6 +172,12 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
+def _peak(folder: Path) -> int:
+    """As the worker measured it; 0 where an older one left no word of it."""
+    file = folder / "usage.json"
+    return Usage.model_validate_json(file.read_bytes()).peak_bytes if file.is_file() else 0
+
+
 def _done(folder: Path, home: Path) -> TrainedAdapter | None:
     """The finished training, unless there is none or its adapter is not whole any more."""
     try:
@@ -167,6 +185,7 @@ def _done(folder: Path, home: Path) -> TrainedAdapter | None:
     except FileNotFoundError:
         return None
     adapter = Adapter.model_validate(done.pop("adapter"))
+    done.pop("host", None)
     place = adapter_store.adapter_folder(adapter, home)
     if adapter_store.problems_of(adapter, place):
         return None
@@ -244,10 +263,12 @@ def _finish(folder: Path, home: Path) -> TrainedAdapter:
     points = loss_curve.read(folder / "curve.jsonl")
     last = [point.loss for point in points[-max(1, len(points) // 10) :] if point.loss is not None]
     done = {
+        "host": socket.gethostname(),
         "adapter": adapter.model_dump(mode="json"),
         "final_loss": sum(last) / len(last),
         "trained_tokens": points[-1].tokens,
         "seconds": points[-1].seconds,
+        "peak_bytes": _peak(folder),
     }
     fresh = folder / "done.json.tmp"
     fresh.write_text(json.dumps(done, indent=1), encoding="utf-8")

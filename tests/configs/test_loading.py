@@ -58,7 +58,7 @@ def test_all_problems_of_a_file_come_at_once(tmp_path):
             {"zzz": 1},
             "settings.yaml: zzz",
             "known keys: control_room, gateway, gitops, ledger_url, name, notifications, registry, retention, "
-            "signatures, store, target, vllm",
+            "signatures, store, target, training, vllm",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """`slipway check` says what would happen with a project, on a model of a few thousand weights."""
 
 import json
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,13 @@ from tiny_model import save_tiny_model
 
 from configs.errors import SlipwayError
 from configs.project import Project, load_project
+from configs.trainer import Budget, Trainer
 from evals.suites import FOLDER as SHIPPED
 from flows.cli.check import render
 from tasks.projects.check import Expected, check
 from tasks.projects.init import init
+from tasks.projects.training_time import training_time
+from tasks.training.model import model_revision
 
 
 def made(tmp_path: Path, rows: list[dict[str, object]], **more: str) -> Project:
@@ -53,9 +57,43 @@ def test_a_gate_that_too_few_samples_cannot_satisfy_is_said_before_training(foun
 
 def test_time_memory_lengths_and_what_the_plan_detects_are_said(found: Expected) -> None:
     text = render(found, colours=False)
-    assumed = ("training: about", "(2 x 28 rows)", "this machine's CPU if nothing else uses it")
+    assumed = ("training: about", "(2 x 28 rows)", "as fast as this machine's CPU is just now")
     for word in (*assumed, "GiB", "tokens a row: 50 % within", "0-shadow", "1-canary"):
         assert word in text
+
+
+def test_what_a_training_is_above_its_budget_and_what_it_costs_is_said_before_it(tmp_path: Path) -> None:
+    project = made(tmp_path, [{"question": f"{n}?", "choices": ["x", "y"], "answer": n % 2} for n in range(40)])
+    place = Trainer(cost_per_hour=3600, currency="USD", budget=Budget(tokens=100))
+    environment = project.environment.model_copy(update={"training": place})
+    found = check(replace(project, environment=environment), tmp_path / "home")
+    assert found.cost == pytest.approx(found.training.seconds)
+    assert any(
+        "stopped at its budget: it takes about" in text and "budget.tokens is 100" in text for text in found.warnings
+    )
+    assert f"{found.cost:.2f} USD" in render(found, colours=False)
+
+
+def test_what_such_a_training_took_here_is_the_best_estimate(tmp_path: Path) -> None:
+    project = made(tmp_path, [{"question": f"{n}?", "choices": ["x", "y"], "answer": n % 2} for n in range(40)])
+    base, home = Path(str(project.model.path)), tmp_path / "home"
+    settings = project.training.model_dump(mode="json")
+
+    def trained(name: str, tokens: int, **changes: object) -> None:
+        folder = home / "trainings" / name
+        folder.mkdir(parents=True)
+        run = {"model_revision": model_revision(base), "config": settings} | changes
+        (folder / "run.json").write_text(json.dumps(run))
+        done = {"trained_tokens": tokens, "seconds": 10.0, "host": socket.gethostname()} | changes
+        (folder / "done.json").write_text(json.dumps(done))
+
+    trained("a" * 12, 7770)
+    trained("b" * 12, 1, host="another")
+    trained("c" * 12, 1, model_revision="sha256:another")
+    trained("d" * 12, 1, config=settings | {"batch_size": 999})
+    found = training_time(project.training, [10] * 40, 10, base, home)
+    assert found.tokens_per_s == 777
+    assert "measured" in found.source
 
 
 def test_data_of_which_nothing_can_be_kept_ends_with_the_reasons(tmp_path: Path) -> None:

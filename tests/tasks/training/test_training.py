@@ -10,7 +10,9 @@ import pytest
 from tiny_model import conversation, save_tiny_model, tiny_tokenizer
 
 from configs.errors import SlipwayError
+from configs.trainer import Budget, Trainer
 from configs.training import LoraSettings, TrainingConfig
+from delivery.build.budget import Usage
 from delivery.clients.bundles import adapters as adapter_store
 from tasks.training import loss_curve
 from tasks.training.train import Parent, train, training_key
@@ -50,7 +52,7 @@ class StopsAt5(list):
             raise StoppedError
 
 
-def run_here(model, dataset, folder, config, events, parent=None):
+def run_here(model, dataset, folder, config, events, parent=None, place=Trainer()):  # noqa: B008
     """The worker's work without the process: torch is imported once for all tests."""
     import torch
 
@@ -67,6 +69,7 @@ def run_here(model, dataset, folder, config, events, parent=None):
         system_prompt=PROMPT,
         folder=folder,
         parent=parent,
+        place=place,
     )
     run_training(run, events.append)
 
@@ -126,6 +129,25 @@ def test_the_same_training_gives_the_same_adapter_whether_or_not_it_was_interrup
     assert not half.exists()
     digests = {adapter_store.describe(tmp_path / name / "adapter").digest for name in ("whole", "resumed")}
     assert len(digests) == 1
+
+
+def test_a_training_stops_at_its_budget_and_goes_on_from_its_checkpoint_once_that_is_raised(model, dataset, tmp_path):
+    run_here(model, dataset, tmp_path / "whole", CONFIG, [])
+    points = loss_curve.read(tmp_path / "whole" / "curve.jsonl")
+    tight, events = Trainer(budget=Budget(tokens=points[3].tokens)), []
+    for _ in range(2):  # the same again does not get further
+        with pytest.raises(SlipwayError, match=r"stopped at its budget: [\d,]+ tokens, and budget.tokens is") as caught:
+            run_here(model, dataset, tmp_path / "tight", CONFIG, events, place=tight)
+        assert str(caught.value.where).endswith("checkpoint-4")
+    assert [event["step"] for event in events if event["event"] == "step"] == [1, 2, 3, 4]
+    assert not (tmp_path / "tight" / "adapter").exists()
+    enough = Trainer(budget=Budget(tokens=points[-1].tokens))  # reached by the last step, which ends it anyway
+    run_here(model, dataset, tmp_path / "tight", CONFIG, [], place=enough)
+    digests = {adapter_store.describe(tmp_path / name / "adapter").digest for name in ("whole", "tight")}
+    assert len(digests) == 1
+    usage = Usage.model_validate_json((tmp_path / "tight" / "usage.json").read_bytes())
+    assert usage.tokens == points[-1].tokens
+    assert usage.peak_bytes > 2**20
 
 
 def test_a_continued_training_begins_where_its_parent_ended_and_resumes_to_the_same_bytes(model, dataset, tmp_path):
