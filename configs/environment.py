@@ -16,7 +16,7 @@ from configs.retention import Retention
 from configs.store import StoreConfig
 from configs.strict import Strict
 from configs.target import ExternalTarget, LocalTarget, TargetSettings
-from configs.trainer import Trainer
+from configs.training_place import TrainingPlace
 
 OF_ONE_MACHINE = {"admin_host", "admin_port", "table_state", "budget_state", "reuse_port"}  # fields of GatewayConfig
 
@@ -61,7 +61,9 @@ class Environment(Strict):
     registry: RegistryConfig = RegistryConfig()
     signatures: Signatures = Signatures()
     retention: Retention = Field(Retention(), description="what `slipway gc` keeps below the state folder")
-    training: Trainer = Field(Trainer(), description="what a training may cost, and what an hour of it costs")
+    training: TrainingPlace = Field(
+        TrainingPlace(), description="what a training may cost, and what an hour of it costs"
+    )
     gitops: GitOps | None = Field(None, description="where each step of a release is committed; by default nowhere")
     control_room: ControlRoom = Field(ControlRoom(), description="the page of `slipway ui`")
     store: StoreConfig | None = Field(

@@ -3,21 +3,21 @@
 from pydantic import Field
 
 from configs.strict import Strict
-from configs.trainer import Trainer
+from configs.training_place import TrainingPlace
 
 
-class Usage(Strict):
+class TrainingUsage(Strict):
     """`seconds` are of training proper; without loading and saving where they are an estimate."""
 
     tokens: int = Field(ge=0)
     seconds: float = Field(ge=0)
     peak_bytes: int = Field(0, ge=0)  # 0: not known
 
-    def cost(self, place: Trainer) -> float | None:
+    def cost(self, place: TrainingPlace) -> float | None:
         """In `place.currency`; None where nobody said what an hour costs."""
         return None if place.cost_per_hour is None else self.seconds / 3600 * place.cost_per_hour
 
-    def render(self, place: Trainer) -> str:
+    def render(self, place: TrainingPlace) -> str:
         """Tokens, time, speed, memory and money, as far as they are known."""
         parts = [f"{self.tokens:,} tokens in {self.seconds:,.0f} s"]
         parts += [f"{self.tokens / self.seconds:,.0f} tokens/s"] if self.seconds else []
@@ -26,7 +26,7 @@ class Usage(Strict):
         return ", ".join(parts + ([f"{cost:.2f} {place.currency}"] if cost is not None else []))
 
 
-def over_budget(usage: Usage, place: Trainer) -> list[str]:
+def over_budget(usage: TrainingUsage, place: TrainingPlace) -> list[str]:
     """What of the budget a usage reaches, in words; empty: it stays below all limits."""
     budget, cost = place.budget, usage.cost(place)
     found = []

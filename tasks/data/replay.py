@@ -26,7 +26,7 @@ from tasks.release.site import open_ledger
 
 
 @dataclass(frozen=True)
-class Way:
+class ReplayWay:
     """A recipe without `replay` sources; `only`: the digest that must come of it, None where any will do."""
 
     recipe: DatasetRecipe
@@ -34,20 +34,20 @@ class Way:
 
 
 @contextmanager
-def replayed(project: Project, recipe: DatasetRecipe, home: Path) -> Iterator[list[Way]]:
+def replayed(project: Project, recipe: DatasetRecipe, home: Path) -> Iterator[list[ReplayWay]]:
     """The recipe with its `replay` sources as files, which go away afterwards; one without such stays as it is.
 
     Ways are tried in turn. The version that is live comes first, with what it replayed itself: the same build again is
     thus the same version. Before the first release there is nothing to replay, and the source is left out.
     """
     if all(source.replay is None for source in recipe.sources):
-        yield [Way(recipe)]
+        yield [ReplayWay(recipe)]
         return
     live = _live(project, home) if any(source.replay == "live" for source in recipe.sources) else None
     with fresh_folder(home / "datasets", "the rows to replay") as folder:
         folder.chmod(0o700)
-        ways = [Way(found, live.digest)] if live and (found := _again(live, recipe, home, folder)) else []
-        yield [*ways, Way(_filled(recipe, live.digest if live else None, home, folder))]
+        ways = [ReplayWay(found, live.digest)] if live and (found := _again(live, recipe, home, folder)) else []
+        yield [*ways, ReplayWay(_filled(recipe, live.digest if live else None, home, folder))]
 
 
 def _live(project: Project, home: Path) -> DatasetVersion | None:

@@ -12,14 +12,14 @@ from typing import Any
 
 from configs.errors import SlipwayError
 from configs.project import Project
-from delivery.build.budget import Usage, over_budget
+from delivery.build.budget import TrainingUsage, over_budget
 from delivery.build.memory import MemoryEstimate
 from delivery.build.overlap import refuse_overlap
 from delivery.build.rows import Example
 from delivery.checks.forecast import Outlook, look_ahead
 from delivery.progress import Progress, silent
 from evals.power import Reach
-from tasks.data.dataset import Look, look_at
+from tasks.data.dataset import DatasetLook, look_at
 from tasks.data.of_project import expected_overlap
 from tasks.data.replay import replayed
 from tasks.evals.require import count_samples, gate_reach
@@ -48,7 +48,7 @@ class Shown:
 class Expected:
     """What would happen. `warnings` are sentences on what cannot work as it is meant."""
 
-    look: Look
+    look: DatasetLook
     rows: tuple[Shown, ...]
     tokens: tuple[int, ...]  # of the rows that would be kept
     held_out: int
@@ -135,11 +135,11 @@ def _held_out(project: Project, rows: int) -> int:
     return split.holdout_prompts or round(rows * (split.holdout_share or 0))
 
 
-def _usage(time: TrainingTime, memory: MemoryEstimate) -> Usage:
-    return Usage(tokens=time.tokens, seconds=time.seconds, peak_bytes=memory.total)
+def _usage(time: TrainingTime, memory: MemoryEstimate) -> TrainingUsage:
+    return TrainingUsage(tokens=time.tokens, seconds=time.seconds, peak_bytes=memory.total)
 
 
-def _over(project: Project, expected: Usage) -> list[str]:
+def _over(project: Project, expected: TrainingUsage) -> list[str]:
     """What of the training's budget the estimate is above: it would be stopped there."""
     found = over_budget(expected, project.environment.training)
     return [f"the training would be stopped at its budget: it takes about {text}" for text in found]
@@ -154,7 +154,7 @@ def _warnings(project: Project, gate: Sequence[Reach], found: Outlook) -> list[s
     return said + warnings_before_release(project.environment, project.rollout)
 
 
-def _reasons(look: Look) -> str:
+def _reasons(look: DatasetLook) -> str:
     return "the reasons: " + "; ".join(
         f"{reason} {kind.rows} (row {kind.examples[0].row}: {kind.examples[0].what})"
         for reason, kind in look.report.rejected.items()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.training import TrainingConfig
-from delivery.build.budget import Usage
+from delivery.build.budget import TrainingUsage
 from delivery.build.memory import targeted
 from delivery.clients.bundles.safetensors_header import read_model_shapes
 from tasks import child
@@ -67,7 +67,7 @@ def _measured(training: TrainingConfig, base: Path, home: Path) -> float | None:
     for folder in sorted(folders, key=lambda one: (one / "done.json").stat().st_mtime, reverse=True):
         try:
             run, done = (json.loads((folder / name).read_bytes()) for name in ("run.json", "done.json"))
-            usage = Usage(tokens=done["trained_tokens"], seconds=done["seconds"])
+            usage = TrainingUsage(tokens=done["trained_tokens"], seconds=done["seconds"])
             alike = run["model_revision"] == revision and _kind(run["config"]) == wanted
         except (OSError, ValueError, KeyError):  # of another version, or taken away meanwhile: it tells nothing
             continue

@@ -19,14 +19,14 @@ from tasks.data.dataset import read_version
 from tasks.data.erasures import erased_in, read_erasures
 from tasks.mirror import mirror_of
 from tasks.release.site import open_ledger
-from tasks.training.train import Parent
+from tasks.training.train import ParentAdapter
 
 SHOWN = 5
 
 
 def find_parent(
     project: Project, version: DatasetVersion, revision: str, home: Path, on_progress: Progress = silent
-) -> Parent | None:
+) -> ParentAdapter | None:
     """The adapter that `continue_from` means now; None: the training begins with the base model.
 
     `live` is the newest adapter on the live one's line that has not learned from this version yet, nor from rows that
@@ -55,7 +55,7 @@ def find_parent(
 
 def checked_parent(
     project: Project, bundle: Bundle, config: TrainingConfig, version: DatasetVersion, revision: str, home: Path
-) -> Parent:
+) -> ParentAdapter:
     """The adapter of one bundle, for a training by these settings. Raises SlipwayError with all that is different."""
     problems = differences(bundle, config, revision)
     if bundle.adapter is None or problems:
@@ -71,7 +71,7 @@ def checked_parent(
         what = f"{described(bundle)} was trained on {len(known)} of the rows that this version holds out: {shown}"
         cure = "keep split.salt and split.group_by as they were, with holdout_share, or train from the base model"
         raise SlipwayError(what, where="training.yaml: continue_from", cure=cure)
-    return Parent(bundle=bundle.digest, adapter=bundle.adapter.digest, folder=unpack_adapter(bundle, home))
+    return ParentAdapter(bundle=bundle.digest, adapter=bundle.adapter.digest, folder=unpack_adapter(bundle, home))
 
 
 def line(project: Project, home: Path, bundle: Bundle) -> Iterator[Bundle]:

@@ -24,9 +24,9 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 
 from configs.errors import SlipwayError
 from configs.strict import Strict
-from configs.trainer import Trainer
 from configs.training import TrainingConfig
-from delivery.build.budget import Usage, over_budget
+from configs.training_place import TrainingPlace
+from delivery.build.budget import TrainingUsage, over_budget
 from tasks.child import OnWorkerEvent
 from tasks.training import loss_curve
 from tasks.training.chat import open_chat
@@ -46,16 +46,16 @@ class TrainingRun(Strict):
     system_prompt: str
     chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
     folder: Path  # checkpoints, curve, audit and adapter go here
-    place: Trainer = Trainer()
+    place: TrainingPlace = TrainingPlace()
     parent: Path | None = None  # the folder of the adapter that training begins with
 
 
 class Recorder(TrainerCallback):  # type: ignore[misc]
     """Keeps the curve, reports each step, marks whole checkpoints, and stops a run that is no longer finite."""
 
-    def __init__(self, run: TrainingRun, report: OnWorkerEvent, curve: Path, kept: Sequence[loss_curve.Point]):
+    def __init__(self, run: TrainingRun, report: OnWorkerEvent, curve: Path, kept: Sequence[loss_curve.LossPoint]):
         self.run, self.report, self.curve = run, report, curve
-        self.before = kept[-1] if kept else loss_curve.Point(0, None, 0.0, None, 0, 0.0)
+        self.before = kept[-1] if kept else loss_curve.LossPoint(0, None, 0.0, None, 0, 0.0)
         self.points = list(kept)
         self.trainer: Any = None
         self.over: list[str] = []  # what of the budget is reached
@@ -65,7 +65,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         """Once per optimizer step, before its checkpoint is saved."""
         if logs is None or "loss" not in logs or self.trainer is None:
             return
-        point = loss_curve.Point(
+        point = loss_curve.LossPoint(
             step=state.global_step,
             loss=loss_curve.finite_or_none(logs["loss"]),
             lr=logs["learning_rate"],
@@ -86,7 +86,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         """The trainer writes a checkpoint file by file; the mark says that the last one is there."""
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
-    def _stop(self, point: loss_curve.Point, logs: dict[str, float]) -> None:
+    def _stop(self, point: loss_curve.LossPoint, logs: dict[str, float]) -> None:
         last = next((p for p in reversed(self.points[:-1]) if p.finite), None)
         history = f"the last finite loss before was {last.loss:.4g} at step {last.step}" if last else "from the start"
         config = self.run.config
@@ -98,12 +98,12 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         )
 
 
-def usage_at(point: loss_curve.Point) -> Usage:
+def usage_at(point: loss_curve.LossPoint) -> TrainingUsage:
     """What a training has taken up to a point of its curve, by this process' peak so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_reserved()
-    return Usage(tokens=point.tokens, seconds=point.seconds, peak_bytes=peak)
+    return TrainingUsage(tokens=point.tokens, seconds=point.seconds, peak_bytes=peak)
 
 
 def run_training(run: TrainingRun, report: OnWorkerEvent) -> None:
@@ -118,7 +118,7 @@ def run_training(run: TrainingRun, report: OnWorkerEvent) -> None:
     curve = run.folder / "curve.jsonl"
     kept = loss_curve.restart(curve, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
     recorder = Recorder(run, report, curve, kept)
-    if kept and (over := over_budget(Usage(tokens=kept[-1].tokens, seconds=kept[-1].seconds), run.place)):
+    if kept and (over := over_budget(TrainingUsage(tokens=kept[-1].tokens, seconds=kept[-1].seconds), run.place)):
         raise _over(run, over, kept[-1].step)
     trainer = _trainer(run, method, chat.tokenizer, items, order, recorder)
     recorder.trainer = trainer

@@ -21,9 +21,9 @@ import configs.prompts
 from configs.canonical import digest_bytes, digest_of, short
 from configs.errors import SlipwayError
 from configs.strict import Strict
-from configs.trainer import Trainer
 from configs.training import TrainingConfig
-from delivery.build.budget import Usage
+from configs.training_place import TrainingPlace
+from delivery.build.budget import TrainingUsage
 from delivery.build.bundle import Adapter
 from delivery.build.dataset import DatasetVersion
 from delivery.build.servable import linear_modules, problems_with, problems_with_settings
@@ -39,7 +39,7 @@ SHARED_FILES = ("run.py", "chat.py", "rows.py", "loss_mask.py", "methods/__init_
 TRAINER_PACKAGES = ("torch", "transformers", "trl", "peft")
 
 
-class Parent(Strict):
+class ParentAdapter(Strict):
     """The adapter that a training begins with, instead of a fresh one."""
 
     bundle: str  # digest of the bundle that it is in
@@ -63,9 +63,9 @@ class TrainedAdapter(Strict):
     peak_bytes: int = 0  # of memory; 0: not known
 
     @property
-    def usage(self) -> Usage:
+    def usage(self) -> TrainingUsage:
         """What it took, measured."""
-        return Usage(tokens=self.trained_tokens, seconds=self.seconds, peak_bytes=self.peak_bytes)
+        return TrainingUsage(tokens=self.trained_tokens, seconds=self.seconds, peak_bytes=self.peak_bytes)
 
 
 def training_key(
@@ -74,7 +74,7 @@ def training_key(
     config: TrainingConfig,
     system_prompt: str,
     chat_template_kwargs: Mapping[str, Any] | None = None,
-    parent: Parent | None = None,
+    parent: ParentAdapter | None = None,
 ) -> str:
     """`sha256:...` over all that determines the adapter: data, base model, settings, prompt, code and versions.
 
@@ -112,8 +112,8 @@ def train(
     home: Path,
     on_progress: Progress = silent,
     chat_template_kwargs: Mapping[str, Any] | None = None,
-    parent: Parent | None = None,
-    place: Trainer | None = None,
+    parent: ParentAdapter | None = None,
+    place: TrainingPlace | None = None,
 ) -> TrainedAdapter:
     """Trains on `train.jsonl` of a dataset version, with `system_prompt` in front of rows that have none of their own.
 
@@ -148,7 +148,7 @@ def train(
             "system_prompt": system_prompt,
             "chat_template_kwargs": dict(chat_template_kwargs or {}),
             "folder": str(folder),
-            "place": (place or Trainer()).model_dump(mode="json"),
+            "place": (place or TrainingPlace()).model_dump(mode="json"),
             "parent": str(parent.folder.absolute()) if parent else None,
         }
         (folder / "run.json").write_text(json.dumps(run, indent=1), encoding="utf-8")
@@ -175,7 +175,7 @@ def alone(folder: Path) -> Iterator[None]:
 def _peak(folder: Path) -> int:
     """As the worker measured it; 0 where an older one left no word of it."""
     file = folder / "usage.json"
-    return Usage.model_validate_json(file.read_bytes()).peak_bytes if file.is_file() else 0
+    return TrainingUsage.model_validate_json(file.read_bytes()).peak_bytes if file.is_file() else 0
 
 
 def _done(folder: Path, home: Path) -> TrainedAdapter | None:

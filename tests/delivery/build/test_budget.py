@@ -3,20 +3,20 @@
 import pytest
 from pydantic import ValidationError
 
-from configs.trainer import Budget, Trainer
-from delivery.build.budget import Usage, over_budget
+from configs.training_place import TrainingBudget, TrainingPlace
+from delivery.build.budget import TrainingUsage, over_budget
 
-USAGE = Usage(tokens=36_000, seconds=1800, peak_bytes=3 * 2**30)
+USAGE = TrainingUsage(tokens=36_000, seconds=1800, peak_bytes=3 * 2**30)
 
 
 def test_without_limits_nothing_is_reached_and_without_a_rate_there_is_no_cost():
-    assert over_budget(USAGE, Trainer()) == []
-    assert USAGE.cost(Trainer()) is None
-    assert USAGE.render(Trainer()) == "36,000 tokens in 1,800 s, 20 tokens/s, 3.0 GiB at the peak"
+    assert over_budget(USAGE, TrainingPlace()) == []
+    assert USAGE.cost(TrainingPlace()) is None
+    assert USAGE.render(TrainingPlace()) == "36,000 tokens in 1,800 s, 20 tokens/s, 3.0 GiB at the peak"
 
 
 def test_money_is_time_by_the_rate():
-    place = Trainer(cost_per_hour=2.5, currency="USD")
+    place = TrainingPlace(cost_per_hour=2.5, currency="USD")
     assert USAGE.cost(place) == 1.25
     assert USAGE.render(place).endswith("3.0 GiB at the peak, 1.25 USD")
 
@@ -31,11 +31,11 @@ def test_money_is_time_by_the_rate():
     ],
 )
 def test_each_limit_counts_from_its_own_value_on(budget, said):
-    assert over_budget(USAGE, Trainer(cost_per_hour=2.5, budget=Budget(**budget))) == [said]
+    assert over_budget(USAGE, TrainingPlace(cost_per_hour=2.5, budget=TrainingBudget(**budget))) == [said]
     higher = {name: value * 2 for name, value in budget.items()}
-    assert over_budget(USAGE, Trainer(cost_per_hour=2.5, budget=Budget(**higher))) == []
+    assert over_budget(USAGE, TrainingPlace(cost_per_hour=2.5, budget=TrainingBudget(**higher))) == []
 
 
 def test_money_without_a_rate_is_refused():
     with pytest.raises(ValidationError, match="name cost_per_hour"):
-        Trainer(budget=Budget(cost=5))
+        TrainingPlace(budget=TrainingBudget(cost=5))

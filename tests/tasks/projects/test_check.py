@@ -10,7 +10,7 @@ from tiny_model import save_tiny_model
 
 from configs.errors import SlipwayError
 from configs.project import Project, load_project
-from configs.trainer import Budget, Trainer
+from configs.training_place import TrainingBudget, TrainingPlace
 from evals.suites import FOLDER as SHIPPED
 from flows.cli.check import render
 from tasks.projects.check import Expected, check
@@ -64,7 +64,7 @@ def test_time_memory_lengths_and_what_the_plan_detects_are_said(found: Expected)
 
 def test_what_a_training_is_above_its_budget_and_what_it_costs_is_said_before_it(tmp_path: Path) -> None:
     project = made(tmp_path, [{"question": f"{n}?", "choices": ["x", "y"], "answer": n % 2} for n in range(40)])
-    place = Trainer(cost_per_hour=3600, currency="USD", budget=Budget(tokens=100))
+    place = TrainingPlace(cost_per_hour=3600, currency="USD", budget=TrainingBudget(tokens=100))
     environment = project.environment.model_copy(update={"training": place})
     found = check(replace(project, environment=environment), tmp_path / "home")
     assert found.cost == pytest.approx(found.training.seconds)

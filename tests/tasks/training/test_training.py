@@ -10,12 +10,12 @@ import pytest
 from tiny_model import conversation, save_tiny_model, tiny_tokenizer
 
 from configs.errors import SlipwayError
-from configs.trainer import Budget, Trainer
 from configs.training import LoraSettings, TrainingConfig
-from delivery.build.budget import Usage
+from configs.training_place import TrainingBudget, TrainingPlace
+from delivery.build.budget import TrainingUsage
 from delivery.clients.bundles import adapters as adapter_store
 from tasks.training import loss_curve
-from tasks.training.train import Parent, train, training_key
+from tasks.training.train import ParentAdapter, train, training_key
 
 pytestmark = pytest.mark.live
 
@@ -52,7 +52,7 @@ class StopsAt5(list):
             raise StoppedError
 
 
-def run_here(model, dataset, folder, config, events, parent=None, place=Trainer()):  # noqa: B008
+def run_here(model, dataset, folder, config, events, parent=None, place=TrainingPlace()):  # noqa: B008
     """The worker's work without the process: torch is imported once for all tests."""
     import torch
 
@@ -134,18 +134,20 @@ def test_the_same_training_gives_the_same_adapter_whether_or_not_it_was_interrup
 def test_a_training_stops_at_its_budget_and_goes_on_from_its_checkpoint_once_that_is_raised(model, dataset, tmp_path):
     run_here(model, dataset, tmp_path / "whole", CONFIG, [])
     points = loss_curve.read(tmp_path / "whole" / "curve.jsonl")
-    tight, events = Trainer(budget=Budget(tokens=points[3].tokens)), []
+    tight, events = TrainingPlace(budget=TrainingBudget(tokens=points[3].tokens)), []
     for _ in range(2):  # the same again does not get further
         with pytest.raises(SlipwayError, match=r"stopped at its budget: [\d,]+ tokens, and budget.tokens is") as caught:
             run_here(model, dataset, tmp_path / "tight", CONFIG, events, place=tight)
         assert str(caught.value.where).endswith("checkpoint-4")
     assert [event["step"] for event in events if event["event"] == "step"] == [1, 2, 3, 4]
     assert not (tmp_path / "tight" / "adapter").exists()
-    enough = Trainer(budget=Budget(tokens=points[-1].tokens))  # reached by the last step, which ends it anyway
+    enough = TrainingPlace(
+        budget=TrainingBudget(tokens=points[-1].tokens)
+    )  # reached by the last step, which ends it anyway
     run_here(model, dataset, tmp_path / "tight", CONFIG, [], place=enough)
     digests = {adapter_store.describe(tmp_path / name / "adapter").digest for name in ("whole", "tight")}
     assert len(digests) == 1
-    usage = Usage.model_validate_json((tmp_path / "tight" / "usage.json").read_bytes())
+    usage = TrainingUsage.model_validate_json((tmp_path / "tight" / "usage.json").read_bytes())
     assert usage.tokens == points[-1].tokens
     assert usage.peak_bytes > 2**20
 
@@ -266,7 +268,7 @@ def test_whatever_determines_the_adapter_changes_the_key(dataset):
 
 def test_a_parent_counts_by_its_adapter_in_whichever_bundle_it_is(dataset, tmp_path):
     live = CONFIG.model_copy(update={"continue_from": "live"})
-    first, same, other = (Parent(bundle=b, adapter=a, folder=tmp_path) for b, a in ("aA", "bA", "cB"))
+    first, same, other = (ParentAdapter(bundle=b, adapter=a, folder=tmp_path) for b, a in ("aA", "bA", "cB"))
     keys = [training_key(dataset, "sha256:m", live, PROMPT, None, one) for one in (first, same, other, None)]
     assert keys[0] == keys[1]
     assert len(set(keys)) == 3

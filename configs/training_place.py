@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from configs.strict import Strict
 
 
-class Budget(Strict):
+class TrainingBudget(Strict):
     """A training that reaches one of these is stopped, with its checkpoint kept; None: no limit."""
 
     tokens: int | None = Field(None, ge=1, description="that go through the model, prompts and every epoch included")
@@ -18,10 +18,10 @@ class Budget(Strict):
     cost: float | None = Field(None, gt=0, description="in `currency`, by `cost_per_hour`")
 
 
-class Trainer(Strict):
+class TrainingPlace(Strict):
     """The machine that trains."""
 
-    budget: Budget = Budget()
+    budget: TrainingBudget = TrainingBudget()
     cost_per_hour: float | None = Field(None, ge=0)
     currency: str = Field("EUR", min_length=1, max_length=8)
 
