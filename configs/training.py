@@ -9,7 +9,7 @@ from configs.strict import Strict
 MethodName = Literal["sft", "dpo"]
 """Each is a module of tasks.training.methods."""
 
-LATER: dict[str, Any] = {"continue_from": None}
+LATER: dict[str, Any] = {"continue_from": None, "processes": 1}
 """Settings that came later, with what a file means that does not have them: its digest stays what it was."""
 
 TRAINS_ON: dict[MethodName, Literal["conversations", "preferences"]] = {"sft": "conversations", "dpo": "preferences"}
@@ -44,6 +44,7 @@ class TrainingConfig(Strict):
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     batch_size: int = Field(8, ge=1, description="sequences per optimizer step and device")
     gradient_accumulation_steps: int = Field(1, ge=1)
+    processes: int = Field(1, ge=1, le=64, description="that train side by side, each with `batch_size` rows of a step")
     max_sequence_tokens: int = Field(512, ge=16, description="a longer row is an error, never cut")
     weight_decay: float = Field(0.0, ge=0)
     max_gradient_norm: float = Field(1.0, gt=0)

@@ -53,11 +53,12 @@ def training_memory(
     a_layer = weight_bytes * (16 * hidden + 5 * inner)
     if weight_bytes == 4:  # what is computed in bf16 shares its inputs with the LoRA
         a_layer += 4 * (6 * hidden + inner)
+    copies = training.processes if in_parts else 1  # a GPU each, elsewhere
     return MemoryEstimate(
-        program=PROGRAM_BYTES,
-        weights=weight_bytes * sum(prod(shape) for shape in shapes.values()),
-        adapter=OPTIMIZER_BYTES * lora_weights(shapes, training),
-        activations=tokens * (layers * a_layer + words * HEADS_BYTES),
+        program=copies * PROGRAM_BYTES,
+        weights=copies * weight_bytes * sum(prod(shape) for shape in shapes.values()),
+        adapter=copies * OPTIMIZER_BYTES * lora_weights(shapes, training),
+        activations=copies * tokens * (layers * a_layer + words * HEADS_BYTES),
     )
 
 

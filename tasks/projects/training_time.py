@@ -49,7 +49,7 @@ def training_time(
     trained = len(tokens) - held_out
     passes = training.epochs
     if training.max_steps is not None:
-        a_step = training.batch_size * training.gradient_accumulation_steps
+        a_step = training.batch_size * training.gradient_accumulation_steps * training.processes
         passes = min(passes, training.max_steps * a_step / max(1, trained))
     in_all = round(sum(tokens) * trained / max(1, len(tokens)) * passes)
     speed = _measured(training, base, home)
@@ -78,7 +78,7 @@ def _measured(training: TrainingConfig, base: Path, home: Path) -> float | None:
 
 def _kind(settings: dict[str, Any]) -> tuple[Any, ...]:
     """What the speed depends on, of a training's settings."""
-    return settings["method"], settings["lora"], settings["batch_size"]
+    return settings["method"], settings["lora"], settings["batch_size"], settings.get("processes", 1)
 
 
 def _speed(training: TrainingConfig, base: Path) -> float:

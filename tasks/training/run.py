@@ -28,7 +28,7 @@ from configs.training import TrainingConfig
 from configs.training_place import TrainingPlace
 from delivery.build.budget import TrainingUsage, over_budget
 from tasks.child import OnWorkerEvent
-from tasks.training import loss_curve
+from tasks.training import loss_curve, ranks
 from tasks.training.chat import open_chat
 from tasks.training.methods import Items, Method
 from tasks.training.rows import order_of
@@ -65,26 +65,32 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         """Once per optimizer step, before its checkpoint is saved."""
         if logs is None or "loss" not in logs or self.trainer is None:
             return
+        (tokens,) = ranks.sum_over_all(self.trainer.seen_tokens)
         point = loss_curve.LossPoint(
             step=state.global_step,
             loss=loss_curve.finite_or_none(logs["loss"]),
             lr=logs["learning_rate"],
             grad_norm=loss_curve.finite_or_none(logs["grad_norm"]),
-            tokens=self.before.tokens + self.trainer.seen_tokens,
+            tokens=self.before.tokens + round(tokens),
             seconds=round(self.before.seconds + time.monotonic() - self.started, 3),
         )
-        loss_curve.append(self.curve, point)
         self.points.append(point)
+        if ranks.rank() == 0:
+            loss_curve.append(self.curve, point)
         self.report({"event": "step", "steps": state.max_steps, **asdict(point)})
         if not point.finite or point.grad_norm == 0.0:  # zero: saturated by a step that was far too long
             self._stop(point, logs)
         self.over = over_budget(usage_at(point), self.run.place)
-        if self.over:
+        (over,) = ranks.sum_over_all(len(self.over) if ranks.rank() == 0 else 0)  # their clocks differ: one decides
+        if over:
             control.should_save = control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The trainer writes a checkpoint file by file; the mark says that the last one is there."""
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+        ranks.wait_for_all()
+        if ranks.rank() == 0:
+            mark = Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE
+            mark.write_text(str(ranks.count()), "utf-8")
 
     def _stop(self, point: loss_curve.LossPoint, logs: dict[str, float]) -> None:
         last = next((p for p in reversed(self.points[:-1]) if p.finite), None)
@@ -107,22 +113,29 @@ def usage_at(point: loss_curve.LossPoint) -> TrainingUsage:
 
 
 def run_training(run: TrainingRun, report: OnWorkerEvent) -> None:
-    """Trains from the newest whole checkpoint, or from the start, and leaves `adapter/` in the run's folder."""
+    """Trains from the newest whole checkpoint, or from the start, and leaves `adapter/` in the run's folder.
+
+    Of several processes each does this at the same time, and the first one writes.
+    """
     report({"event": "phase", "text": "reading rows"})
     method: Method = importlib.import_module(f"tasks.training.methods.{run.config.method}")
     chat = open_chat(run.model, run.chat_template_kwargs)
     items = method.read(_read_rows(run), chat, run.system_prompt, run.config)
-    order = order_of(items.lengths, run.config.batch_size, run.config.epochs, run.config.seed)
+    a_step = run.config.batch_size * run.config.processes
+    order = order_of(items.lengths, a_step, run.config.epochs, run.config.seed)
     report({"event": "phase", "text": f"{items.rows} rows, loading the model"})
-    checkpoint = _newest_checkpoint(run.folder / "checkpoints")
-    curve = run.folder / "curve.jsonl"
-    kept = loss_curve.restart(curve, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
+    checkpoint, curve = _checkpoint(run), run.folder / "curve.jsonl"
+    step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    kept = loss_curve.restart(curve, step) if ranks.rank() == 0 else []
+    ranks.wait_for_all()
+    kept = kept or [point for point in loss_curve.read(curve) if point.step <= step]
     recorder = Recorder(run, report, curve, kept)
     if kept and (over := over_budget(TrainingUsage(tokens=kept[-1].tokens, seconds=kept[-1].seconds), run.place)):
         raise _over(run, over, kept[-1].step)
     trainer = _trainer(run, method, chat.tokenizer, items, order, recorder)
     recorder.trainer = trainer
-    _prove(run, method, items, order, trainer, chat.tokenizer)
+    if ranks.rank() == 0:
+        _prove(run, method, items, order, trainer, chat.tokenizer)
     where = f"resuming at step {kept[-1].step}" if kept else f"{trainer.args.max_steps} steps"
     report({"event": "phase", "text": f"loss mask proven on {items.rows} rows, {where}"})
     recorder.started = time.monotonic()
@@ -131,9 +144,11 @@ def run_training(run: TrainingRun, report: OnWorkerEvent) -> None:
         with disable_input_dtype_casting(trainer.model):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
-        if recorder.points:
+        if recorder.points and ranks.rank() == 0:
             loss_curve.draw(recorder.points, run.folder / "curve.png", f"{run.folder.name}: {items.rows} rows")
     last = recorder.points[-1]
+    if ranks.rank() > 0:
+        return
     if recorder.over and last.step < trainer.args.max_steps:
         raise _over(run, recorder.over, last.step)
     (run.folder / "usage.json").write_text(usage_at(last).model_dump_json(), "utf-8")
@@ -154,12 +169,25 @@ def _read_rows(run: TrainingRun) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
+def _checkpoint(run: TrainingRun) -> Path | None:
+    """The newest whole one. Raises SlipwayError where another number of processes has written it."""
+    found = _newest_checkpoint(run.folder / "checkpoints")
+    if found is None:
+        return None
+    wrote, now = int((found / COMPLETE).read_text("utf-8") or 1), run.config.processes
+    if wrote != now:
+        what = f"{found.name} was written by {wrote} processes, and this training has {now}"
+        cure = f"set processes: {wrote} in training.yaml, or remove {run.folder} and begin anew"
+        raise SlipwayError(what, where=str(found), cure=cure)
+    return found
+
+
 def _newest_checkpoint(folder: Path) -> Path | None:
     whole = []
     for path in sorted(folder.glob("checkpoint-*")):
         if (path / COMPLETE).exists():
             whole.append(path)
-        else:
+        elif ranks.rank() == 0:
             shutil.rmtree(path)
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
@@ -194,7 +222,12 @@ def _trainer(
 def _arguments(run: TrainingRun, items: int, half: bool) -> dict[str, Any]:
     """transformers' own training arguments, which every method takes."""
     config, cuda = run.config, torch.cuda.is_available()
-    steps = math.ceil(items / (config.batch_size * config.gradient_accumulation_steps))
+    a_step = config.batch_size * config.gradient_accumulation_steps * config.processes
+    # Side by side every process needs a whole batch: what fills none at the very end is left out.
+    steps = math.ceil(items / a_step) if config.processes == 1 else items // a_step
+    if not steps:
+        what = f"{items} rows fill no step of {config.processes} processes with {config.batch_size} rows each"
+        raise SlipwayError(what, where="training.yaml: processes", cure="lower processes or batch_size")
     return {
         "output_dir": str(run.folder / "checkpoints"),
         "max_steps": min(steps, config.max_steps or steps),

@@ -35,7 +35,7 @@ from tasks import child
 from tasks.training import loss_curve
 from tasks.training.model import model_revision
 
-SHARED_FILES = ("run.py", "chat.py", "rows.py", "loss_mask.py", "methods/__init__.py")
+SHARED_FILES = ("run.py", "ranks.py", "chat.py", "rows.py", "loss_mask.py", "methods/__init__.py")
 TRAINER_PACKAGES = ("torch", "transformers", "trl", "peft")
 
 
@@ -153,7 +153,7 @@ def train(
         }
         (folder / "run.json").write_text(json.dumps(run, indent=1), encoding="utf-8")
         if not (folder / "adapter").is_dir():  # it is renamed into place as the worker's last act
-            _work(folder, on_progress)
+            _work(folder, config.processes, on_progress)
         _check_servable(folder / "adapter", config, modules)
         return _finish(folder, home).model_copy(update=told)
 
@@ -199,7 +199,7 @@ def _done(folder: Path, home: Path) -> TrainedAdapter | None:
     )
 
 
-def _work(folder: Path, on_progress: Progress) -> None:
+def _work(folder: Path, processes: int, on_progress: Progress) -> None:
     """Runs the worker, which goes on from the newest whole checkpoint and leaves `adapter/` in the folder."""
     steps: list[dict[str, Any]] = []
 
@@ -210,22 +210,23 @@ def _work(folder: Path, on_progress: Progress) -> None:
         steps.append(event)
         on_progress(event["step"], event["steps"], _describe(steps[-11:]))
 
-    child.call("tasks.training.worker", folder / "run.json", folder / "train.log", relay, worker_environment())
+    child.call("tasks.training.worker", folder / "run.json", folder / "train.log", relay, worker_environment(processes))
 
 
-def worker_environment() -> dict[str, str]:
-    """What a training process finds in its environment, besides what it inherits."""
+def worker_environment(processes: int = 1) -> dict[str, str]:
+    """What a training process finds in its environment, besides what it inherits; so many share the cores and GPUs."""
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(processes)))).split(",")
     return {
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "OMP_NUM_THREADS": str(_cores()),
+        "OMP_NUM_THREADS": str(max(1, _cores() // processes)),
         # Threads that spin for long while others use the cores make a step five times as long. Those that spin for some
         # microseconds before they sleep take a third of it off on 2 idle cores, and cost nothing on busy ones.
         "OMP_WAIT_POLICY": "passive",
         "GOMP_SPINCOUNT": "1000",
-        "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0],  # TRL refuses DataParallel
+        "CUDA_VISIBLE_DEVICES": ",".join(gpus[:processes]),  # one each: TRL refuses DataParallel
     }
 
 

@@ -14,6 +14,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from configs.training import TrainingConfig
+from tasks.training import ranks
 from tasks.training.chat import Chat
 from tasks.training.loss_mask import audit as audit_mask
 from tasks.training.methods import Batches, Items
@@ -59,10 +60,15 @@ class CpuAwareTrainer(SFTTrainer):  # type: ignore[misc]
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """One batch, on a CPU in parts: its activations, not the model, are what fills the memory there."""
-        if self.args.device.type != "cpu" or num_items_in_batch is None:
+        ours = self.args.device.type == "cpu" and num_items_in_batch is not None
+        if not ours or (ranks.count() > 1 and self._is_left_to_trl(model)):
             return super().training_step(model, inputs, num_items_in_batch)
         step = super().training_step
-        return sum(step(model, part, num_items_in_batch) for part in split_batch(inputs, PART_TOKENS))
+        loss = sum(step(model, part, num_items_in_batch) for part in split_batch(inputs, PART_TOKENS))
+        if ranks.count() > 1 and self.accelerator.sync_gradients:
+            # The parts, of which processes may have different numbers, pass by the wrapper that would average them.
+            ranks.mean_over_all(weight.grad for weight in model.parameters() if weight.grad is not None)
+        return loss
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -70,9 +76,7 @@ class CpuAwareTrainer(SFTTrainer):  # type: ignore[misc]
         """The mean negative log-likelihood of the labelled tokens, exactly TRL's."""
         self.seen_tokens += int(inputs["attention_mask"].sum())
         causal = self.accelerator.unwrap_model(model).get_base_model()
-        text_config = causal.config.get_text_config()
-        scaled = any(getattr(text_config, name, None) is not None for name in SCALED_HEADS)
-        if inputs["input_ids"].is_cuda or scaled or self.aux_loss_enabled or return_outputs:
+        if inputs["input_ids"].is_cuda or return_outputs or self._is_left_to_trl(model):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         with self.accelerator.autocast():  # it wraps the forward of the whole model, which is not called here
             hidden = causal.base_model(
@@ -81,8 +85,16 @@ class CpuAwareTrainer(SFTTrainer):  # type: ignore[misc]
         labels = inputs["labels"][:, 1:]
         mask = labels != -100
         logits = causal.get_output_embeddings()(hidden[:, :-1][mask]).float()
-        count = mask.sum() if num_items_in_batch is None else num_items_in_batch
-        return torch.nn.functional.cross_entropy(logits, labels[mask], reduction="sum") / count
+        loss = torch.nn.functional.cross_entropy(logits, labels[mask], reduction="sum")
+        if num_items_in_batch is None:
+            return loss / mask.sum()
+        return loss * ranks.count() / num_items_in_batch  # of all processes, whose mean is taken
+
+    def _is_left_to_trl(self, model: Any) -> bool:
+        """Whether the model's head does more than to project."""
+        text_config = self.accelerator.unwrap_model(model).get_base_model().config.get_text_config()
+        scaled = any(getattr(text_config, name, None) is not None for name in SCALED_HEADS)
+        return scaled or bool(self.aux_loss_enabled)
 
 
 def split_batch(inputs: Mapping[str, torch.Tensor], tokens: int) -> Iterator[dict[str, torch.Tensor]]:
