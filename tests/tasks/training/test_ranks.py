@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 TWO = TrainingConfig(
     lora=LoraSettings(rank=4, alpha=8), batch_size=2, processes=2, learning_rate=0.01, checkpoint_every_steps=2
 )
+LONG = TWO.model_copy(update={"epochs": 10, "checkpoint_every_steps": 10})  # 40 steps: time enough to be killed in
 
 
 @pytest.fixture(scope="module")
@@ -56,26 +57,33 @@ def test_two_processes_have_the_losses_of_one_with_twice_the_batch(model, datase
     assert apart < 0.05 * moved  # Adam makes much of little where a gradient is near nothing
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(model, dataset, tmp_path_factory):
+    return train(dataset, model, LONG, "Be brief.", tmp_path_factory.mktemp("uninterrupted"))
+
+
 @pytest.mark.parametrize("which", ["the worker", "the other one"])
 def test_when_either_is_killed_both_end_and_the_same_training_goes_on_to_the_same_bytes(
-    model, dataset, together, tmp_path, which
+    model, dataset, uninterrupted, tmp_path, which
 ):
     seen = []
 
     def kill_after_the_checkpoint(done, total, text):
-        if done == 3 and not seen:
+        if done == 11 and not seen:
             (worker,) = (one for one in psutil.Process().children() if "tasks.training.worker" in one.cmdline())
             (other,) = (one for one in worker.children() if "tasks.training.worker" in one.cmdline())
             seen.extend([worker, other])
             os.kill((worker if which == "the worker" else other).pid, signal.SIGKILL)
 
     with pytest.raises(SlipwayError, match="ended early"):
-        train(dataset, model, TWO, "Be brief.", tmp_path, kill_after_the_checkpoint)
-    gone, left = psutil.wait_procs(seen, timeout=120)
+        train(dataset, model, LONG, "Be brief.", tmp_path, kill_after_the_checkpoint)
+    _, left = psutil.wait_procs(seen, timeout=120)
     assert not left
-    resumed = train(dataset, model, TWO, "Be brief.", tmp_path)
-    assert resumed.adapter.digest == together.adapter.digest
-    assert [point.step for point in loss_curve.read(resumed.curve)] == [1, 2, 3, 4]
+    steps = []
+    resumed = train(dataset, model, LONG, "Be brief.", tmp_path, lambda done, total, text: steps.append(done))
+    assert min(step for step in steps if step) > 10  # from the checkpoint of step 10 or a later one
+    assert resumed.adapter.digest == uninterrupted.adapter.digest
+    assert [point.step for point in loss_curve.read(resumed.curve)] == list(range(1, 41))
 
 
 def test_a_checkpoint_of_another_number_of_processes_is_refused(tmp_path):
