@@ -1,4 +1,4 @@
-"""Two processes train as one with twice the batch does, and end as one when either is killed."""
+"""Two processes train as one with twice the batch does, and end together when the second is killed."""
 
 import json
 import os
@@ -62,9 +62,8 @@ def uninterrupted(model, dataset, tmp_path_factory):
     return train(dataset, model, LONG, "Be brief.", tmp_path_factory.mktemp("uninterrupted"))
 
 
-@pytest.mark.parametrize("which", ["the worker", "the other one"])
-def test_when_either_is_killed_both_end_and_the_same_training_goes_on_to_the_same_bytes(
-    model, dataset, uninterrupted, tmp_path, which
+def test_when_the_second_is_killed_both_end_and_the_same_training_goes_on_to_the_same_bytes(
+    model, dataset, uninterrupted, tmp_path
 ):
     seen = []
 
@@ -73,7 +72,7 @@ def test_when_either_is_killed_both_end_and_the_same_training_goes_on_to_the_sam
             (worker,) = (one for one in psutil.Process().children() if "tasks.training.worker" in one.cmdline())
             (other,) = (one for one in worker.children() if "tasks.training.worker" in one.cmdline())
             seen.extend([worker, other])
-            os.kill((worker if which == "the worker" else other).pid, signal.SIGKILL)
+            os.kill(other.pid, signal.SIGKILL)
 
     with pytest.raises(SlipwayError, match="ended early"):
         train(dataset, model, LONG, "Be brief.", tmp_path, kill_after_the_checkpoint)
