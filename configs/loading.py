@@ -13,6 +13,8 @@ from configs.yaml_text import read_mapping
 
 M = TypeVar("M", bound=BaseModel)
 
+LISTS = ("tuple_type", "list_type", "set_type", "frozen_set_type")  # pydantic names the Python type that it makes
+
 
 def load(path: Path, model: type[M]) -> M:
     """One YAML file as a model. Raises ConfigError that lists all of the file's problems."""
@@ -96,6 +98,10 @@ def _explain(place: Callable[[str], str], model: type[BaseModel], item: Any) -> 
         return Problem(where, "unknown key", cure)
     if item["type"] == "missing":
         return Problem(where, "required, but missing")
+    if item["type"] in LISTS:
+        return Problem(
+            where, f"a list is needed, found {found}", "write [A, B], or a line for each, with '- ' before it"
+        )
     message = item["msg"].removeprefix("Value error, ")
     message, _, cure = message.partition(" -> ")  # validators may name the cure behind an arrow
     return Problem(where, message if item["type"] == UNSAID else f"{message}, found {found}", cure)

@@ -1,6 +1,5 @@
 """The evals of a build as its steps: of the base model, of what is live, of the candidate, and of its prompt alone."""
 
-import os
 from contextlib import closing
 from pathlib import Path
 
@@ -11,11 +10,10 @@ from delivery.build.bundle import Bundle, adapter_name
 from delivery.build.dataset import DatasetVersion
 from delivery.clients.bundles import images as oci
 from evals.report import EvalReport
-from evals.suites import FOLDER as SHIPPED_SUITES
 from flows.reporting import follow
-from tasks.evals import evaluate as evals
-from tasks.evals.engine import engine_of
+from tasks.evals.evaluate import Subject
 from tasks.evals.model_server import loaded_adapter
+from tasks.evals.of_project import evaluate_for, subject_of
 from tasks.mirror import mirror_of
 from tasks.release import bundle as bundles
 from tasks.release.site import open_ledger
@@ -62,9 +60,9 @@ def evaluate_candidate(
         return _evaluate(project, base, version, subject, vllm_url, home)
 
 
-def _prompted(project: Project, base: Path, name: str, served: str, identity: str) -> evals.Subject:
+def _prompted(project: Project, base: Path, name: str, served: str, identity: str) -> Subject:
     """Who is served under this name, with the adapter's prompt and limits."""
-    return evals.Subject(
+    return Subject(
         name=name,
         model=served,
         system_prompt=project.prompts.adapter,
@@ -99,16 +97,7 @@ def _evaluate_bundle(
     *,
     again: bool = False,
 ) -> EvalReport:
-    subject = evals.Subject(
-        name=name,
-        model=bundle.served_name,
-        system_prompt=bundle.system_prompt,
-        temperature=bundle.temperature,
-        max_tokens=bundle.max_tokens,
-        identity=bundle.adapter.digest if bundle.adapter else bundle.base_revision,
-        chat_template_kwargs=bundle.chat_template_kwargs,
-        system_place=bundle.system_place,
-    )
+    subject = subject_of(bundle, name)
     if bundle.adapter is None:
         return _evaluate(project, base, version, subject, vllm_url, home, again=again)
     mirror_of(project.environment, home).fetch_bundle(bundle.digest)
@@ -120,26 +109,12 @@ def _evaluate(
     project: Project,
     base: Path,
     version: DatasetVersion,
-    subject: evals.Subject,
+    subject: Subject,
     vllm_url: str,
     home: Path,
     *,
     again: bool = False,
 ) -> EvalReport:
-    listener = follow(f"evals {subject.name}")
-    key = os.environ.get("SLIPWAY_VLLM_API_KEY")
     with mirror_of(project.environment, home).evals():
-        return evals.evaluate(
-            subject,
-            vllm_url,
-            project.evals,
-            base,
-            home,
-            listener,
-            key,
-            holdout=version.folder / "holdout.jsonl",
-            suites_folders=(*project.suite_folders, SHIPPED_SUITES),
-            contract=project.contract,
-            engine=engine_of(project, base, home, vllm_url, key),
-            again=again,
-        )
+        listener = follow(f"evals {subject.name}")
+        return evaluate_for(project, subject, vllm_url, base, version, home, listener, again=again)

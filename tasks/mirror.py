@@ -54,12 +54,6 @@ class Mirror:
         """A dataset version, once it is built."""
         self._keep("datasets", version.folder)
 
-    def fetch_dataset(self, digest: str) -> None:
-        """A dataset version that is not here; where the store has none either, whoever reads it says so."""
-        place = self._home / "datasets" / short(digest)
-        if self._store is not None and not place.is_dir():
-            self._store.fetch("datasets", place.name, place, read_only=True)
-
     def keep_bundle(self, digest: str) -> None:
         """A bundle's image layout, once it is packaged and signed."""
         if self._store is not None:
@@ -81,6 +75,15 @@ class Mirror:
                     shutil.rmtree(place)
                     where, cure = f"{self._store.url}/bundles/{name}", "delete it there, and build it again"
                     raise DamagedError(f"the store's copy is refused: {error.what}", where=where, cure=cure) from error
+
+    def fetch_built(self, reference: str) -> None:
+        """A bundle with the dataset version behind it: what it takes to train, merge or ask it again."""
+        self.fetch_bundle(reference)
+        version = None if self._store is None else read_bundle(self._home, reference).dataset_version
+        if self._store is not None and version is not None:
+            place = self._home / "datasets" / short(version)
+            if not place.is_dir():  # where the store has none either, whoever reads it says so
+                self._store.fetch("datasets", place.name, place, read_only=True)
 
     @contextmanager
     def evals(self) -> Iterator[None]:

@@ -39,6 +39,8 @@ def points_of(rows: Iterable[Mapping[str, Any]], epoch: str) -> dict[str, list[P
         for result in row["results"]:
             if {"check", "e_worse", "e_better"} <= set(result):
                 at, n = row["at"], result.get("candidate_requests", 0)
+                if n and not row["counts"]["candidate"]["requests"]:
+                    continue  # the decision that began this epoch: it tells what the one before had seen
                 point = Point(at=at, n=n, worse=result["e_worse"], within=result["e_better"])
                 curves.setdefault(result["check"], []).append(point)
     return {name: thinned(points) for name, points in curves.items()}

@@ -6,12 +6,20 @@ from configs.review import Review, person_key
 from delivery.review.items import Item, Status, Verdict
 
 
-def why_not_take(item: Item, person: str, rules: Review, now: float) -> str:
-    """Why this person cannot take the item to work on it; empty when they can."""
+def why_no_reviewer(person: str, rules: Review) -> str:
+    """Why this person reviews nothing at all here; empty when they may."""
     if not person_key(person):
         return "an item is taken by somebody with a name"
     if rules.people and person_key(person) not in map(person_key, rules.people):
         return f"{person} is not among the people of the recipe: {', '.join(rules.people)}"
+    return ""
+
+
+def why_not_take(item: Item, person: str, rules: Review, now: float) -> str:
+    """Why this person cannot take the item to work on it; empty when they can."""
+    refused = why_no_reviewer(person, rules)
+    if refused:
+        return refused
     if item.status != "open":
         return f"it is {item.status}"
     if item.lease_owner and not is_theirs(item, person) and now < item.lease_until:

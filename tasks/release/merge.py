@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +18,12 @@ from delivery.clients.bundles.images import read_bundle, read_documents, unpack_
 from delivery.clients.fresh_folder import remove_whole
 from delivery.progress import Progress, silent
 from evals.report import EvalReport
-from evals.suites import FOLDER as SHIPPED_SUITES
 from evals.tables import compare
 from tasks.data.dataset import read_version
 from tasks.evals.asked import asked_samples
-from tasks.evals.engine import engine_of
-from tasks.evals.evaluate import Subject, evaluate
 from tasks.evals.model_server import apart, model_server
+from tasks.evals.of_project import evaluate_for, subject_of
+from tasks.mirror import mirror_of
 from tasks.release.bundle import scores
 from tasks.release.published import sign_layout
 from tasks.release.rebuild import base_of
@@ -70,6 +68,7 @@ def merge_bundle(
 
     Raises SlipwayError where there is no adapter, no eval report of it, or no vLLM.
     """
+    mirror_of(project.environment, home).fetch_built(reference)
     parent = read_bundle(home, reference)
     report = _report_of(parent, home)
     base, version = base_of(parent, project, home, on_progress), read_version(home, str(parent.dataset_version))
@@ -116,31 +115,8 @@ def _evaluated(
 ) -> EvalReport:
     """Asked as it would be served, on a vLLM that runs for this alone."""
     own = _of_its_own(project, bundle)
-    subject = Subject(
-        name="merged",
-        model=bundle.served_name,
-        system_prompt=bundle.system_prompt,
-        temperature=bundle.temperature,
-        max_tokens=bundle.max_tokens,
-        identity=bundle.merged.digest if bundle.merged else "",
-        chat_template_kwargs=bundle.chat_template_kwargs,
-        system_place=bundle.system_place,
-    )
-    key = os.environ.get("SLIPWAY_VLLM_API_KEY")
     with model_server(own, folder, home, on_progress) as url:
-        found = evaluate(
-            subject,
-            url,
-            project.evals,
-            folder,
-            home,
-            on_progress,
-            key,
-            holdout=version.folder / "holdout.jsonl",
-            suites_folders=(*project.suite_folders, SHIPPED_SUITES),
-            contract=project.contract,
-            engine=engine_of(own, folder, home, url, key),
-        )
+        found = evaluate_for(own, subject_of(bundle, "merged"), url, folder, version, home, on_progress)
     remove_whole(home / "environments" / own.environment.name)  # its log; after an error it stays
     return found
 

@@ -16,6 +16,7 @@ from delivery.clients.bundles.images import read_bundle, read_documents, unpack_
 from delivery.clients.fresh_folder import remove_whole
 from delivery.progress import Progress, silent
 from tasks.data.dataset import read_version
+from tasks.mirror import mirror_of
 from tasks.training.model import model_revision, prepare_model
 from tasks.training.train import train, trainer
 
@@ -49,6 +50,7 @@ def rebuild(project: Project, home: Path, reference: str, on_progress: Progress 
     `project` says where the base model comes from. Raises SlipwayError where the base model's revision is another, or
     the rows are gone.
     """
+    mirror_of(project.environment, home).fetch_built(reference)
     bundle = read_bundle(home, reference)
     base, config = base_of(bundle, project, home, on_progress), _settings_of(bundle)
     dataset = read_version(home, str(bundle.dataset_version))

@@ -21,13 +21,13 @@ from delivery.clients.bundles.images import read_bundle, unpack_adapter
 from delivery.clients.fresh_folder import remove_whole
 from delivery.progress import Progress, silent
 from evals.report import EvalReport
-from evals.suites import FOLDER as SHIPPED_SUITES
 from evals.tables import compare
 from tasks.data.dataset import read_version
 from tasks.evals.asked import asked_samples
 from tasks.evals.engine import engine_of
-from tasks.evals.evaluate import Subject, evaluate
-from tasks.evals.model_server import apart, loaded_adapter, model_server
+from tasks.evals.model_server import API_KEY, apart, loaded_adapter, model_server
+from tasks.evals.of_project import evaluate_for, subject_of
+from tasks.mirror import mirror_of
 from tasks.release.rebuild import base_of
 
 
@@ -67,6 +67,7 @@ def compare_stacks(
     the changed stack. What was asked before on the same engine is not asked again. Raises SlipwayError where the bundle
     has no adapter, or nothing differs.
     """
+    mirror_of(project.environment, home).fetch_built(reference)
     bundle = read_bundle(home, reference)
     if bundle.adapter is None or bundle.dataset_version is None:
         what = "the base model" if bundle.merged is None else "a merged model, which its parent was compared with"
@@ -106,38 +107,16 @@ def _asked(
     on_progress: Progress,
 ) -> EvalReport:
     """The bundle's evals on this project's vLLM; before they begin it must differ from the engine of `beside`."""
-    subject = Subject(
-        name=name,
-        model=bundle.served_name,
-        system_prompt=bundle.system_prompt,
-        temperature=bundle.temperature,
-        max_tokens=bundle.max_tokens,
-        identity=bundle.adapter.digest if bundle.adapter else "",
-        chat_template_kwargs=bundle.chat_template_kwargs,
-        system_place=bundle.system_place,
-    )
-    key = os.environ.get("SLIPWAY_VLLM_API_KEY")
     with model_server(project, base, home, on_progress) as url:
-        engine = engine_of(project, base, home, url, key)
+        engine = engine_of(project, base, home, url, os.environ.get(API_KEY))
         if beside is not None and not _differences(beside.engine, engine):
             raise SlipwayError(
                 "both stacks are the same in all that an answer can depend on: there is nothing to compare",
                 cure="change vllm.dtype, vllm.extra_args or vllm.python in the environment file, or give --context",
             )
         with loaded_adapter(project, home, url, bundle.served_name, unpack_adapter(bundle, home)):
-            found = evaluate(
-                subject,
-                url,
-                project.evals,
-                base,
-                home,
-                on_progress,
-                key,
-                holdout=version.folder / "holdout.jsonl",
-                suites_folders=(*project.suite_folders, SHIPPED_SUITES),
-                contract=project.contract,
-                engine=engine,
-            )
+            subject = subject_of(bundle, name)
+            found = evaluate_for(project, subject, url, base, version, home, on_progress, engine=engine)
     return found.model_copy(update={"engine": engine})
 
 

@@ -20,6 +20,7 @@ from delivery.clients.ledger.review import Queue
 from delivery.review.agreement import Agreement, agreement
 from delivery.review.items import Item, Origin, Status
 from delivery.review.rows import Kind, rows_of
+from delivery.review.rules import why_no_reviewer
 from tasks.release.site import open_ledger
 
 
@@ -71,7 +72,13 @@ def overview(desk: Desk, status: Status | None = None, origin: Origin | None = N
 
 
 def take(desk: Desk, person: str, now: float, item_id: str | None = None) -> Item | None:
-    """Gives a person an item to work on, which is theirs alone for a while. None: nothing waits for them."""
+    """Gives a person an item to work on, which is theirs alone for a while. None: nothing waits for them.
+
+    Raises SlipwayError for somebody who does not review here.
+    """
+    refused = why_no_reviewer(person, desk.rules)
+    if refused:
+        raise SlipwayError(refused, where="dataset.yaml: review.people", cure="give one of these names: --by NAME")
     return desk.ledger.review.take(desk.queue, person, desk.rules, now, item_id)
 
 

@@ -91,6 +91,13 @@ def test_a_wrong_type_shows_what_was_found(tmp_path, value):
     assert "found " in problem
 
 
+def test_a_single_value_where_a_list_belongs_is_told_how_to_write_one(tmp_path):
+    content = {"name": "a", "sources": [{"path": "a"}], "split": {"holdout_prompts": 1}, "review": {"people": "ann"}}
+    [problem] = problems(tmp_path, DatasetRecipe, content)
+    assert problem.startswith("settings.yaml: review.people: a list is needed, found 'ann'")
+    assert "write [A, B]" in problem
+
+
 def test_a_number_with_an_exponent_but_without_a_point_is_still_a_number(tmp_path):
     # YAML 1.1 reads 5e-4 as text
     assert load(written(tmp_path, "learning_rate: 5e-4"), TrainingConfig).learning_rate == 5e-4

@@ -35,7 +35,7 @@ def training(tmp_path: Path, tiny_disk: Path) -> Callable[..., TrainedAdapter]:
     dataset.mkdir()
     rows = [{"id": f"r{i}", "messages": conversation(i, turns=1 + i % 2)} for i in range(18)]
     (dataset / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    version = SimpleNamespace(digest="sha256:" + "5" * 64, folder=dataset)
+    version = SimpleNamespace(digest="sha256:" + "5" * 64, folder=dataset, erased=0)
 
     def run(on_progress: Callable[[int, int, str], None] = lambda done, total, text: None) -> TrainedAdapter:
         return train(version, model, CONFIG, "Be brief.", tiny_disk / "home", on_progress)

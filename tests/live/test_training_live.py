@@ -45,7 +45,12 @@ def test_the_embedded_model_is_dequantised_once_and_learns_within_3_gib(tmp_path
         peaks.extend(child.memory_info().rss for child in psutil.Process().children())
 
     trained = train(
-        SimpleNamespace(digest="sha256:live", folder=dataset), model, TrainingConfig(), "Ask.", tmp_path, watch
+        SimpleNamespace(digest="sha256:live", folder=dataset, erased=0),
+        model,
+        TrainingConfig(),
+        "Ask.",
+        tmp_path,
+        watch,
     )
     points = loss_curve.read(trained.curve)
     assert len(points) == 6

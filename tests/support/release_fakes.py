@@ -1,9 +1,11 @@
 """Gateways, a vLLM, users and a clock that live in a folder: they outlast the process that controls them."""
 
+import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,10 @@ KNOWN = {"base": "/models/base"}
 
 
 class World:
-    """What is outside of the controller. Every change is on disk before it is seen."""
+    """What is outside of the controller. Every change is on disk before it is seen.
+
+    Several threads and processes change it (a controller, a rollback, users): each change is made under one lock.
+    """
 
     def __init__(self, folder: Path, *, requests_a_second: int = 20):
         self.folder = folder
@@ -64,8 +69,18 @@ class World:
         return state
 
     def change(self, effect: str, **changes: Any) -> None:
-        self._write(self.read() | changes)
+        with self.changing() as world:
+            world |= changes
         self.on_effect(effect)
+
+    @contextmanager
+    def changing(self) -> Iterator[dict[str, Any]]:
+        """The state, which is written when the block ends; what raises in it changes nothing."""
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # given back with the file, even by a process that is killed
+            world = self.read()
+            yield world
+            self._write(world)
 
     def _write(self, state: dict[str, Any]) -> None:
         fresh = self.folder / "world.new"
@@ -79,15 +94,14 @@ class World:
 
     def sleep(self, seconds: float) -> None:
         """Time passes, and users ask."""
-        world = self.read()
-        world["now"] += seconds
-        table = RoutingTable.model_validate(world["table"]) if world["table"] and self.gateway_up else None
-        if table is not None and "tutor" in table.routes:
-            with (self.folder / "records.jsonl").open("a") as file:
-                for _ in range(max(1, int(seconds * self.requests_a_second))):
-                    for record in self._ask(world, table):
-                        file.write(json.dumps(record) + "\n")
-        self._write(world)
+        with self.changing() as world:
+            world["now"] += seconds
+            table = RoutingTable.model_validate(world["table"]) if world["table"] and self.gateway_up else None
+            if table is not None and "tutor" in table.routes:
+                with (self.folder / "records.jsonl").open("a") as file:
+                    for _ in range(max(1, int(seconds * self.requests_a_second))):
+                        for record in self._ask(world, table):
+                            file.write(json.dumps(record) + "\n")
 
     def _ask(self, world: dict[str, Any], table: RoutingTable) -> list[dict[str, Any]]:
         route, leased = table.routes["tutor"], world["now"] < world["lease_until"]
@@ -144,8 +158,10 @@ class World:
         self.change("vllm restarts", models=KNOWN)
 
     def restart_gateway(self) -> None:
-        (self.folder / "records.jsonl").write_text("")
-        self.change("gateway restarts", boot=self.read()["boot"] + 1, seq=0)
+        with self.changing() as world:
+            (self.folder / "records.jsonl").write_text("")
+            world |= {"boot": world["boot"] + 1, "seq": 0}
+        self.on_effect("gateway restarts")
 
 
 class FakeGateway:
@@ -167,19 +183,23 @@ class FakeGateway:
         return RoutingTable.model_validate(table) if table else None
 
     def put_table(self, table: RoutingTable) -> None:
-        state = self._state()
-        known = state["table"]
+        self._state()
         value = table.model_dump(mode="json")
-        if known and (known["revision"] > table.revision or (known["revision"] == table.revision and known != value)):
-            raise GatewayError(f"revision {table.revision} is refused", status=409)
-        until = state["now"] + table.lease_s
-        self.world.change("put", table=value, lease_until=until, put=[*state["put"], table.revision])
+        with self.world.changing() as state:
+            known = state["table"]
+            if known and (known["revision"], value) != (table.revision, known) and known["revision"] >= table.revision:
+                raise GatewayError(f"revision {table.revision} is refused", status=409)
+            until = state["now"] + table.lease_s
+            state |= {"table": value, "lease_until": until, "put": [*state["put"], table.revision]}
+        self.world.on_effect("put")
 
     def renew(self, revision: int) -> None:
-        state = self._state()
-        if not state["table"] or state["table"]["revision"] != revision:
-            raise GatewayError("another revision is served", status=409)
-        self.world.change("renew", lease_until=state["now"] + state["table"]["lease_s"])
+        self._state()
+        with self.world.changing() as state:
+            if not state["table"] or state["table"]["revision"] != revision:
+                raise GatewayError("another revision is served", status=409)
+            state["lease_until"] = state["now"] + state["table"]["lease_s"]
+        self.world.on_effect("renew")
 
     def records(self, after: int, limit: int = 5000) -> RecordPage:
         state = self._state()
@@ -233,11 +253,13 @@ class FakeVllm:
         return dict(self.world.read()["models"])
 
     def load_adapter(self, name: str, path: Path | str) -> None:
-        models = self.models()
-        if self.refuses and name not in models:
+        if name in self.models():
+            return
+        if self.refuses:
             raise VllmError(self.refuses)
-        if name not in models:
-            self.world.change("load", models=models | {name: str(path)})
+        with self.world.changing() as world:
+            world["models"][name] = str(path)
+        self.world.on_effect("load")
 
     def unload_adapter(self, name: str) -> None:
         models = self.models()
@@ -245,8 +267,9 @@ class FakeVllm:
         used = {variant["model"] for variant in table["routes"]["tutor"]["variants"].values()} if table else set()
         assert name not in used, f"{name} is unloaded while the table uses it"
         if name in models:
-            del models[name]
-            self.world.change("unload", models=models)
+            with self.world.changing() as world:
+                world["models"].pop(name, None)
+            self.world.on_effect("unload")
 
     def probe(self, name: str) -> None:
         if name not in self.models():

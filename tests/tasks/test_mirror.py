@@ -6,11 +6,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from documents_of import dataset_manifest
 
 from benchmarks.tiny_bundle import tiny_bundle, write_tiny_lora
+from configs.canonical import short
 from configs.environment import Environment
 from configs.errors import SlipwayError
 from configs.store import StoreConfig
+from delivery.build.dataset import DatasetVersion
 from delivery.clients.bundles import adapters as adapter_store
 from delivery.clients.bundles.images import read_bundle, write_bundle
 from delivery.clients.store.errors import DamagedError, StoreAwayError
@@ -160,6 +163,24 @@ def test_a_bundle_is_fetched_by_a_beginning_of_its_digest_and_verified(config: S
     machine(config, second).fetch_bundle("sha256:" + "5" * 64)  # whoever reads it says that there is none
     with pytest.raises(SlipwayError, match="is no bundle"):
         read_bundle(second, "5" * 12)
+
+
+def test_a_bundle_comes_with_the_dataset_version_that_it_was_trained_on(config: StoreConfig, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    mirror = machine(config, first)
+    write_tiny_lora(tmp_path / "lora", 1)
+    version = "sha256:" + "d" * 64
+    adapter = adapter_store.describe(tmp_path / "lora")
+    bundle = tiny_bundle("Be brief.", adapter).model_copy(update={"dataset_version": version})
+    rows = first / "datasets" / short(version)
+    rows.mkdir(parents=True)
+    (rows / "train.jsonl").write_text("{}\n")
+    write_bundle(bundle, tmp_path / "lora", first)
+    mirror.keep_bundle(bundle.digest)
+    mirror.keep_dataset(DatasetVersion(digest=version, folder=rows, manifest=dataset_manifest()))
+    machine(config, second).fetch_built(bundle.digest)
+    assert read_bundle(second, bundle.digest) == bundle
+    assert (second / "datasets" / rows.name / "train.jsonl").read_text() == "{}\n"
 
 
 def test_eval_results_of_other_machines_are_here_before_one_is_asked_for(config: StoreConfig, tmp_path: Path) -> None:

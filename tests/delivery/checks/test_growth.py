@@ -78,14 +78,25 @@ def test_it_is_never_in_the_past(within: float, requests: int, epoch_s: float) -
     assert found.seconds is None or found.seconds >= 0
 
 
+def row(at: float, epoch: str, requests: int, *results: Mapping[str, Any]) -> dict[str, Any]:
+    """As the ledger keeps a decision."""
+    return {"at": at, "counts": {"epoch": epoch, "candidate": {"requests": requests}}, "results": list(results)}
+
+
 def test_a_curve_is_of_one_epoch_and_skips_what_another_version_wrote() -> None:
     rows = [
-        {"at": 1.0, "counts": {"epoch": "r/0"}, "results": [result(2).model_dump()]},
-        {"at": 2.0, "counts": {"epoch": "r/1"}, "results": [result(3).model_dump()]},
-        {"at": 3.0, "counts": {"epoch": "r/1"}, "results": [{"check": "error_rate", "ratio": 1}]},
-        {"at": 4.0, "counts": {"epoch": "r/1"}, "results": [result(4).model_dump()]},
+        row(1.0, "r/0", 9, result(2).model_dump()),
+        row(2.0, "r/1", 9, result(3).model_dump()),
+        row(3.0, "r/1", 9, {"check": "error_rate", "ratio": 1}),
+        row(4.0, "r/1", 9, result(4).model_dump()),
     ]
     assert [(one.at, one.within) for one in points_of(rows, "r/1")["error_rate"]] == [(2.0, 3), (4.0, 4)]
+
+
+def test_a_curve_does_not_begin_with_what_the_stage_before_had_seen() -> None:
+    passed = result(50).model_copy(update={"candidate_requests": 60})
+    rows = [row(1.0, "r/1", 0, passed.model_dump()), row(2.0, "r/1", 0, result(1).model_dump())]
+    assert [(one.at, one.within) for one in points_of(rows, "r/1")["error_rate"]] == [(2.0, 1)]
 
 
 @given(st.integers(2, 3000))

@@ -35,7 +35,7 @@ def dataset(tmp_path):
     folder.mkdir()
     rows = [{"id": f"r{i}", "messages": conversation(i, turns=1 + i % 2)} for i in range(18)]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return SimpleNamespace(digest="sha256:" + "5" * 64, folder=folder)
+    return SimpleNamespace(digest="sha256:" + "5" * 64, folder=folder, erased=0)
 
 
 def run_here(model, dataset, folder, config, events):
@@ -206,7 +206,7 @@ def test_a_base_model_that_is_not_there_is_named(dataset, tmp_path):
 def test_whatever_determines_the_adapter_changes_the_key(dataset):
     key = training_key(dataset, "sha256:m", CONFIG, PROMPT)
     assert key == training_key(dataset, "sha256:m", CONFIG, PROMPT)
-    other = SimpleNamespace(digest="sha256:" + "6" * 64, folder=dataset.folder)
+    other = SimpleNamespace(digest="sha256:" + "6" * 64, folder=dataset.folder, erased=0)
     changed = {
         training_key(other, "sha256:m", CONFIG, PROMPT),
         training_key(dataset, "sha256:n", CONFIG, PROMPT),
