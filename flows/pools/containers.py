@@ -3,8 +3,8 @@
 import copy
 from typing import Any
 
-from configs.pool import DockerContainers, Pool
-from flows.pools.pods import USER, run_environment, set_defaults
+from configs.pool import IMAGE_HOME, DockerContainers, Pool
+from flows.pools.pods import run_environment, set_defaults
 
 
 def with_containers(template: dict[str, Any], pool: Pool, containers: DockerContainers) -> dict[str, Any]:
@@ -17,15 +17,17 @@ def with_containers(template: dict[str, Any], pool: Pool, containers: DockerCont
         "read_only": True,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
-        "tmpfs": {"/tmp": "", **({} if _is_mounted(pool, containers) else {str(pool.home): f"uid={USER},gid={USER}"})},  # noqa: S108
+        "tmpfs": {"/tmp": ""},  # noqa: S108 - the container's
     }
     if containers.gpus:
         host["device_requests"] = [{"Driver": "nvidia", "Count": containers.gpus, "Capabilities": [["gpu"]]}]
+    # a volume without a name is the image's folder, owner and all, and goes with its container
+    scratch = [] if pool.keeps(pool.home) else [str(IMAGE_HOME)]
     values: dict[str, Any] = {
         "image": pool.image,
         "image_pull_policy": "IfNotPresent",
         "auto_remove": True,
-        "volumes": list(containers.volumes),
+        "volumes": [*containers.volumes, *scratch],
         "networks": [containers.network] if containers.network else [],
         "env": run_environment(pool) | {name: "{{ $" + name + " }}" for name in containers.pass_on},
         "container_create_kwargs": host,
@@ -34,8 +36,3 @@ def with_containers(template: dict[str, Any], pool: Pool, containers: DockerCont
         values["mem_limit"] = values["memswap_limit"] = f"{round(containers.memory_gib * 1024)}m"
     set_defaults(made, values)
     return made
-
-
-def _is_mounted(pool: Pool, containers: DockerContainers) -> bool:
-    places = [volume.split(":")[1] for volume in containers.volumes if ":" in volume]
-    return any(pool.home.is_relative_to(place) for place in places)

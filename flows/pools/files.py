@@ -15,13 +15,25 @@ FLOWS = ("build", "refresh")  # what computes; a release is conducted where it c
 
 def pool_files(pool: Pool) -> dict[str, str]:
     """Texts by file name."""
-    template = json.dumps(_template(pool), indent=2) + "\n"
-    return {TEMPLATE: template, DEPLOYMENTS: yaml.safe_dump(deployments(pool), sort_keys=False)}
+    return {
+        TEMPLATE: json.dumps(job_template(pool), indent=2) + "\n",
+        DEPLOYMENTS: yaml.safe_dump(deployments(pool), sort_keys=False),
+    }
 
 
 def kind_of(pool: Pool) -> str:
     """Prefect's word for it."""
     return "kubernetes" if pool.kubernetes is not None else "docker"
+
+
+def steps(pool: Pool, folder: str) -> tuple[str, str, str]:
+    """The commands that make Prefect's server take the files in this folder, and start what runs flows."""
+    template = f"--base-job-template {folder}/{TEMPLATE}"
+    return (
+        f"prefect work-pool create {pool.name} --type {kind_of(pool)} {template} --overwrite",
+        f"prefect --no-prompt deploy --all --prefect-file {folder}/{DEPLOYMENTS}",
+        f"prefect worker start --pool {pool.name} --type {kind_of(pool)}",
+    )
 
 
 def deployments(pool: Pool) -> dict[str, Any]:
@@ -43,7 +55,8 @@ def deployments(pool: Pool) -> dict[str, Any]:
     }
 
 
-def _template(pool: Pool) -> dict[str, Any]:
+def job_template(pool: Pool) -> dict[str, Any]:
+    """Prefect's own for this kind of pool, with what pool.yaml says."""
     if pool.kubernetes is not None:
         from prefect_kubernetes.worker import KubernetesWorker
 
