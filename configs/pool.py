@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 from pydantic_core import PydanticCustomError
 
 from configs.errors import UNSAID
-from configs.kubernetes import Amount, Name, NamespaceName, Toleration
+from configs.kubernetes import Amount, NamespaceName, ResourceName, Toleration
 from configs.strict import Strict
 
 OWN_PLACES = ("/", "/dev/shm", "/opt", "/opt/slipway", "/opt/venv", "/tmp")  # noqa: S108 - the image's
@@ -29,7 +29,7 @@ Volume = Annotated[str, StringConstraints(pattern=r"^[^:]+:/[^:]+(:ro|:rw)?$")]
 class Mount(Strict):
     """A volume that pods share, and where they see it."""
 
-    claim: Name | None = Field(None, description="a PersistentVolumeClaim of the namespace")
+    claim: ResourceName | None = Field(None, description="a PersistentVolumeClaim of the namespace")
     host_path: PurePosixPath | None = Field(None, description="a folder of every node; for tests on one node")
     path: Inside = Field(description="where it is seen inside")
     read_only: bool = False
@@ -53,13 +53,15 @@ class KubernetesPods(Strict):
     shared_memory: Amount = "1Gi"
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
-    runtime_class: Name | None = None
-    service_account: Name | None = Field(None, description="by default the namespace's own, whose token is not given")
+    runtime_class: ResourceName | None = None
+    service_account: ResourceName | None = Field(
+        None, description="by default the namespace's own, whose token is not given"
+    )
     pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field(
         "IfNotPresent", description="Never: the nodes have the image already, and its tag is believed"
     )
-    pull_secrets: tuple[Name, ...] = ()
-    secrets: tuple[Name, ...] = Field((), description="Secrets whose keys a run finds in its environment")
+    pull_secrets: tuple[ResourceName, ...] = ()
+    secrets: tuple[ResourceName, ...] = Field((), description="Secrets whose keys a run finds in its environment")
     mounts: tuple[Mount, ...] = ()
     restarts: int = Field(3, ge=0, le=20, description="of a pod that was evicted, or whose node is gone")
     start_timeout_s: int = Field(600, ge=10, description="a pod that is not running by then fails its run")

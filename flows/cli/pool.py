@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from configs.errors import SlipwayError
-from flows.cli.options import TUTOR, Project, project_of
+from flows.cli.options import TUTOR, ProjectOption, project_of
 
 commands = typer.Typer()
 pool = typer.Typer(no_args_is_help=True, help="The Prefect work pool of pool.yaml: builds run where the GPUs are.")
@@ -15,7 +15,7 @@ commands.add_typer(pool, name="pool")
 
 @pool.command()
 def write(
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     into: Annotated[Path, typer.Option(help="The folder that the files are written into.")] = Path("pool"),
 ) -> None:
     """Write the pool's job template and its deployments, and say what makes Prefect take them."""
@@ -36,7 +36,7 @@ def write(
 
 @pool.command()
 def trainjob(
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     runtime: Annotated[str, typer.Option(help="The cluster's training runtime.")] = "torch-distributed",
     key: Annotated[
         list[str] | None, typer.Option(help="SECRET/KEY of a Secret of pool.yaml, for the run's environment.")
@@ -52,7 +52,7 @@ def trainjob(
 
 
 @pool.command()
-def check(project: Project = TUTOR) -> None:
+def check(project: ProjectOption = TUTOR) -> None:
     """Compare the pool on Prefect's server with pool.yaml, and see that a worker is there."""
     from flows.pools.check import deployment_names, pool_problems
     from flows.pools.fit import fitting_pool
