@@ -1,4 +1,4 @@
-"""What Prefect is told of a work pool whose runs are pods or containers: its job template and its deployments.
+"""What Prefect is told of a work pool whose runs are pods or containers, and where its server differs from that.
 
-Doors: `files` (all that `slipway pool` writes).
+Doors: `fit` (whether runs can work), `files` (all that is written), `check` (a server's pool), `train_job` (a manifest).
 """
