@@ -1,7 +1,7 @@
 """The flows that people start, against a real gateway and ledger, with stubs in vLLM's and Prefect's place."""
 
-import json
 import itertools
+import json
 import os
 import sqlite3
 import subprocess
