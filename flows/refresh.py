@@ -10,12 +10,12 @@ from configs.project import Project
 from flows.build import build, refusal
 from flows.missed import newer_run_that_is_due
 from flows.names import named
-from flows.parameters import Person
+from flows.parameters import PersonName
 from flows.release import ended, judged, release
 from flows.reporting import log, result_of, show_markdown
 from tasks.preflight import before_refresh, load_for
 from tasks.release.outcome import ReleaseOutcome
-from tasks.release.refresh import Look, look, note_end, note_look
+from tasks.release.refresh import RefreshLook, look, note_end, note_look
 
 SCHEDULE = "schedule"  # who asks for what no person asks for
 
@@ -24,7 +24,7 @@ SCHEDULE = "schedule"  # who asks for what no person asks for
 def refresh(
     project: str = "configs/tutor",
     home: Path = Path(".slipway"),
-    by: Person = SCHEDULE,
+    by: PersonName = SCHEDULE,
     accept_blind_plan: bool = False,
 ) -> ReleaseOutcome:
     """Build a bundle from the newest data and release it if its evals pass.
@@ -75,7 +75,7 @@ def refresh(
     return _at_the_end(settings, home, found, by, result_of(state))
 
 
-def _at_the_end(project: Project, home: Path, found: Look, by: str, outcome: ReleaseOutcome) -> ReleaseOutcome:
+def _at_the_end(project: Project, home: Path, found: RefreshLook, by: str, outcome: ReleaseOutcome) -> ReleaseOutcome:
     """One paragraph says why it did or did not release: in the ledger, in the run's state, and on its page."""
     told = note_end(project, home, found, by, time.time(), outcome)
     ended.keep(told)

@@ -24,7 +24,7 @@ ERASURES = "datasets/erasures.jsonl"  # whose rows no version may have any more
 
 
 @dataclass(frozen=True)
-class Look:
+class RefreshLook:
     """What a refresh found before it began. `nothing` is how one ends that has nothing to do: what is live stays so."""
 
     decision: RefreshDecision
@@ -32,7 +32,7 @@ class Look:
     nothing: ReleaseOutcome
 
 
-def look(project: Project, home: Path, asked_by: str = "") -> Look:
+def look(project: Project, home: Path, asked_by: str = "") -> RefreshLook:
     """Whether a refresh runs; one that a person asks for always does.
 
     Raises SlipwayError for a source that is missing, for a route that is not served, and for a traffic log that is to
@@ -51,7 +51,7 @@ def look(project: Project, home: Path, asked_by: str = "") -> Look:
     outcome = ReleaseOutcome(
         release_id="", route=project.route, bundle=live.bundle, outcome="live", reason=found.reason
     )
-    return Look(found, inputs, outcome)
+    return RefreshLook(found, inputs, outcome)
 
 
 def drift_since(project: Project, home: Path, moment: float) -> DriftEvidence | None:
@@ -65,14 +65,16 @@ def drift_since(project: Project, home: Path, moment: float) -> DriftEvidence | 
     return drift_of(before, since, rules)
 
 
-def note_look(project: Project, home: Path, found: Look, by: str, now: float) -> None:
+def note_look(project: Project, home: Path, found: RefreshLook, by: str, now: float) -> None:
     """A refresh has looked: `slipway status` says what it found, also while it goes on."""
     with open_site_of(project, home) as site:
         said, ended = found.decision.reason, not found.decision.runs
         site.ledger.note_refresh_look(site.name, project.route, by, now, said, ended)
 
 
-def note_end(project: Project, home: Path, found: Look, by: str, now: float, outcome: ReleaseOutcome) -> ReleaseOutcome:
+def note_end(
+    project: Project, home: Path, found: RefreshLook, by: str, now: float, outcome: ReleaseOutcome
+) -> ReleaseOutcome:
     """A refresh has built and released, or was refused; its outcome with the paragraph that says why.
 
     One whose release has not ended is on record as one that goes on: the next one has the same to do.
