@@ -25,6 +25,7 @@ from delivery.clients.ledger import reads as read
 from delivery.clients.ledger import schema as schema
 from delivery.clients.ledger import writes as write
 from delivery.clients.ledger.audit import Audit
+from delivery.clients.ledger.chain import PUT, insert_once, put, seal
 from delivery.clients.ledger.engine import open_engine
 from delivery.clients.ledger.errors import LeaseHeldError, LedgerError, RevisionTakenError, explained, named
 from delivery.clients.ledger.outbox import Outbox, post
@@ -139,7 +140,7 @@ class Ledger:
         """One of a decision's actions worked, or failed with this error."""
         with self._write() as connection:
             values = {"decision_id": decision_id, "action_index": action_index, "at": now, "error": error}
-            connection.execute(sa.insert(schema.applied).values(**values))
+            put(connection, schema.applied, values)
 
     def begin_watch(self, state: ReleaseState, owner: str, ttl_s: float, now: float) -> None:
         """A live release is under observation again."""
@@ -197,18 +198,10 @@ class Ledger:
     ) -> None:
         """Asks the controller of a release for something. `quarantine`: whether a rollback rules its bundle out."""
         named(by, reason)
+        asked = {"kind": kind, "by": by, "reason": reason, "quarantine": quarantine, "at": now}
+        to = target.model_dump(mode="json") if target else None
         with self._write() as connection:
-            connection.execute(
-                sa.insert(schema.commands).values(
-                    release_id=release_id,
-                    kind=kind,
-                    by=by,
-                    reason=reason,
-                    target=target.model_dump(mode="json") if target else None,
-                    quarantine=quarantine,
-                    at=now,
-                )
-            )
+            put(connection, schema.commands, {"release_id": release_id, "target": to, **asked})
 
     def command(self, release_id: str) -> Command | None:
         """The newest thing that was asked of a release; a rollback outranks a cancel."""
@@ -220,7 +213,7 @@ class Ledger:
         named(by, reason)
         values = {"release_id": release_id, "stage_index": stage_index, "approved": approved, "by": by}
         with self._write() as connection:
-            connection.execute(sa.insert(schema.approvals).values(**values, reason=reason, at=now))
+            put(connection, schema.approvals, {**values, "reason": reason, "at": now})
 
     def approval(self, release_id: str, stage_index: int) -> Approval | None:
         """The newest decision of a person on a stage."""
@@ -241,7 +234,7 @@ class Ledger:
         values = {"environment": environment, "route": route, "base": value, "live": value, "updated_at": now}
         with self._write() as connection:
             write.remember(connection, bundle, now)
-            if not write.insert_once(connection, schema.routes, {**values, "previous": None}):
+            if not insert_once(connection, schema.routes, {**values, "previous": None}):
                 known = write.first(connection, sa.select(schema.routes.c.base).where(where))
                 if known is not None and known["base"] == value:
                     return
@@ -263,7 +256,7 @@ class Ledger:
         with self._write() as connection:
             write.remember(connection, bundle, now)
             values = {"bundle": bundle.digest, "gate": gate.model_dump(mode="json"), "at": now}
-            connection.execute(sa.insert(schema.builds).values(**values))
+            put(connection, schema.builds, values)
             post(connection, letters)
 
     def note_refresh(
@@ -342,9 +335,10 @@ class Ledger:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         with explained(self.url), self._engine.connect() as bare:
-            connection = bare.execution_options(slipway_writes=True)
+            connection = bare.execution_options(slipway_writes=True, **{PUT: []})
             with connection.begin():
                 yield connection
+                seal(connection)
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
