@@ -105,7 +105,7 @@ def pods_there(cluster: RealCluster, namespace: str, number: int) -> None:
 @contextmanager
 def api_away(cluster: RealCluster) -> Iterator[None]:
     """The API server hangs: it takes connections, and answers nobody."""
-    pid = int((cluster.kubeconfig.parent / "kube-apiserver.pid").read_text())
+    pid = cluster.process("kube-apiserver")
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

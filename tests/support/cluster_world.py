@@ -1,13 +1,17 @@
 """A real Kubernetes with one node, the product's images on it, and a tiny model that real vLLM serves in its pods."""
 
+import atexit
 import os
+import random
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +25,11 @@ from configs.kubernetes import KubernetesTarget
 from configs.project import Project
 from delivery.clients.bundles.adapters import describe, store_at
 from delivery.clients.kubernetes import Namespace, open_namespace
-from delivery.clients.processes.ports import free_ports
 
 CLUSTER = ROOT.parent / "shared" / "k8s" / "cluster"
+KUBECONFIG = Path("k8s") / "kubeconfig"
 CONTEXT_TOKENS = 4096
+PORTS = 8
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,10 @@ class RealCluster:
         """The product's own way in."""
         return open_namespace(namespace, self.kubeconfig)
 
+    def process(self, name: str) -> int:
+        """The pid of one of the cluster's own, such as `kubelet`."""
+        return int((self.kubeconfig.parent / f"{name}.pid").read_text())
+
 
 def users_url(project: Project, cluster: RealCluster) -> str:
     """The gateways' Service, which this machine reaches."""
@@ -85,30 +94,59 @@ def users_url(project: Project, cluster: RealCluster) -> str:
 def real_cluster(
     *, node: bool = True, images: Callable[[], dict[str, str]] | None = None, has_model: bool = True
 ) -> Iterator[RealCluster]:
-    """Brought up for this session and down after it; skips, with the reason, where it cannot be.
+    """For one module's tests; skips, with the reason, where there can be none.
 
-    `images` makes those that its pods run from, by default the product's. Without a `node` nothing runs, and Docker is
-    not spoken to: whoever takes a cluster down removes the containers of all pods, those of another cluster too.
+    `images` makes those that its pods run from, by default the product's. The one with a `node` is the same for all
+    tests of this session and ends with it: two nodes on one Docker engine would end each other's containers, for each
+    takes those that it does not know for left-overs. Without a node nothing runs, and Docker is not spoken to.
     """
+    if not node:
+        with _started() as folder:
+            none = {"vllm": "none:1", "gateway": "none:1"}
+            yield RealCluster(folder / KUBECONFIG, folder, none, folder, (folder, folder))
+        return
+    folder = _with_node()
+    tags = (images or product_images)()
+    model, loras = _model(folder) if has_model else (folder, (folder, folder))
+    yield RealCluster(folder / KUBECONFIG, folder, tags, model, loras)
+
+
+@cache
+def _with_node() -> Path:
+    until_the_end = ExitStack()
+    atexit.register(until_the_end.close)
+    return until_the_end.enter_context(_started("--node"))
+
+
+@contextmanager
+def _started(*words: str) -> Iterator[Path]:
+    """A folder of its own, which ends with it."""
     if not CLUSTER.exists():
         pytest.skip(f"there is no Kubernetes for tests: {CLUSTER}")
     if shutil.which("kubectl") is None:
         pytest.skip("there is no kubectl on the PATH, run tests/engines.sh kubectl")
     folder = Path(tempfile.mkdtemp(prefix="slipway-cluster-", dir="/var/tmp"))
     folder.chmod(0o755)
-    env = os.environ | {"K8S_TEST_DIR": str(folder / "k8s"), "K8S_TEST_PORT": str(free_ports(1)[0])}
-    env |= {} if node else {"DOCKER_HOST": f"unix://{folder}/no-docker"}
+    env = os.environ | {"K8S_TEST_DIR": str((folder / KUBECONFIG).parent), "K8S_TEST_PORT": str(_free_ports_in_a_row())}
+    env |= {} if words else {"DOCKER_HOST": f"unix://{folder}/no-docker"}
     try:
-        tags = (images or product_images)() if node else {"vllm": "none:1", "gateway": "none:1"}
-        model, loras = _model(folder) if node and has_model else (folder, (folder, folder))
-        words = [str(CLUSTER), "up", *(["--node"] if node else [])]
-        made = subprocess.run(words, env=env, capture_output=True, text=True, timeout=120, check=False)
+        made = subprocess.run([str(CLUSTER), "up", *words], env=env, capture_output=True, text=True, timeout=300)
         if made.returncode != 0:
             pytest.skip(f"Kubernetes does not start: {made.stderr[-500:]}")
-        yield RealCluster(Path(made.stdout.split()[-1]), folder, tags, model, loras)
+        yield folder
     finally:
         subprocess.run([str(CLUSTER), "down"], env=env, capture_output=True, timeout=120, check=False)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_ports_in_a_row() -> int:
+    """The first of them, below those that connections take: each part of a cluster listens on the next one."""
+    while True:
+        first = random.randrange(20_000, 30_000, PORTS)
+        with ExitStack() as stack, suppress(OSError):
+            for port in range(first, first + PORTS):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
 
 
 def product_images() -> dict[str, str]:
@@ -123,6 +161,7 @@ def tagged(identity: str, name: str) -> str:
     return f"slipway-test/{name}:{tag}"
 
 
+@cache
 def _model(folder: Path) -> tuple[Path, tuple[Path, Path]]:
     family = replace(FAMILIES["qwen2_5"], settings={"max_position_embeddings": CONTEXT_TOKENS})
     model = save_real_model(folder / "model", family, None)

@@ -1,9 +1,8 @@
 """The same environment as pods: vLLM's stub as an image, the real gateway's image, one real cluster for all tests."""
 
-import atexit
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -18,14 +17,13 @@ from tasks.serving import local as serving
 
 NAMESPACES = count(1)
 KEY = "SLIPWAY_VLLM_API_KEY"
-OPEN = ExitStack()  # until this process ends: a cluster takes longer to start than a test to run
 
 
 @cache
 def cluster() -> RealCluster:
-    """One for the whole session."""
-    atexit.register(OPEN.close)
-    return OPEN.enter_context(real_cluster(images=_images, has_model=False))
+    """The session's."""
+    with real_cluster(images=_images, has_model=False) as found:
+        return found
 
 
 def _images() -> dict[str, str]:

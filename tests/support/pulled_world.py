@@ -12,6 +12,7 @@ from typing import Any
 
 import docker
 import pytest
+from cluster_world import RealCluster
 from debian_registry import PASSWORD, USER, DebianRegistry, debian_registry
 from docker_images import engine
 from pods_world import KEY, PodsWorld, cluster
@@ -21,7 +22,10 @@ from stub_project import stub_project
 
 from configs.rollout import RolloutPlan
 from delivery.build.bundle import Bundle
+from delivery.clients.bundles.images import bundle_folder
 from delivery.clients.kubernetes import ClusterError
+from delivery.clients.registry.signatures import sign
+from delivery.clients.registry.verify import add_signature
 from delivery.progress import Progress, silent
 from tasks.release.outcome import ReleaseOutcome
 from tasks.release.run import run_release
@@ -70,21 +74,16 @@ def pulled_world(folder: Path) -> Iterator[PulledWorld]:
     os.environ.setdefault(KEY, "a-key-of-the-replicas-for-tests")
     there, owner = cluster(), key_owner(folder, "team")
     expired = certificate_owner(folder, days=(-2000, -1500), authority_days=(-2100, 9))
-    with debian_registry(folder / "registry", guarded=True, address=_docker_address()) as registry:
+    with debian_registry(folder / "registry", guarded=True, address=docker_address()) as registry:
         there.kubectl("create", "namespace", NAMESPACE)
-        login = [f"--docker-server={registry.host}", f"--docker-username={USER}", f"--docker-password={PASSWORD}"]
-        there.kubectl("-n", NAMESPACE, "create", "secret", "docker-registry", "registry-login", *login)
         settings = there.environment(
             NAMESPACE,
             base_model={"in_image": "/stub"},
             vllm={"gpus": 0, "replicas": 3, "cpu": "20m", "memory": "128Mi"},
             gateways={"replicas": 3, "cpu": "20m", "memory": "256Mi"},
-            adapters={"kind": "pulled", "login_secret": "registry-login"},
+            adapters=pulled_by_login(there, NAMESPACE, registry),
         )
-        settings |= {
-            "registry": {"repository": f"{registry.host}/team/adapters", "ca_file": str(registry.ca_file)},
-            "signatures": required(team=owner, ci=expired).model_dump(mode="json", exclude_defaults=True),
-        }
+        settings |= out_of(registry, team=owner, ci=expired)
         project = stub_project(folder, rollout=TRIES.model_dump(mode="json"), environment=settings)
         home = folder / "home"
         with pytest.MonkeyPatch.context() as patch:
@@ -100,7 +99,28 @@ def pulled_world(folder: Path) -> Iterator[PulledWorld]:
                 there.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
-def _docker_address() -> str:
+def pulled_by_login(there: RealCluster, namespace: str, registry: DebianRegistry) -> dict[str, Any]:
+    """`target.adapters`: pods pull from the registry, with its login in a Secret of the namespace."""
+    login = [f"--docker-server={registry.host}", f"--docker-username={USER}", f"--docker-password={PASSWORD}"]
+    there.kubectl("-n", namespace, "create", "secret", "docker-registry", "registry-login", *login)
+    return {"kind": "pulled", "login_secret": "registry-login"}
+
+
+def out_of(registry: DebianRegistry, **signers: Owner) -> dict[str, Any]:
+    """What environment.yaml says of the registry, and of those whose signatures count."""
+    return {
+        "registry": {"repository": f"{registry.host}/team/adapters", "ca_file": str(registry.ca_file)},
+        "signatures": required(**signers).model_dump(mode="json", exclude_defaults=True),
+    }
+
+
+def sign_here(bundle: Bundle, home: Path, owner: Owner) -> None:
+    """As `slipway build` does it."""
+    folder = bundle_folder(bundle, home)
+    add_signature(folder, sign(folder / "index.json", owner.key, environ={}))
+
+
+def docker_address() -> str:
     """Of this machine, as its containers see it."""
     settings = engine().networks.get("bridge").attrs["IPAM"]["Config"]
     return str(settings[0].get("Gateway") or "172.17.0.1")
