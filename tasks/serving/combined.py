@@ -20,7 +20,7 @@ from tasks.serving.external import External
 from tasks.serving.keep_alive import Incident
 from tasks.serving.kubernetes.known import known_members
 from tasks.serving.local import admin_token, environment_folder
-from tasks.serving.target import Members, ModelToServe, Origin, PartState, Target, Watcher
+from tasks.serving.target import AdapterOrigin, Members, ModelToServe, PartState, Target, Watcher
 
 NOBODY = Members((), ())
 
@@ -54,7 +54,7 @@ class Combined:
                 return member.admin_token()
         return admin_token(self.environment, self.home)
 
-    def place(self, adapter: Path, origin: Origin | None = None) -> str:
+    def place(self, adapter: Path, origin: AdapterOrigin | None = None) -> str:
         """With every member; where it lies in the state folder. Raises what kept which members from it."""
         wanted, here = describe(adapter), self._here(adapter.name)
         if adapter.name != short(wanted.digest):

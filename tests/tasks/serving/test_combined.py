@@ -19,7 +19,7 @@ from tasks.serving.external import External
 from tasks.serving.keep_alive import Incident
 from tasks.serving.kubernetes.known import remember_members
 from tasks.serving.local import environment_folder
-from tasks.serving.target import Members, ModelToServe, Origin, PartState, readiness
+from tasks.serving.target import AdapterOrigin, Members, ModelToServe, PartState, readiness
 
 MODEL = ModelToServe("base", Path("/models/base"))
 
@@ -39,7 +39,7 @@ class Place:
     def admin_token(self) -> str:
         return "its own"
 
-    def place(self, adapter: Path, origin: Origin | None = None) -> str:
+    def place(self, adapter: Path, origin: AdapterOrigin | None = None) -> str:
         self._do(f"place {adapter.name}")
         return f"{self.mount}/{adapter.name}"
 
