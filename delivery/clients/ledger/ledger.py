@@ -19,6 +19,7 @@ from configs.rollout import RolloutPlan
 from configs.routing import RoutingTable
 from delivery.build.bundle import Bundle
 from delivery.build.gate import GateDecision
+from delivery.build.refresh import LastRefresh, RefreshSaid
 from delivery.clients.ledger import needs as need
 from delivery.clients.ledger import reads as read
 from delivery.clients.ledger import schema as schema
@@ -258,16 +259,29 @@ class Ledger:
             put(connection, schema.builds, values)
             post(connection, letters)
 
-    def note_refresh(self, environment: str, route: str, inputs: dict[str, str], who: str, now: float) -> None:
-        """A refresh of these inputs (digests by name) has come to its end."""
-        text = json.dumps({"route": route, "inputs": inputs}, sort_keys=True)
+    def note_refresh(
+        self, environment: str, route: str, inputs: dict[str, str], who: str, now: float, said: str = ""
+    ) -> None:
+        """A refresh of these inputs (digests by name) has come to its end; `said` is its paragraph for people."""
+        text = json.dumps({"route": route, "inputs": inputs, "said": said}, sort_keys=True)
         with self._write() as connection:
             write.note(connection, environment, "refreshed", who, text, now)
 
-    def last_refresh(self, environment: str, route: str) -> dict[str, str] | None:
-        """The inputs of the last refresh of a route that came to its end; None when there was none."""
+    def note_refresh_look(self, environment: str, route: str, who: str, now: float, said: str, ended: bool) -> None:
+        """A refresh has looked whether it has anything to do; not `ended`: it has, and goes on."""
+        text = json.dumps({"route": route, "said": said, "ended": ended}, sort_keys=True)
+        with self._write() as connection:
+            write.note(connection, environment, "refresh_looked", who, text, now)
+
+    def last_refresh(self, environment: str, route: str) -> LastRefresh | None:
+        """The last refresh of a route that came to its end, not one that had nothing to do; None: there was none."""
         with self._read() as connection:
             return read.last_refresh(connection, environment, route)
+
+    def refresh_said(self, environment: str, route: str) -> RefreshSaid | None:
+        """What the newest refresh of a route said of itself, also one that had nothing to do."""
+        with self._read() as connection:
+            return read.refresh_said(connection, environment, route)
 
     def gate(self, bundle: str) -> GateDecision | None:
         """What the eval gate last said of a bundle; None when it was never asked."""

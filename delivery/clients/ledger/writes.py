@@ -25,6 +25,7 @@ AuditEvent = Literal[
     "table_put",
     "asked_for",
     "refreshed",
+    "refresh_looked",
 ]
 """What no table of its own tells of."""
 
