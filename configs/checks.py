@@ -4,7 +4,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from configs.metrics import CONTRACT, Kind, MetricReading, metric_named
+from configs.metrics import CONTRACT, MetricKind, MetricReading, metric_named
 from configs.stage_kinds import BY_NAME, STAGE_KINDS, KindName
 from configs.strict import Strict
 
@@ -83,7 +83,7 @@ class Check(Strict):
         return problems
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> MetricKind:
         """How it is compared."""
         return metric_named(self.metric).kind
 

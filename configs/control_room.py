@@ -9,12 +9,12 @@ from pydantic import Field, field_validator, model_validator
 from configs.strict import Strict
 from configs.urls import BaseUrl
 
-Role = Literal["viewer", "reviewer", "operator", "approver"]
+PersonRole = Literal["viewer", "reviewer", "operator", "approver"]
 Deed = Literal[
     "read", "review", "release", "roll back", "watch", "build", "refresh", "approve", "reject", "lift quarantine"
 ]
 
-MAY: dict[Role, frozenset[Deed]] = {
+MAY: dict[PersonRole, frozenset[Deed]] = {
     "viewer": frozenset({"read"}),
     "reviewer": frozenset({"read", "review"}),
     "operator": frozenset({"read", "release", "roll back", "watch", "build", "refresh"}),
@@ -23,7 +23,7 @@ MAY: dict[Role, frozenset[Deed]] = {
 """A person may have several roles. Whoever may act at all may take a release back."""
 
 
-def may(roles: frozenset[Role], deed: Deed) -> bool:
+def may(roles: frozenset[PersonRole], deed: Deed) -> bool:
     """Whether one of the roles allows it."""
     return any(deed in MAY[role] for role in roles)
 

@@ -10,7 +10,16 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from configs.contract import Contract
-from configs.kubernetes import BaseModelSource, Cidr, GatewayPods, Images, Name, SentAdapters, SharedAdapters, VllmPods
+from configs.kubernetes import (
+    BaseModelSource,
+    Cidr,
+    GatewayPods,
+    Images,
+    ResourceName,
+    SentAdapters,
+    SharedAdapters,
+    VllmPods,
+)
 from configs.prompts import SystemPlace
 from configs.routing import Policy
 from configs.strict import Strict
@@ -119,7 +128,9 @@ class ChartValues(Strict):
     gateways: ChartGateways = ChartGateways()
     upstreams: tuple[BaseUrl, ...] = Field((), description="where gateways find vLLM; by default its Service")
     adapters: dict[str, ChartAdapter] = Field(default_factory=dict, description="by the name that vLLM gives it")
-    routes: dict[Name, ChartRoute] = Field(default_factory=dict, description="by the model name that users ask for")
+    routes: dict[ResourceName, ChartRoute] = Field(
+        default_factory=dict, description="by the model name that users ask for"
+    )
 
     @model_validator(mode="after")
     def _somebody_brings_adapters(self) -> Self:

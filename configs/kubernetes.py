@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from configs.strict import Strict
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+ResourceName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 NamespaceName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Amount = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", description="e.g. 500m, 16Gi")]
 IndexDigest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$", description="as slipway push prints it")]
@@ -22,7 +22,7 @@ class Images(Strict):
     pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field(
         "IfNotPresent", description="Never: the nodes have the images already, and their tags are believed"
     )
-    pull_secrets: tuple[Name, ...] = ()
+    pull_secrets: tuple[ResourceName, ...] = ()
     python: str = Field("python3", description="the interpreter inside both images that has vLLM, and Slipway")
 
     @model_validator(mode="after")
@@ -75,7 +75,7 @@ class VllmPods(Pods):
     memory: Amount = "16Gi"
     gpus: int = Field(1, ge=0, description="for each pod; 0: the image has vLLM's CPU build")
     gpu_resource: str = Field("nvidia.com/gpu", description="as the cluster's device plugin calls it")
-    runtime_class: Name | None = None
+    runtime_class: ResourceName | None = None
     shared_memory: Amount = Field("1Gi", description="where vLLM's processes talk through memory")
 
 
@@ -89,7 +89,7 @@ class GatewayPods(Pods):
 class BaseModelSource(Strict):
     """Where each vLLM finds the base model: on a volume that pods share, in an image, or on the node."""
 
-    claim: Name | None = Field(None, description="a PersistentVolumeClaim that many nodes may read")
+    claim: ResourceName | None = Field(None, description="a PersistentVolumeClaim that many nodes may read")
     image: str | None = Field(None, description="an image as a volume (Kubernetes 1.31 and newer), by digest")
     host_path: PurePosixPath | None = Field(None, description="a folder of every node; for tests on one node")
     in_image: PurePosixPath | None = Field(None, description="a folder inside vLLM's own image")
@@ -118,7 +118,7 @@ class PulledAdapters(Strict):
 
     kind: Literal["pulled"]
     room: Amount = Field("4Gi", description="for all adapters of one pod, and for one bundle while it comes")
-    login_secret: Name | None = Field(
+    login_secret: ResourceName | None = Field(
         None, description="a Secret of kind kubernetes.io/dockerconfigjson in the namespace, with the registry's login"
     )
     from_start: tuple[IndexDigest, ...] = Field(
@@ -133,7 +133,7 @@ class SharedAdapters(Strict):
     """A volume that all vLLM pods mount read-only. Each pod's agent checks what its own pod sees there."""
 
     kind: Literal["shared"]
-    claim: Name | None = None
+    claim: ResourceName | None = None
     host_path: PurePosixPath | None = Field(None, description="a folder of every node; for tests on one node")
     here: Path | None = Field(
         None, description="the same folder as this machine sees it; by default `adapters` in the state folder"

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from configs.strict import Strict
 
-Kind = Literal["rate", "p95", "typical", "preference"]
+MetricKind = Literal["rate", "p95", "typical", "preference"]
 Unit = Literal["", "s", "tokens", "cost"]  # "": yes or no, as a rate 0..1; cost: of a thousand requests
 Missing = Literal["unmeasured", "no"]
 CONTRACT = "contract:"
@@ -72,7 +72,7 @@ class Metric:
     """A reading and how it is compared; `name` is what a plan calls it."""
 
     name: str
-    kind: Kind
+    kind: MetricKind
     reads: MetricReading
 
 

@@ -32,7 +32,7 @@ RATE = 4.0  # requests per second, as far as vLLM keeps up
 
 
 @dataclass
-class Story:
+class DemoStory:
     """What has happened so far."""
 
     home: Path
@@ -90,7 +90,7 @@ def demo(home: Path) -> str:
 
     A story that ends early leaves a summary too: of what there is, with the chapter and the reason under `failed`.
     """
-    story = Story(home, load_project(TUTOR))
+    story = DemoStory(home, load_project(TUTOR))
     demo_home.start_afresh(home, _checks(story), lambda: environment.stop(story.project, home))
     story.folder.mkdir(parents=True, exist_ok=True)
     pids = lambda: [found.pid for name in PROCESSES if (found := processes.find(name, story.folder))]  # noqa: E731
@@ -105,13 +105,13 @@ def demo(home: Path) -> str:
     return f"{demo_summary.render(found)}\n\nall of it: {demo_summary.write(found, home)}"
 
 
-def _checks(story: Story) -> Iterator[Precheck]:
+def _checks(story: DemoStory) -> Iterator[Precheck]:
     yield from before_up(story.project, story.home)
     for folder in (TUTOR, GIVEAWAY, NEXT):
         yield from before_build(load_project(folder), story.home)
 
 
-def _tell(story: Story) -> None:
+def _tell(story: DemoStory) -> None:
     with ExitStack() as stack:
         story.chapter("in production: the base model with a long Socratic prompt (vLLM, the gateway, Prefect start)")
         server = ExitStack()
@@ -127,7 +127,7 @@ def _tell(story: Story) -> None:
         story.prompt_tokens = demo_summary.prompt_tokens(demo_stage.all_records(story.project, story.token))
 
 
-def _good_release(story: Story) -> None:
+def _good_release(story: DemoStory) -> None:
     story.chapter("build: dataset version, LoRA training, evals, bundle")
     built = _build(story, "good", TUTOR)
     _require(built.passed, f"the good build did not pass its gate:\n{built.render()}")
@@ -137,14 +137,14 @@ def _good_release(story: Story) -> None:
     story.live_release = outcome.release_id
 
 
-def _bad_build(story: Story) -> None:
+def _bad_build(story: DemoStory) -> None:
     story.chapter("a bad build: its data gives the answers away, and the eval gate must refuse it")
     built = _build(story, "giveaway", GIVEAWAY)
     story.releases.append(demo_summary.refused(built))
     _require(not built.passed, f"the gate let the bad build through:\n{built.render()}")
 
 
-def _failing_release(story: Story) -> None:
+def _failing_release(story: DemoStory) -> None:
     story.chapter("a candidate that passes the evals, and whose upstream goes wrong in the middle of its canary")
     built = _build(story, "next", NEXT)
     _require(built.passed, f"the next build did not pass its gate:\n{built.render()}")
@@ -154,7 +154,7 @@ def _failing_release(story: Story) -> None:
     _require(outcome.outcome == "rolled_back", f"the failing candidate was not taken back: {outcome.reason}")
 
 
-def _manual_rollback(story: Story) -> None:
+def _manual_rollback(story: DemoStory) -> None:
     story.chapter("slipway rollback: the good release back to the prompt-engineered base")
     with demo_stage.traffic(story.project, story.folder, "rollback", rate=RATE, seed=3) as seen:
         took_s = demo_stage.rollback_by_command(story.project, story.home, story.token, story.live_release)
@@ -162,7 +162,7 @@ def _manual_rollback(story: Story) -> None:
     _require_no_failed_user(story, seen)
 
 
-def _build(story: Story, name: str, folder: Path) -> "BuildOutcome":
+def _build(story: DemoStory, name: str, folder: Path) -> "BuildOutcome":
     from flows.build import build
     from flows.reporting import result_of
 
@@ -173,7 +173,7 @@ def _build(story: Story, name: str, folder: Path) -> "BuildOutcome":
 
 
 def _release(
-    story: Story, name: str, built: "BuildOutcome", folder: Path, upstream: str | None = None
+    story: DemoStory, name: str, built: "BuildOutcome", folder: Path, upstream: str | None = None
 ) -> "ReleaseOutcome":
     from flows.release import release, render
     from flows.reporting import result_of
@@ -195,7 +195,7 @@ def _release(
     return outcome
 
 
-def _require_no_failed_user(story: Story, seen: UsersSeen) -> None:
+def _require_no_failed_user(story: DemoStory, seen: UsersSeen) -> None:
     left_out = f"; {seen.skipped} more were not sent, so many were under way" if seen.skipped else ""
     story.tell(0, 0, f"users: {seen.requests} requests, {seen.failures} of them failed{left_out}")
     _require(seen.failures == 0, f"{seen.failures} of {seen.requests} users' requests failed: {seen.errors}")

@@ -7,7 +7,7 @@ from prefect import flow
 
 from configs.project import load_project
 from flows.names import named
-from flows.parameters import Person, Reason
+from flows.parameters import PersonName, Reason
 from flows.reporting import show_markdown
 from tasks.release.run import approve as answer
 from tasks.release.site import open_site_of
@@ -16,7 +16,7 @@ from tasks.release.site import open_site_of
 @flow(name="approve", flow_run_name=named("approve"))
 def approve(
     decision: Literal["approve", "reject"],
-    by: Person,
+    by: PersonName,
     reason: Reason,
     project: str = "configs/tutor",
     home: Path = Path(".slipway"),

@@ -10,7 +10,7 @@ from configs.canonical import short
 from configs.project import Project
 from configs.strict import Strict
 from delivery.build.bundle import Bundle
-from delivery.build.comparison import Comparison
+from delivery.build.comparison import ReportBasis
 from delivery.build.dataset import DatasetVersion, refuse_other_method
 from delivery.build.gate import GateDecision, judge
 from evals.report import EvalReport
@@ -189,7 +189,7 @@ def package(
 ) -> Bundle:
     """The bundle as an image, the report that a person reads, and the gate's word on it in the ledger."""
     place = system_place(base, project.prompts.chat_template_kwargs)
-    comparison = Comparison(
+    comparison = ReportBasis(
         decision=decision,
         production=reports["production"],
         base=reports["base"],

@@ -8,7 +8,7 @@ from prefect import flow
 
 from configs.project import load_project
 from flows.names import named
-from flows.parameters import BundleReference, Person, Reason
+from flows.parameters import BundleReference, PersonName, Reason
 from flows.reporting import show_markdown
 from tasks.release.quarantine import lift_quarantine as lift
 from tasks.release.site import open_ledger
@@ -17,7 +17,7 @@ from tasks.release.site import open_ledger
 @flow(name="lift-quarantine", flow_run_name=named("lift quarantine"))
 def lift_quarantine(
     bundle: BundleReference,
-    by: Person,
+    by: PersonName,
     reason: Reason,
     project: str = "configs/tutor",
     home: Path = Path(".slipway"),

@@ -9,7 +9,7 @@ from prefect.states import Cancelled, Completed
 from flows.build import build, refusal
 from flows.missed import newer_run_that_is_due
 from flows.names import brief, named
-from flows.parameters import Person
+from flows.parameters import PersonName
 from flows.release import ended, judged, release
 from flows.reporting import log, result_of
 from tasks.preflight import before_refresh, load_for
@@ -23,7 +23,7 @@ SCHEDULE = "schedule"  # who asks for what no person asks for
 def refresh(
     project: str = "configs/tutor",
     home: Path = Path(".slipway"),
-    by: Person = SCHEDULE,
+    by: PersonName = SCHEDULE,
     accept_blind_plan: bool = False,
 ) -> ReleaseOutcome:
     """Build a bundle from the newest data and release it if its evals pass.

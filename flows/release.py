@@ -13,7 +13,7 @@ from delivery.clients.bundles.images import read_bundle
 from delivery.release.state import AwaitApproval, Decision
 from flows.background import Background
 from flows.names import brief, named
-from flows.parameters import BundleReference, Person, Reason
+from flows.parameters import BundleReference, PersonName, Reason
 from flows.reporting import Outcome, log, show_markdown, show_table
 from flows.steps import ShownSteps
 from tasks.mirror import mirror_of
@@ -33,7 +33,7 @@ def release(
     project: str = "configs/tutor",
     home: Path = Path(".slipway"),
     candidate_upstreams: list[str] | None = None,
-    by: Person = "prefect",
+    by: PersonName = "prefect",
     accept_blind_plan: bool = False,
     broken_stable: Reason | None = None,
     at_any_hour: bool = False,

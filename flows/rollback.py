@@ -8,7 +8,7 @@ from prefect.states import Completed, Failed
 
 from configs.project import load_project
 from flows.names import named
-from flows.parameters import BundleReference, Person, Reason
+from flows.parameters import BundleReference, PersonName, Reason
 from flows.reporting import follow, show_markdown
 from flows.steps import a_step
 from tasks.release.rollback import rollback_in
@@ -17,7 +17,7 @@ from tasks.release.rollback_outcome import RollbackOutcome
 
 @flow(name="rollback", flow_run_name=named("rollback"))
 def rollback(
-    by: Person,
+    by: PersonName,
     reason: Reason,
     release: BundleReference | None = None,
     project: str = "configs/tutor",

@@ -33,12 +33,12 @@ CHECKPOINT = re.compile(r"checkpoints/checkpoint-(\d+)/complete")
 DONE = "done.json"
 
 
-def mirror_of(environment: Environment, home: Path) -> "Mirror":
+def mirror_of(environment: Environment, home: Path) -> "StoreMirror":
     """The state folder's mirror, as environment.yaml says."""
-    return Mirror(environment.store, home.absolute())
+    return StoreMirror(environment.store, home.absolute())
 
 
-class Mirror:
+class StoreMirror:
     """One state folder beside one store. Everything raises StoreError, and does nothing where no store is named."""
 
     def __init__(self, config: StoreConfig | None, home: Path):

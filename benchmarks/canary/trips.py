@@ -19,7 +19,7 @@ from delivery.checks.evidence import Evidence
 from delivery.checks.fold import fold
 from delivery.checks.verdicts import judge
 from delivery.traffic.breaker import Breaker
-from delivery.traffic.records import TRIPPED, Record, RecordPage, Role, Tripped
+from delivery.traffic.records import TRIPPED, AttemptRole, Record, RecordPage, Tripped
 
 SHARE = 0.1
 USERS, ACTIVITY_SPREAD = 1000, 1.5  # a few of them make most of the requests
@@ -128,7 +128,7 @@ class _Gateway:
             )
 
     def _attempts(self, tick: int, request_id: str, user: int, at: float) -> Iterator[Record]:
-        def asked(variant: str, role: Role) -> Record:
+        def asked(variant: str, role: AttemptRole) -> Record:
             rate = self._rates[user]
             if self._incident_at <= tick < self._incident_at + INCIDENT_TICKS:
                 rate = max(rate, INCIDENT_RATE)
@@ -151,7 +151,7 @@ class _Gateway:
         if not first.ok:
             yield asked("old", "failover")
 
-    def _record(self, request_id: str, user: int, at: float, variant: str, role: Role, error: str) -> Record:
+    def _record(self, request_id: str, user: int, at: float, variant: str, role: AttemptRole, error: str) -> Record:
         return Record(
             seq=0,
             request_id=request_id,

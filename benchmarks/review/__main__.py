@@ -21,20 +21,22 @@ from configs.review import Review
 from delivery.clients.ledger.ledger import Ledger
 from delivery.clients.ledger.review import Queue
 from delivery.clients.ledger.schema import review_items
-from delivery.review.items import ORIGINS, Asked, Found
+from delivery.review.items import ORIGINS, AskedAndAnswered, ItemDraft
 from delivery.review.rows import rows_of
 
 QUEUE, RULES = Queue(environment="local", route="tutor"), Review(reviewers=2)
 TRIES = 200
 
 
-def made_up(items: int) -> Iterator[Found]:
+def made_up(items: int) -> Iterator[ItemDraft]:
     """Questions of a few dozen words, of all origins."""
     for number in range(items):
         question = f"Question {number}: " + "why does this come out as it does? " * 8
-        asked = Asked(messages=({"role": "user", "content": question},), answer="Because it does. " * 12)
+        asked = AskedAndAnswered(messages=({"role": "user", "content": question},), answer="Because it does. " * 12)
         origin = ORIGINS[number % len(ORIGINS)]
-        yield Found(origin=origin, why="made up", asked=asked, request_id=f"q{number}", user=f"u{number % 997}", at=0)
+        yield ItemDraft(
+            origin=origin, why="made up", asked=asked, request_id=f"q{number}", user=f"u{number % 997}", at=0
+        )
 
 
 def timed(do: Callable[[], Any]) -> float:

@@ -11,7 +11,7 @@ from delivery.release.decide import decide, new_state
 from delivery.release.routes import alone
 from delivery.release.state import GatewaySeen, Observation, Quarantine, ReleaseState, ReplicaSeen, Served, SetTable
 from delivery.traffic.assignment import assign
-from delivery.traffic.records import Record, RecordPage, Role
+from delivery.traffic.records import AttemptRole, Record, RecordPage
 
 VLLM = "http://vllm"
 MOST_TICKS = 900
@@ -139,7 +139,7 @@ def _asked(route: Route, around: Surroundings, rng: random.Random, tick: int, se
         chosen = assign(route, user, True)
         is_bad = rng.random() < around.bad_rate
         ok = not is_bad
-        answers: list[tuple[str, Role]] = [(chosen, "served")]
+        answers: list[tuple[str, AttemptRole]] = [(chosen, "served")]
         if route.candidate is not None and route.candidate.share_bp == 0:
             if rng.random() < route.candidate.mirror_bp / FULL_BP:
                 answers.append((route.candidate.variant, "mirror"))  # the same request, which fails there as well

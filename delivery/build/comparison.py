@@ -13,7 +13,7 @@ from evals.samples import Sample
 ALIKE = 3  # regressions that are shown of those against which the same suites speak
 
 
-class Comparison(Strict):
+class ReportBasis(Strict):
     """Everything beside the candidate's own report."""
 
     decision: GateDecision

@@ -20,7 +20,7 @@ _WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
-class Asked:
+class SuiteQuestion:
     """One question of a suite."""
 
     suite: str
@@ -32,7 +32,7 @@ class Asked:
 class Overlapping:
     """A question that a row holds; `share` is 1.0 where the row asks the very same."""
 
-    asked: Asked
+    asked: SuiteQuestion
     row: str  # its id
     share: float
 
@@ -78,7 +78,7 @@ class Overlap:
 class Questions:
     """Questions of suites, ready to be looked for in rows."""
 
-    def __init__(self, asked: Sequence[Asked]):
+    def __init__(self, asked: Sequence[SuiteQuestion]):
         self.asked = tuple(asked)
         self._same: dict[str, list[int]] = defaultdict(list)
         self._runs: dict[tuple[str, ...], set[int]] = defaultdict(set)
@@ -105,7 +105,7 @@ class Questions:
         return found
 
 
-def find_overlap(asked: Sequence[Asked], rows: Iterable[tuple[str, Sequence[str]]]) -> Overlap:
+def find_overlap(asked: Sequence[SuiteQuestion], rows: Iterable[tuple[str, Sequence[str]]]) -> Overlap:
     """Compares questions with rows, each an id and the texts of its messages. Rows go by one at a time."""
     questions = Questions(asked)
     best: dict[int, Overlapping] = {}

@@ -10,7 +10,7 @@ from pydantic import Field
 from configs.strict import Strict
 from delivery.analysis.sketch import Sketch
 from delivery.checks.measurement import Measurement, Past
-from delivery.traffic.records import Role
+from delivery.traffic.records import AttemptRole
 
 
 class Arm(Strict):
@@ -53,7 +53,7 @@ class Evidence(Strict):
     epoch: str
     candidate_variant: str
     stable_variant: str
-    candidate_role: Role  # "mirror" in shadow, "served" otherwise
+    candidate_role: AttemptRole  # "mirror" in shadow, "served" otherwise
     candidate: Arm = Arm()
     stable: Arm = Arm()
     warm_up: WarmUp = WarmUp()
@@ -67,7 +67,7 @@ class Evidence(Strict):
     user_requests: int = 0  # over the whole release
     failed_user_requests: int = 0  # over the whole release: requests that got no complete answer from anyone
 
-    def restarted(self, epoch: str, candidate_role: Role) -> "Evidence":
+    def restarted(self, epoch: str, candidate_role: AttemptRole) -> "Evidence":
         """Nothing counted yet, for the next epoch, reading on from the same place."""
         return Evidence(
             epoch=epoch,

@@ -32,7 +32,7 @@ _WORD = re.compile(r"[\"'`*]*(A|B|tie)[\"'`*]*\.?", re.IGNORECASE)
 _PLACES: dict[str, Choice] = {"a": "A", "b": "B", "tie": "tie"}
 
 
-class Found(NamedTuple):
+class LocatedPair(NamedTuple):
     """A pair, and where it is."""
 
     gateway: str
@@ -127,12 +127,12 @@ def are_equal(pair: Pair) -> bool:
     return pair.stable.strip() == pair.candidate.strip()
 
 
-def drawn(found: Iterable[Found], most: int) -> list[Found]:
+def drawn(found: Iterable[LocatedPair], most: int) -> list[LocatedPair]:
     """So many of the pairs, by a hash of the request's id: which ones says nothing about the answers."""
     return sorted(found, key=lambda one: blake2b(one.pair.request_id.encode(), digest_size=8).digest())[:most]
 
 
-def judged(found: Found, preference: Preference, *, asked: bool) -> Judged:
+def judged(found: LocatedPair, preference: Preference, *, asked: bool) -> Judged:
     """What came of a pair."""
     pair = found.pair
     return Judged(

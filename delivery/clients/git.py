@@ -25,7 +25,7 @@ AWAY = ("Could not resolve host", "unable to access", "Connection refused", "doe
 MOVED = ("non-fast-forward", "fetch first", "cannot lock ref", "incorrect old value", "failed to update ref")
 SECRET = re.compile(r"(?<=://)[^/@\s]+@")
 
-Change = Callable[[str], str]
+Edit = Callable[[str], str]
 
 
 class GitError(SlipwayError):
@@ -41,7 +41,7 @@ class GitRefusedError(GitError):
 
 
 @dataclass(frozen=True)
-class Commit:
+class GitCommit:
     """One of a branch: the release that it belongs to, or that it takes back; empty for others' commits."""
 
     sha: str
@@ -71,7 +71,7 @@ class GitRepository:
         with self._copy() as copy:
             return copy.read(path)
 
-    def change(self, path: str, change: Change, message: str) -> Commit | None:
+    def change(self, path: str, change: Edit, message: str) -> GitCommit | None:
         """Commits what `change` makes of the file's text; None when that is what is there.
 
         When somebody else was faster, `change` is asked again about what is there by then: it refuses by raising.
@@ -87,7 +87,7 @@ class GitRepository:
 
         return self._pushed(work)
 
-    def revert(self, path: str, release: str, message: str, then: Change = lambda text: text) -> Commit | None:
+    def revert(self, path: str, release: str, message: str, then: Change = lambda text: text) -> GitCommit | None:
         """Takes back all that a release committed to this file, newest first, as one commit; None: nothing is left.
 
         `then`: what else that commit does to the file's text.
@@ -113,7 +113,7 @@ class GitRepository:
 
         return self._pushed(work)
 
-    def commits(self, path: str) -> list[Commit]:
+    def commits(self, path: str) -> list[GitCommit]:
         """Those that changed a file, newest first."""
         with self._copy() as copy:
             return copy.commits(path)
@@ -123,7 +123,7 @@ class GitRepository:
         """For people, without what may be secret in it."""
         return f"{SECRET.sub('', self.url)}, branch {self.branch}"
 
-    def _pushed(self, work: Callable[["_Copy"], None]) -> Commit | None:
+    def _pushed(self, work: Callable[["_Copy"], None]) -> GitCommit | None:
         """What `work` commits, on top of what is there now."""
         for _ in range(TRIES):
             with self._copy() as copy:
@@ -134,7 +134,7 @@ class GitRepository:
                     return None
                 done = copy.run("push", "--quiet", "origin", f"HEAD:refs/heads/{self.branch}")
                 if done.returncode == 0:
-                    return Commit(made, copy.git("log", "-1", "--format=%s"))
+                    return GitCommit(made, copy.git("log", "-1", "--format=%s"))
                 if not any(word in done.stderr for word in MOVED):
                     raise self._refused(done.stderr)
         raise GitRefusedError(
@@ -199,7 +199,7 @@ class GitRepository:
         )
 
 
-def standing(commits: Sequence[Commit], release: str) -> list[Commit]:
+def standing(commits: Sequence[GitCommit], release: str) -> list[GitCommit]:
     """Of these, newest first, what the release changed since its last revert: reverting twice takes nothing else."""
     found = []
     for commit in commits:
@@ -237,10 +237,10 @@ class _Copy:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
 
-    def commits(self, path: str) -> list[Commit]:
+    def commits(self, path: str) -> list[GitCommit]:
         trailers = "%x1f".join(f"%(trailers:key={key},valueonly,separator=%x20)" for key in (RELEASE, REVERTS))
         lines = self.git("log", f"--format=%H%x1f%s%x1f{trailers}", "--", path).splitlines()
-        return [Commit(*(part.strip() for part in line.split("\x1f"))) for line in lines]
+        return [GitCommit(*(part.strip() for part in line.split("\x1f"))) for line in lines]
 
 
 def _run(words: tuple[str, ...], folder: Path, env: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":

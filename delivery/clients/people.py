@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from configs.control_room import Role
+from configs.control_room import PersonRole
 from configs.errors import ConfigError
 from configs.strict import Strict
 
@@ -34,7 +34,7 @@ class Person(Strict):
     """Somebody who is known, and what they may do."""
 
     name: str
-    roles: frozenset[Role]
+    roles: frozenset[PersonRole]
 
 
 class Secret(Strict):
@@ -49,7 +49,7 @@ class Secret(Strict):
 class Entry(Strict):
     """One person, or one program that has a token."""
 
-    roles: tuple[Role, ...] = Field(min_length=1)
+    roles: tuple[PersonRole, ...] = Field(min_length=1)
     password: Secret | None = None  # None: a proxy signs them in, or it is a program
     token: str | None = None  # SHA-256
 
@@ -106,7 +106,7 @@ class People:
 
     # -- changes ----------------------------------------------------------------------------------------------------
 
-    def put(self, name: str, roles: tuple[Role, ...], password: str | None) -> None:
+    def put(self, name: str, roles: tuple[PersonRole, ...], password: str | None) -> None:
         """Adds somebody, or changes their roles and password. None: a proxy signs them in."""
         if not NAME.fullmatch(name):
             raise ConfigError(
@@ -120,7 +120,7 @@ class People:
         with self._changed() as people:
             people[name] = Entry(roles=roles, password=None if password is None else hashed(password, self.cost))
 
-    def put_token(self, name: str, roles: tuple[Role, ...]) -> str:
+    def put_token(self, name: str, roles: tuple[PersonRole, ...]) -> str:
         """A fresh token for a program; it is shown once, and takes the place of an earlier one of that name."""
         if not NAME.fullmatch(name):
             raise ConfigError(

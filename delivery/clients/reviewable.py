@@ -15,7 +15,7 @@ from pyarrow import parquet
 from configs.errors import ConfigError
 from configs.review import Review
 from delivery.clients.traffic_log import log_files, log_table
-from delivery.review.picks import Picked, Seen, picked, wanted
+from delivery.review.picks import LoggedRow, Picked, picked, wanted
 from delivery.traffic.columns import CONTRACT
 
 TEXTS = ("prompt", "answer", "comment")
@@ -45,7 +45,7 @@ def _alike(one: str, other: str) -> float:
     return float(fuzz.token_sort_ratio(one, other)) / 100
 
 
-def _rows(file: Path, route: str, requests: Any = None) -> Iterator[Seen]:
+def _rows(file: Path, route: str, requests: Any = None) -> Iterator[LoggedRow]:
     """A file's rows of one route; with texts where `requests` says of which."""
     schema = parquet.read_schema(file)
     names = (*NAMED, "event", "route", "status", "error", "ended_at", *(TEXTS if requests is not None else ()))
@@ -60,13 +60,13 @@ def _rows(file: Path, route: str, requests: Any = None) -> Iterator[Seen]:
             yield _seen(row, broken)
 
 
-def _seen(row: dict[str, Any], broken: list[str]) -> Seen:
+def _seen(row: dict[str, Any], broken: list[str]) -> LoggedRow:
     status, error = row.get("status") or 0, row.get("error") or ""
     ok = row.get("ok")
     at = row.get("ended_at") or 0.0
     if isinstance(at, datetime) and at.tzinfo is None:
         at = at.replace(tzinfo=UTC)
-    return Seen(
+    return LoggedRow(
         request_id=row["request_id"],
         is_feedback=row.get("event") == "feedback",
         variant=row.get("variant") or "",

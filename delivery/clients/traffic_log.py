@@ -17,12 +17,12 @@ from pyarrow import parquet
 from configs.errors import ConfigError, Problem
 from delivery.traffic.columns import COLUMNS, CONTRACT, OF_RECORD
 from delivery.traffic.playback import Traffic
-from delivery.traffic.records import Column, ColumnKind, Record, Role, defaults
+from delivery.traffic.records import AttemptRole, Column, ColumnKind, Record, defaults
 
 UNUSED = frozenset(("bundle", "prompt", "answer", "comment"))
 WANTED = tuple(column for column in COLUMNS if column.name not in UNUSED)
 NULLS = {"route": "", "epoch": "", "variant": "", "role": "served", "user": "", "request_id": "", **defaults(Record)}
-VALUES = {"event": ("attempt", "feedback"), "role": get_args(Role), "rating": (-1, 0, 1)}
+VALUES = {"event": ("attempt", "feedback"), "role": get_args(AttemptRole), "rating": (-1, 0, 1)}
 CURE = "see docs/traffic-log.md for what each column holds"
 
 

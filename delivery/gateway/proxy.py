@@ -27,7 +27,7 @@ from delivery.gateway.upstream.ask import Upstreams
 from delivery.gateway.upstream.mirror import Mirror
 from delivery.traffic.assignment import assign, mirrored_to, pseudonym
 from delivery.traffic.breaker import Breaker
-from delivery.traffic.records import TRIPPED, Role
+from delivery.traffic.records import TRIPPED, AttemptRole
 
 log = logging.getLogger("slipway.gateway")
 TIMED_OUT = frozenset(("first_byte_timeout", "idle_timeout"))
@@ -127,7 +127,7 @@ class Proxy:
         route, leased = call.route, self.tables.lease_valid()
         tested = call.chosen if leased else None
         chosen = tested or assign(route, call.user_key, leased)
-        role: Role = "tester" if tested else "served"
+        role: AttemptRole = "tester" if tested else "served"
         if chosen == route.stable:
             if candidate := mirrored_to(route, call.request_id, leased):
                 self.mirror.offer(call, candidate)
@@ -156,7 +156,7 @@ class Proxy:
         finally:
             self.attempts.file(silent)
 
-    async def _serve_by_stable(self, http: Request, call: Call, role: Role) -> Response | None:
+    async def _serve_by_stable(self, http: Request, call: Call, role: AttemptRole) -> Response | None:
         attempt = self.attempts.begin(call, call.route.stable, role)
         try:
             return await self._serve(http, call, attempt, is_last=True)

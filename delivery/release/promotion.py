@@ -5,7 +5,7 @@ from typing import Literal
 
 from configs.strict import Strict
 
-Standing = Literal["promote", "wait", "refuse", "nothing_to_do"]
+NextMove = Literal["promote", "wait", "refuse", "nothing_to_do"]
 
 
 class Lived(Strict):
@@ -19,7 +19,7 @@ class Lived(Strict):
     quarantined: tuple[str, ...] = ()  # digests
 
 
-class Gate(Strict):
+class PromotionGate(Strict):
     """One thing that the next environment asks for, beside the soak."""
 
     name: str
@@ -30,13 +30,13 @@ class Gate(Strict):
 class Promotion(Strict):
     """What follows. `left_s`: of a wait, until it is worth asking again."""
 
-    standing: Standing
+    standing: NextMove
     bundle: str = ""
     reasons: tuple[str, ...]
     left_s: float = 0.0
 
 
-def promotion(before: Lived, after: Lived, soak_s: float, gates: Sequence[Gate], now: float) -> Promotion:
+def promotion(before: Lived, after: Lived, soak_s: float, gates: Sequence[PromotionGate], now: float) -> Promotion:
     """Whether `before`'s live bundle goes on to `after`. All reasons against it come at once.
 
     Nothing else than that digest can be promoted: what was tried in one environment is what the next one gets.

@@ -10,8 +10,8 @@ from typing import Literal
 from configs.retention import Retention
 from configs.strict import Strict
 
-Kind = Literal["bundle", "dataset", "adapter", "merged", "training", "evals"]
-ORDER: tuple[Kind, ...] = ("bundle", "training", "evals", "adapter", "merged", "dataset")  # who refers goes first
+KeptKind = Literal["bundle", "dataset", "adapter", "merged", "training", "evals"]
+ORDER: tuple[KeptKind, ...] = ("bundle", "training", "evals", "adapter", "merged", "dataset")  # who refers goes first
 DAY_S = 86_400.0
 NEWEST_DATASETS = 1  # of each name: the next build finds it again
 
@@ -19,7 +19,7 @@ NEWEST_DATASETS = 1  # of each name: the next build finds it again
 class Ref(Strict):
     """One thing in a state folder, by the name of its folder or file."""
 
-    kind: Kind
+    kind: KeptKind
     name: str
 
 
@@ -54,7 +54,7 @@ class Cleanup(Strict):
     """`kept`: why each of the others stays."""
 
     removals: tuple[Removal, ...]
-    kept: dict[Kind, dict[str, str]]
+    kept: dict[KeptKind, dict[str, str]]
 
     @property
     def size(self) -> int:
@@ -77,7 +77,7 @@ def clean_up(stored: Sequence[Stored], needs: Iterable[Need], policy: Retention,
             _keep(one.ref, reason, there, why)
     gone = [one for kind in ORDER for one in stored if one.ref.kind == kind and one.ref not in why]
     removals = [Removal(ref=one.ref, size=one.size, reason=_why_not(one, ranks[one.ref], policy, now)) for one in gone]
-    kept: dict[Kind, dict[str, str]] = {kind: {} for kind in ORDER}
+    kept: dict[KeptKind, dict[str, str]] = {kind: {} for kind in ORDER}
     for ref, reason in why.items():
         if ref in there:
             kept[ref.kind][ref.name] = reason
@@ -106,7 +106,7 @@ def _own_reason(one: Stored, rank: int, policy: Retention, now: float) -> str:
     return f"one of the {newest} newest of {one.of}" if rank < newest else ""
 
 
-def _newest(kind: Kind, policy: Retention) -> int:
+def _newest(kind: KeptKind, policy: Retention) -> int:
     return {"bundle": policy.keep_bundles, "dataset": NEWEST_DATASETS}.get(kind, 0)
 
 
@@ -123,7 +123,7 @@ def _why_not(one: Stored, rank: int, policy: Retention, now: float) -> str:
 def _ranks(stored: Sequence[Stored]) -> dict[Ref, int]:
     """0 for the newest of its kind and route or name."""
     ranks: dict[Ref, int] = {}
-    seen: dict[tuple[Kind, str], int] = {}
+    seen: dict[tuple[KeptKind, str], int] = {}
     for one in sorted(stored, key=lambda one: (-one.changed_at, one.ref.name)):
         group = (one.ref.kind, one.of)
         ranks[one.ref] = seen.get(group, 0)

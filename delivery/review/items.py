@@ -7,15 +7,15 @@ from pydantic import Field, field_validator
 
 from configs.canonical import digest_of, short
 from configs.strict import Strict
+from delivery.build.layouts.row import Message
 
-Origin = Literal["hand", "escalated", "negative", "contract", "disagreement", "eval", "sampled"]
-ORIGINS: tuple[Origin, ...] = get_args(Origin)  # what comes first is looked at first
+ItemOrigin = Literal["hand", "escalated", "negative", "contract", "disagreement", "eval", "sampled"]
+ORIGINS: tuple[ItemOrigin, ...] = get_args(ItemOrigin)  # what comes first is looked at first
 Status = Literal["open", "approved", "rejected", "erased"]
 ActKind = Literal["label", "rewrite", "approve", "reject", "erase"]
-Message = dict[str, Any]
 
 
-class Asked(Strict):
+class AskedAndAnswered(Strict):
     """What was said: the only part of an item that an erasure takes away."""
 
     messages: tuple[Message, ...] = Field(min_length=1)  # OpenAI's, up to the question
@@ -31,12 +31,12 @@ class Asked(Strict):
         return found
 
 
-class Found(Strict):
+class ItemDraft(Strict):
     """What becomes an item. Its id follows from where it comes from, so that it is collected once."""
 
-    origin: Origin
+    origin: ItemOrigin
     why: str  # in a few words, without what was said
-    asked: Asked
+    asked: AskedAndAnswered
     request_id: str = ""  # or the eval sample's name
     user: str = ""  # the pseudonym that the traffic log has
     bundle: str = ""  # who answered
@@ -49,7 +49,7 @@ class Found(Strict):
         return "r-" + short(digest_of(what))
 
 
-class Verdict(Strict):
+class ReviewerVerdict(Strict):
     """What a person said of the text as it is now."""
 
     by: str
@@ -60,7 +60,7 @@ class Item(Strict):
     """An item as the queue has it. Times are UNIX seconds."""
 
     id: str
-    origin: Origin
+    origin: ItemOrigin
     why: str
     request_id: str
     user: str
@@ -72,10 +72,10 @@ class Item(Strict):
     version: int  # of its text: 0 as it came, then one more for each rewrite
     rewritten_by: str | None
     label: str
-    verdicts: tuple[Verdict, ...]  # on this version of the text, each by another person
+    verdicts: tuple[ReviewerVerdict, ...]  # on this version of the text, each by another person
     lease_owner: str  # empty: nobody has taken it
     lease_until: float
-    asked: Asked | None  # as it came; None once it is erased
+    asked: AskedAndAnswered | None  # as it came; None once it is erased
     answer: str | None  # as it is now, with the newest rewrite
     dataset: str | None = None  # the first dataset version that read it
 

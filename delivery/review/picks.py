@@ -14,15 +14,15 @@ from pydantic import ValidationError
 from configs.canonical import digest_of
 from configs.review import Review
 from delivery.build.layouts.known import LAYOUTS
-from delivery.build.layouts.row import Unusable
-from delivery.review.items import Asked, Found, Message, Origin
+from delivery.build.layouts.row import Message, Unusable
+from delivery.review.items import AskedAndAnswered, ItemDraft, ItemOrigin
 
 SHOWN_TO_USERS = ("served", "failover", "tester")
 Alike = Callable[[str, str], float]  # how alike two answers are, from 0 to 1
 
 
 @dataclass(frozen=True)
-class Seen:
+class LoggedRow:
     """One row of the log: an attempt to answer a request, or feedback. `broken` names the detectors that fired."""
 
     request_id: str
@@ -45,13 +45,13 @@ class Seen:
 class Picked:
     """What becomes items, and how many requests do not though something speaks for them, by reason."""
 
-    found: tuple[Found, ...]
+    found: tuple[ItemDraft, ...]
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
-def wanted(rows: Iterable[Seen], rules: Review) -> dict[str, set[Origin]]:
+def wanted(rows: Iterable[LoggedRow], rules: Review) -> dict[str, set[ItemOrigin]]:
     """The requests that may become items, with what speaks for each. Texts are not looked at."""
-    found: dict[str, set[Origin]] = {}
+    found: dict[str, set[ItemOrigin]] = {}
     mirrored: set[str] = set()
     answered: set[str] = set()
     for row in rows:
@@ -72,7 +72,7 @@ def wanted(rows: Iterable[Seen], rules: Review) -> dict[str, set[Origin]]:
     return found
 
 
-def _speaks(row: Seen) -> bool:
+def _speaks(row: LoggedRow) -> bool:
     return row.rating == -1 or row.escalated or bool(row.broken and row.role in SHOWN_TO_USERS)
 
 
@@ -81,13 +81,13 @@ def _in_sample(request_id: str, share: float) -> bool:
     return int(digest_of({"sampled": request_id})[7:19], 16) < share * 16**12
 
 
-def picked(rows: Iterable[Seen], reasons: Mapping[str, set[Origin]], rules: Review, alike: Alike) -> Picked:
+def picked(rows: Iterable[LoggedRow], reasons: Mapping[str, set[ItemOrigin]], rules: Review, alike: Alike) -> Picked:
     """Items out of these rows, which are all those of the requests in `reasons`."""
-    by_request: dict[str, list[Seen]] = {}
+    by_request: dict[str, list[LoggedRow]] = {}
     for row in rows:
         if row.request_id in reasons:
             by_request.setdefault(row.request_id, []).append(row)
-    found: list[Found] = []
+    found: list[ItemDraft] = []
     left_out: dict[str, int] = {}
     for request_id, own in by_request.items():
         try:
@@ -99,7 +99,7 @@ def picked(rows: Iterable[Seen], reasons: Mapping[str, set[Origin]], rules: Revi
     return Picked(tuple(found), left_out)
 
 
-def _item(rows: Sequence[Seen], reasons: set[Origin], rules: Review, alike: Alike) -> Found | None:
+def _item(rows: Sequence[LoggedRow], reasons: set[ItemOrigin], rules: Review, alike: Alike) -> ItemDraft | None:
     shown = [row for row in rows if not row.is_feedback and row.role in SHOWN_TO_USERS and row.ok]
     if not shown:
         raise Unusable("not-answered", "no attempt of it ended with an answer that a user saw")
@@ -113,7 +113,7 @@ def _item(rows: Sequence[Seen], reasons: set[Origin], rules: Review, alike: Alik
         return None
     comment = next((row.comment for row in rows if row.comment), None)
     try:
-        asked = Asked(
+        asked = AskedAndAnswered(
             messages=messages_of(answer.prompt),
             answer=answer.answer,
             other=mirror.answer if mirror is not None else None,
@@ -122,7 +122,7 @@ def _item(rows: Sequence[Seen], reasons: set[Origin], rules: Review, alike: Alik
     except ValidationError as error:
         raise Unusable("not-a-question", str(error.errors()[0]["msg"])) from error
     why = "; ".join(text for text in said.values() if text)
-    return Found(
+    return ItemDraft(
         origin=origin,
         why=why,
         asked=asked,
@@ -133,12 +133,19 @@ def _item(rows: Sequence[Seen], reasons: set[Origin], rules: Review, alike: Alik
     )
 
 
-def _ordered(reasons: set[Origin]) -> list[Origin]:
-    order: tuple[Origin, ...] = ("escalated", "negative", "contract", "disagreement", "sampled")
+def _ordered(reasons: set[ItemOrigin]) -> list[ItemOrigin]:
+    order: tuple[ItemOrigin, ...] = ("escalated", "negative", "contract", "disagreement", "sampled")
     return [one for one in order if one in reasons]
 
 
-def _why(reason: Origin, rows: Sequence[Seen], answer: Seen, mirror: Seen | None, rules: Review, alike: Alike) -> str:
+def _why(
+    reason: ItemOrigin,
+    rows: Sequence[LoggedRow],
+    answer: LoggedRow,
+    mirror: LoggedRow | None,
+    rules: Review,
+    alike: Alike,
+) -> str:
     """In a few words, without what was said; empty where it does not hold after all."""
     if reason == "disagreement":
         if mirror is None or answer.answer is None or mirror.answer is None:

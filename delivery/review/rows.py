@@ -5,11 +5,11 @@ from typing import Any, Literal
 
 from delivery.review.items import Item
 
-Kind = Literal["conversations", "preferences"]
+RowKind = Literal["conversations", "preferences"]
 FIELD = "review"  # of a row: who answers for it
 
 
-def rows_of(items: Iterable[Item], kind: Kind) -> Iterator[tuple[str, dict[str, Any]]]:
+def rows_of(items: Iterable[Item], kind: RowKind) -> Iterator[tuple[str, dict[str, Any]]]:
     """Id and row of each item that may be trained on, in the order of the items.
 
     Only what was approved is a row. Preferences are those that were rewritten: the rewrite is chosen, the answer as it

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from configs.review import Review, person_key
-from delivery.review.items import Item, Status, Verdict
+from delivery.review.items import Item, ReviewerVerdict, Status
 
 
 def why_no_reviewer(person: str, rules: Review) -> str:
@@ -48,7 +48,7 @@ def why_not_judge(item: Item, person: str, approved: bool, rules: Review, now: f
     return why_not_act(item, person, rules, now)
 
 
-def outcome(verdicts: Sequence[Verdict], rules: Review) -> Status:
+def outcome(verdicts: Sequence[ReviewerVerdict], rules: Review) -> Status:
     """Approved or rejected once as many people as the recipe asks for say so; when two disagree a third decides."""
     said = {person_key(one.by): one.approved for one in verdicts}
     if sum(said.values()) >= rules.reviewers:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from configs.routing import RoutingTable
 from delivery.traffic.breaker import Breaker
-from delivery.traffic.records import Feedback, InFlight, Rating, Record, RecordPage, Role, Tripped, part
+from delivery.traffic.records import AttemptRole, Feedback, InFlight, Rating, Record, RecordPage, Tripped, part
 
 ROUTE = "replay"
 
@@ -33,7 +33,7 @@ class Traffic:
     def __len__(self) -> int:
         return len(self.records)
 
-    def feedback(self, row: int, seq: int, epoch: str, role: Role) -> Feedback:
+    def feedback(self, row: int, seq: int, epoch: str, role: AttemptRole) -> Feedback:
         """What was said of this row's answer, or in this row about one."""
         given = {"at": self.ended_at[row], "rating": self.rating[row], "escalated": self.escalated[row]}
         return part(Feedback, self.records[row], seq=seq, epoch=epoch, role=role, **given)
@@ -45,7 +45,7 @@ class _Epoch:
 
     since: float
     name: str
-    candidate_role: Role
+    candidate_role: AttemptRole
 
 
 class Playback:
@@ -75,7 +75,7 @@ class Playback:
         self.table = table
         self._breaker.keep_only(table)
 
-    def enter(self, epoch: str, candidate_role: Role) -> None:
+    def enter(self, epoch: str, candidate_role: AttemptRole) -> None:
         """What starts from now on belongs to this epoch."""
         if epoch != self._epochs[-1].name:
             self._epochs.append(_Epoch(self.now, epoch, candidate_role))
@@ -137,7 +137,7 @@ class Playback:
         record = self._traffic.records[row]
         return record.ttft_s is not None and record.started_at + record.ttft_s <= self.now
 
-    def _place(self, row: int) -> tuple[str, Role]:
+    def _place(self, row: int) -> tuple[str, AttemptRole]:
         """The replay's stage when a row started, and as what it counts there."""
         record = self._traffic.records[row]
         is_last = record.started_at >= self._starts[-1]

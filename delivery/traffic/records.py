@@ -17,7 +17,7 @@ from pydantic import ConfigDict, TypeAdapter
 from configs.strict import Strict
 
 TRIPPED = "tripped"  # the error of an attempt that was not made: its variant had failed too often in a row
-Role = Literal["served", "failover", "mirror", "tester"]
+AttemptRole = Literal["served", "failover", "mirror", "tester"]
 Rating = Literal[-1, 0, 1]
 ColumnKind = Literal["text", "time", "number", "whole", "flag"]
 
@@ -45,7 +45,7 @@ class Assigned:
     epoch: Annotated[str, Column("text", "the route's epoch when the request started")]
     variant: Annotated[str, Column("text", "who answered, or should have", needed=True)]
     role: Annotated[
-        Role,
+        AttemptRole,
         Column(
             "text",
             "`served` (the default), `failover` (stable in another's place), `mirror` (nobody saw it) or `tester`",

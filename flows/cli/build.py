@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import STATE, TUTOR, Home, Project, narrate, project_of, require_prefect, say
+from flows.cli.options import STATE, TUTOR, Home, ProjectOption, narrate, project_of, require_prefect, say
 
 commands = typer.Typer()
 
@@ -20,7 +20,7 @@ class MergedDtype(StrEnum):
 
 
 @commands.command()
-def build(project: Project = TUTOR, home: Home = STATE) -> None:
+def build(project: ProjectOption = TUTOR, home: Home = STATE) -> None:
     """Version the data, train, evaluate, judge, package. Exit status 1 when the eval gate refuses the bundle."""
     from tasks.preflight import before_build, load_for
 
@@ -67,7 +67,7 @@ def show(
 @commands.command()
 def rebuild(
     bundle: Annotated[str, typer.Argument(help="The bundle's digest, or a unique beginning of it.")],
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
 ) -> None:
     """Train a bundle's adapter again, from its manifest alone, and say what differs. Exit status 1 for other bytes.
@@ -84,7 +84,7 @@ def rebuild(
 @commands.command()
 def merge(
     bundle: Annotated[str, typer.Argument(help="The bundle's digest, or a unique beginning of it.")],
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     dtype: Annotated[
         MergedDtype, typer.Option(help="Of the weights: auto is the base model's own; float32 rounds nothing away.")
@@ -107,7 +107,7 @@ def stack(
     environment: Annotated[
         Path, typer.Option(help="An environment.yaml, whose `vllm` is the changed stack: dtype, extra_args, python.")
     ],
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     context: Annotated[int | None, typer.Option(min=1, help="Its context in tokens; by default model.yaml's.")] = None,
 ) -> None:

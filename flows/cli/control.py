@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from configs.control_room import Role
+from configs.control_room import PersonRole
 from configs.errors import ConfigError, SlipwayError
 from delivery.clients.people import People, people_file
 from flows.cli.options import STATE, TUTOR, Home, project_of, say
@@ -20,7 +20,7 @@ commands.add_typer(people, name="people")
 Roles = Annotated[
     list[str], typer.Option("--role", help="viewer, reviewer, operator or approver; give it several times for several.")
 ]
-Name = Annotated[str, typer.Argument(help="Their name, as the ledger will show it.")]
+NameArgument = Annotated[str, typer.Argument(help="Their name, as the ledger will show it.")]
 
 
 @commands.command()
@@ -47,7 +47,7 @@ def ui(
 
 @people.command()
 def add(
-    name: Name,
+    name: NameArgument,
     role: Roles,
     home: Home = STATE,
     proxy: Annotated[bool, typer.Option("--proxy", help="A proxy signs them in: no password.")] = False,
@@ -59,13 +59,13 @@ def add(
 
 
 @people.command()
-def token(name: Name, role: Roles, home: Home = STATE) -> None:
+def token(name: NameArgument, role: Roles, home: Home = STATE) -> None:
     """Give a program a token of its own, which is shown once; the earlier one of that name ends."""
     typer.echo(_people(home).put_token(name, _roles(role)))
 
 
 @people.command()
-def remove(name: Name, home: Home = STATE) -> None:
+def remove(name: NameArgument, home: Home = STATE) -> None:
     """Take somebody, or a program's token, out."""
     _people(home).remove(name)
     typer.echo(f"removed: {name}")
@@ -83,8 +83,8 @@ def _people(home: Path) -> People:
     return People(people_file(home))
 
 
-def _roles(given: list[str]) -> tuple[Role, ...]:
-    known = get_args(Role)
+def _roles(given: list[str]) -> tuple[PersonRole, ...]:
+    known = get_args(PersonRole)
     wrong = [name for name in given if name not in known]
     if wrong:
         raise ConfigError(f"no role: {', '.join(wrong)}", where="--role", cure=f"choose of {', '.join(known)}")

@@ -8,7 +8,7 @@ import typer
 
 from configs.canonical import short
 from configs.errors import SlipwayError
-from flows.cli.options import STATE, TUTOR, By, Home, Project, decider, narrate, project_of
+from flows.cli.options import STATE, TUTOR, By, Home, ProjectOption, decider, narrate, project_of
 
 commands = typer.Typer()
 dataset = typer.Typer(no_args_is_help=True, help="Dataset versions: their rows, what changed, who learned from them.")
@@ -18,7 +18,7 @@ Version = Annotated[str, typer.Argument(help="A version's digest, or its first 1
 
 
 @dataset.command()
-def build(project: Project = TUTOR, home: Home = STATE) -> None:
+def build(project: ProjectOption = TUTOR, home: Home = STATE) -> None:
     """Make the version of the recipe and the sources as they are now, and compare it with the eval suites."""
     from tasks.data.of_project import judge_overlap, version_of
     from tasks.preflight import before_check, load_for
@@ -64,7 +64,7 @@ def lineage(
         str | None, typer.Option(help="A row's id: which adapters learned from it, and what is live.")
     ] = None,
     bundle: Annotated[str | None, typer.Option(help="A bundle's digest: which rows are behind it.")] = None,
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
 ) -> None:
     """Say who learned from a row, or which rows are behind a bundle."""
@@ -83,7 +83,7 @@ def erase(
     reason: Annotated[str, typer.Option(help="Why; kept on record. Do not name the person here.")],
     where: Annotated[str | None, typer.Option(help="FIELD=VALUE: the rows whose field has this value.")] = None,
     row: Annotated[list[str] | None, typer.Option(help="A row's id; may be given several times.")] = None,
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     by: By = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")] = False,
@@ -136,7 +136,7 @@ def _pair(where: str | None) -> tuple[str, str] | None:
 def export(
     version: Version,
     out: Annotated[Path, typer.Option(help="The folder to write; it must not be there yet.")],
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
 ) -> None:
     """Write a version's rows with a description in Croissant, validated; the licence is the project's."""

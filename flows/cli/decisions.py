@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import STATE, TUTOR, By, Home, Project, Reason, decider, narrate, project_of
+from flows.cli.options import STATE, TUTOR, By, Home, ProjectOption, ReasonOption, decider, narrate, project_of
 
 commands = typer.Typer()
 
@@ -21,12 +21,12 @@ class RollbackTo(StrEnum):
 
 @commands.command()
 def rollback(
-    reason: Reason,
+    reason: ReasonOption,
     release: Annotated[
         str | None,
         typer.Argument(help="The release, or the beginning of its bundle's digest; by default the newest release."),
     ] = None,
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     to: Annotated[RollbackTo, typer.Option(help="What to serve: the previous bundle, or the base model.")] = (
         RollbackTo.previous
@@ -62,8 +62,8 @@ def rollback(
 
 @commands.command()
 def approve(
-    reason: Reason,
-    project: Project = TUTOR,
+    reason: ReasonOption,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     reject: Annotated[bool, typer.Option("--reject", help="Turn it down: the release is rolled back.")] = False,
     by: By = None,
@@ -81,8 +81,8 @@ def approve(
 @commands.command()
 def lift_quarantine(
     bundle: Annotated[str, typer.Argument(help="The bundle's digest, or a unique beginning of it.")],
-    reason: Reason,
-    project: Project = TUTOR,
+    reason: ReasonOption,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     by: By = None,
 ) -> None:

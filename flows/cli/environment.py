@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import STATE, TUTOR, Home, Project, narrate, project_of
+from flows.cli.options import STATE, TUTOR, Home, ProjectOption, narrate, project_of
 
 commands = typer.Typer()
 
 
 @commands.command()
-def up(project: Project = TUTOR, home: Home = STATE) -> None:
+def up(project: ProjectOption = TUTOR, home: Home = STATE) -> None:
     """Start the environment: vLLM, the gateway, their supervisor; serve the live bundle, at first the base model.
 
     Where others run vLLM and gateways (target.kind external) they are checked and registered, not started.
@@ -23,7 +23,7 @@ def up(project: Project = TUTOR, home: Home = STATE) -> None:
 
 @commands.command()
 def down(
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     everything: Annotated[
         bool, typer.Option("--all", help="Of every environment below the state folder, and what else runs there.")
@@ -38,7 +38,7 @@ def down(
 
 @commands.command()
 def status(
-    project: Project = TUTOR, home: Home = STATE, as_json: Annotated[bool, typer.Option("--json")] = False
+    project: ProjectOption = TUTOR, home: Home = STATE, as_json: Annotated[bool, typer.Option("--json")] = False
 ) -> None:
     """Show what runs, who gets which share, what is live, and what is under way."""
     from flows.cli.status import as_dict, render

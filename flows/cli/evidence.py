@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from configs.errors import SlipwayError
-from flows.cli.options import STATE, TUTOR, Home, Project, project_of
+from flows.cli.options import STATE, TUTOR, Home, ProjectOption, project_of
 
 commands = typer.Typer()
 
 
 @commands.command()
 def plan(
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     requests_per_s: Annotated[
         float | None, typer.Option(min=1e-6, help="Of the route; by default what the plan says, else plenty.")
     ] = None,
@@ -67,7 +67,7 @@ def replay(
 
 @commands.command()
 def experiment(
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     route: Annotated[str | None, typer.Option(help="By default the project's.")] = None,
     admin: Annotated[
@@ -99,7 +99,7 @@ def experiment(
 
 @commands.command()
 def explain(
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     release: Annotated[str | None, typer.Option(help="The release's id; by default the newest of the route.")] = None,
     tick: Annotated[int | None, typer.Option(help="Number of the recorded decision, from 1.")] = None,
@@ -132,7 +132,7 @@ def explain(
 
 
 @commands.command(name="export")
-def export_ledger(project: Project = TUTOR, home: Home = STATE) -> None:
+def export_ledger(project: ProjectOption = TUTOR, home: Home = STATE) -> None:
     """Write the whole ledger to standard output, one JSON object a line."""
     from contextlib import closing
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import STATE, TUTOR, Home, Project, project_of
+from flows.cli.options import STATE, TUTOR, Home, ProjectOption, project_of
 
 commands = typer.Typer()
 group = typer.Typer(no_args_is_help=True, help="Environments that a chart in Git describes.")
@@ -14,7 +14,7 @@ commands.add_typer(group, name="gitops")
 
 
 @group.command()
-def values(project: Project = TUTOR) -> None:
+def values(project: ProjectOption = TUTOR) -> None:
     """Print the chart's values for an environment on Kubernetes: all but adapters and routes, as YAML."""
     from configs.loading import as_yaml
     from tasks.serving.gitops.values import values_of
@@ -25,7 +25,7 @@ def values(project: Project = TUTOR) -> None:
 @group.command()
 def promote(
     from_: Annotated[Path, typer.Option("--from", help="The project folder whose environment serves the bundle now.")],
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     from_home: Annotated[
         Path | None, typer.Option(help="The state folder of that environment; by default the same.")

@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import STATE, TUTOR, By, Home, Project, decider, project_of
+from flows.cli.options import STATE, TUTOR, By, Home, ProjectOption, decider, project_of
 
 commands = typer.Typer()
 
 
 @commands.command()
 def notify(
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     test: Annotated[bool, typer.Option("--test", help="Send everybody a test message; nothing else is sent.")] = False,
     receiver: Annotated[

@@ -13,10 +13,10 @@ from delivery.progress import Repetition
 if TYPE_CHECKING:
     from configs import project as projects
 
-Project = Annotated[Path, typer.Option("--project", "-p", help="The folder of YAML files of the route.")]
+ProjectOption = Annotated[Path, typer.Option("--project", "-p", help="The folder of YAML files of the route.")]
 Home = Annotated[Path, typer.Option(envvar="SLIPWAY_HOME", help="Where datasets, adapters, bundles, ledger are kept.")]
 By = Annotated[str | None, typer.Option(help="Who decides; kept in the ledger. By default your user name.")]
-Reason = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
+ReasonOption = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
 AcceptBlind = Annotated[
     bool, typer.Option("--accept-blind-plan", help="Release although a stage of the plan can detect nothing.")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import STATE, TUTOR, Home, Project, narrate
+from flows.cli.options import STATE, TUTOR, Home, ProjectOption, narrate
 
 commands = typer.Typer()
 
@@ -45,7 +45,7 @@ def init(
 
 @commands.command()
 def check(
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
 ) -> None:
     """Say what a build and a release would do: rows, lengths, split, what the model sees, what plan and gate can show.

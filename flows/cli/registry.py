@@ -5,21 +5,21 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import STATE, TUTOR, Home, Project, narrate, project_of
+from flows.cli.options import STATE, TUTOR, Home, ProjectOption, narrate, project_of
 
 commands = typer.Typer()
 
-Bundle = Annotated[str, typer.Argument(help="The bundle's digest, or a unique beginning of it.")]
+BundleArgument = Annotated[str, typer.Argument(help="The bundle's digest, or a unique beginning of it.")]
 
 
 @commands.command()
 def push(
-    bundle: Bundle,
+    bundle: BundleArgument,
     reference: Annotated[
         str | None,
         typer.Argument(help="HOST/PATH[:TAG]; by default registry.repository, and the variant's name as the tag."),
     ] = None,
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     move_tag: Annotated[bool, typer.Option("--move-tag", help="The tag may lead elsewhere until now.")] = False,
 ) -> None:
@@ -34,7 +34,7 @@ def push(
 @commands.command()
 def pull(
     reference: Annotated[str, typer.Argument(help="HOST/PATH@DIGEST, or HOST/PATH:TAG to have its digest found.")],
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
 ) -> None:
     """Fetch a bundle from a registry, verified byte for byte, with the signatures that environment.yaml asks for."""
@@ -47,7 +47,7 @@ def pull(
 @commands.command()
 def verify(
     bundle: Annotated[str, typer.Argument(help="A bundle's digest, or HOST/PATH@DIGEST of one in a registry.")],
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
 ) -> None:
     """Verify every byte of a bundle here, or in a registry, and say who signed it. Exit status 2 when it is refused."""
@@ -60,7 +60,7 @@ def verify(
 
 
 @commands.command()
-def sign(bundle: Bundle, project: Project = TUTOR, home: Home = STATE) -> None:
+def sign(bundle: BundleArgument, project: ProjectOption = TUTOR, home: Home = STATE) -> None:
     """Sign a bundle here with this machine's key: SLIPWAY_SIGNING_KEY, or signatures.sign_with."""
     from tasks.release.published import sign_bundle
 

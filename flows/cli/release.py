@@ -7,7 +7,18 @@ import typer
 
 from configs.errors import SlipwayError, require_all
 from configs.watch import LARGEST_HOLDBACK_BP, LONGEST_S, SHORTEST_S
-from flows.cli.options import STATE, TUTOR, AcceptBlind, By, Home, Project, decider, project_of, require_prefect, say
+from flows.cli.options import (
+    STATE,
+    TUTOR,
+    AcceptBlind,
+    By,
+    Home,
+    ProjectOption,
+    decider,
+    project_of,
+    require_prefect,
+    say,
+)
 
 commands = typer.Typer()
 
@@ -15,7 +26,7 @@ commands = typer.Typer()
 @commands.command()
 def release(
     bundle: Annotated[str, typer.Argument(help="The bundle's digest, or a unique beginning of it.")],
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     candidate_upstream: Annotated[
         list[str] | None, typer.Option(help="Serve the candidate from this vLLM instead of the environment's.")
@@ -76,7 +87,7 @@ def release(
 
 @commands.command()
 def refresh(
-    project: Project = TUTOR, home: Home = STATE, accept_blind_plan: AcceptBlind = False, by: By = None
+    project: ProjectOption = TUTOR, home: Home = STATE, accept_blind_plan: AcceptBlind = False, by: By = None
 ) -> None:
     """Build, then release what the gate lets through: what the weekly schedule runs."""
     from tasks.preflight import before_refresh, load_for
@@ -95,7 +106,7 @@ def refresh(
 
 @commands.command()
 def watch(
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     duration_s: Annotated[
         float, typer.Option(min=SHORTEST_S, max=LONGEST_S, help="For how long, in seconds.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from configs.errors import SlipwayError
-from flows.cli.options import STATE, TUTOR, By, Home, Project, Reason, decider, project_of
+from flows.cli.options import STATE, TUTOR, By, Home, ProjectOption, ReasonOption, decider, project_of
 
 if TYPE_CHECKING:
     from delivery.review.items import Item
@@ -25,14 +25,14 @@ Label = Annotated[str, typer.Option(help="A word for what it is about.")]
 AsJson = Annotated[bool, typer.Option("--json")]
 
 
-class Kind(StrEnum):
+class KindOption(StrEnum):
     """What rows an export holds."""
 
     conversations = "conversations"
     preferences = "preferences"
 
 
-class Status(StrEnum):
+class StatusOption(StrEnum):
     """How far people have come with an item."""
 
     open = "open"
@@ -41,7 +41,7 @@ class Status(StrEnum):
     erased = "erased"
 
 
-class Origin(StrEnum):
+class OriginOption(StrEnum):
     """Where an item comes from."""
 
     hand = "hand"
@@ -62,7 +62,7 @@ def collect(
         str | None, typer.Option(help="Instead: the samples that this bundle failed in its evals.")
     ] = None,
     rows: Annotated[Path | None, typer.Option(help="Instead: rows of a file that a dataset could read.")] = None,
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     by: By = None,
 ) -> None:
@@ -85,10 +85,10 @@ def collect(
 
 @review.command(name="list")
 def list_items(
-    status: Annotated[Status | None, typer.Option(help="Those alone; by default the open ones.")] = None,
-    origin: Annotated[Origin | None, typer.Option(help="Those alone.")] = None,
+    status: Annotated[StatusOption | None, typer.Option(help="Those alone; by default the open ones.")] = None,
+    origin: Annotated[OriginOption | None, typer.Option(help="Those alone.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many items at most.")] = 20,
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     as_json: AsJson = False,
 ) -> None:
@@ -96,7 +96,7 @@ def list_items(
     from flows.cli.reviewed import overview_json, render_overview
     from tasks.review.desk import overview
 
-    wanted = Status.open if status is None else status
+    wanted = StatusOption.open if status is None else status
     with _desk(project, home) as desk:
         found = overview(desk, wanted.value, None if origin is None else origin.value, limit)
     typer.echo(json.dumps(overview_json(found), indent=2) if as_json else render_overview(found, time.time()))
@@ -105,7 +105,7 @@ def list_items(
 @review.command(name="next")
 def next_item(
     item: Annotated[str | None, typer.Option(help="This item; by default the one that waits for you.")] = None,
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     by: By = None,
     as_json: AsJson = False,
@@ -126,7 +126,12 @@ def next_item(
 
 @review.command()
 def approve(
-    item: ItemId, reason: Reason, label: Label = "", project: Project = TUTOR, home: Home = STATE, by: By = None
+    item: ItemId,
+    reason: ReasonOption,
+    label: Label = "",
+    project: ProjectOption = TUTOR,
+    home: Home = STATE,
+    by: By = None,
 ) -> None:
     """Say that the answer, as it is now, is good to learn from."""
     from tasks.review.desk import approve as do
@@ -137,7 +142,12 @@ def approve(
 
 @review.command()
 def reject(
-    item: ItemId, reason: Reason, label: Label = "", project: Project = TUTOR, home: Home = STATE, by: By = None
+    item: ItemId,
+    reason: ReasonOption,
+    label: Label = "",
+    project: ProjectOption = TUTOR,
+    home: Home = STATE,
+    by: By = None,
 ) -> None:
     """Say that nothing is to be learned from this item."""
     from tasks.review.desk import reject as do
@@ -149,11 +159,11 @@ def reject(
 @review.command()
 def rewrite(
     item: ItemId,
-    reason: Reason,
+    reason: ReasonOption,
     answer: Annotated[str | None, typer.Option(help="What should have been answered.")] = None,
     answer_file: Annotated[Path | None, typer.Option(help="Instead: a file with it, UTF-8.", dir_okay=False)] = None,
     other: Annotated[bool, typer.Option("--other", help="Instead: the other answer that `next` shows.")] = False,
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     by: By = None,
 ) -> None:
@@ -176,8 +186,8 @@ def rewrite(
 def label_item(
     item: ItemId,
     word: Annotated[str, typer.Argument(help="At most 100 characters.")],
-    reason: Reason,
-    project: Project = TUTOR,
+    reason: ReasonOption,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     by: By = None,
 ) -> None:
@@ -189,7 +199,7 @@ def label_item(
 
 
 @review.command(name="give-back")
-def give_back(item: ItemId, project: Project = TUTOR, home: Home = STATE, by: By = None) -> None:
+def give_back(item: ItemId, project: ProjectOption = TUTOR, home: Home = STATE, by: By = None) -> None:
     """Let others take an item at once that you took."""
     from tasks.review.desk import give_back as do
 
@@ -200,8 +210,8 @@ def give_back(item: ItemId, project: Project = TUTOR, home: Home = STATE, by: By
 
 @review.command()
 def export(
-    kind: Annotated[Kind, typer.Argument(help="What rows to write.")] = Kind.conversations,
-    project: Project = TUTOR,
+    kind: Annotated[KindOption, typer.Argument(help="What rows to write.")] = KindOption.conversations,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
 ) -> None:
     """Write the rows that people approved to standard output, one JSON object a line, as a dataset reads them."""
@@ -214,10 +224,10 @@ def export(
 
 @review.command()
 def erase(
-    reason: Reason,
+    reason: ReasonOption,
     items: Annotated[list[str] | None, typer.Argument(metavar="[ITEM]...", help="Their ids.")] = None,
     user: Annotated[str | None, typer.Option(help="Instead: all of this user's, by the traffic log's name.")] = None,
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     by: By = None,
 ) -> None:

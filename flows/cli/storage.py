@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import STATE, TUTOR, Home, Project, narrate, project_of
+from flows.cli.options import STATE, TUTOR, Home, ProjectOption, narrate, project_of
 
 if TYPE_CHECKING:
     from tasks.release.clean_up import Cleaned
@@ -15,7 +15,7 @@ commands = typer.Typer()
 
 @commands.command()
 def gc(
-    project: Project = TUTOR,
+    project: ProjectOption = TUTOR,
     home: Home = STATE,
     keep: Annotated[int | None, typer.Option(min=1, help="The newest bundles of each route that stay.")] = None,
     keep_days: Annotated[float | None, typer.Option(min=0, help="Nothing that is younger goes.")] = None,

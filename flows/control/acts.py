@@ -38,7 +38,7 @@ def _launch(command: ProcessCommand, folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Started:
+class StartedRun:
     """A command that was started from here, and what it said last."""
 
     name: str
@@ -111,11 +111,13 @@ class Acts:
 
     # -- what was started --------------------------------------------------------------------------------------------
 
-    def started(self, route: str) -> list[Started]:
+    def started(self, route: str) -> list[StartedRun]:
         """Commands that were started here, the newest first, with their last lines."""
         folder = self._folder(route)
         logs = sorted(folder.glob("*.log"), key=lambda file: file.stat().st_mtime, reverse=True)
-        return [Started(log.stem, processes.find(log.stem, folder) is not None, _last_lines(log)) for log in logs[:5]]
+        return [
+            StartedRun(log.stem, processes.find(log.stem, folder) is not None, _last_lines(log)) for log in logs[:5]
+        ]
 
     def bundles(self, route: str) -> list[tuple[str, str]]:
         """Bundles of the route, newest first: digest, and what it is made of in a few words."""

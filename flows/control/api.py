@@ -14,7 +14,7 @@ from flows.control.room import Room
 from tasks.release.present import RoutePresent
 
 RouteVerdict = Literal["worse", "within", "not yet", "monitor away"]
-Route = Annotated[str, Path(max_length=120, description="The route: the model's name that clients ask for.")]
+RouteName = Annotated[str, Path(max_length=120, description="The route: the model's name that clients ask for.")]
 
 
 class CheckEvidence(BaseModel):
@@ -33,7 +33,7 @@ class CheckEvidence(BaseModel):
     evidence_within: float = Field(description="E-value against the candidate being worse than its limit.")
 
 
-class Answer(BaseModel):
+class VerdictAnswer(BaseModel):
     """The verdict on a route's newest release: `worse`, `within`, `not yet`, `monitor away` are four things."""
 
     route: str
@@ -51,7 +51,7 @@ class Answer(BaseModel):
     checks: list[CheckEvidence] = Field(default_factory=list)
 
 
-class Problem(BaseModel):
+class ApiProblem(BaseModel):
     """Why there is no answer."""
 
     detail: str
@@ -59,10 +59,10 @@ class Problem(BaseModel):
 
 WORDS: dict[str, RouteVerdict] = {"fail": "worse", "pass": "within", "inconclusive": "not yet", "error": "monitor away"}
 RESPONSES = {
-    401: {"model": Problem, "description": "No token, or one that is not known."},
-    403: {"model": Problem, "description": "The token's role does not allow it."},
-    404: {"model": Problem, "description": "The control room does not show this route."},
-    503: {"model": Problem, "description": "The ledger or the environment cannot be read."},
+    401: {"model": ApiProblem, "description": "No token, or one that is not known."},
+    403: {"model": ApiProblem, "description": "The token's role does not allow it."},
+    404: {"model": ApiProblem, "description": "The control room does not show this route."},
+    503: {"model": ApiProblem, "description": "The ledger or the environment cannot be read."},
 }
 
 
@@ -70,7 +70,7 @@ def verdict_routes(room: Room) -> APIRouter:
     """`GET /api/v1/routes/{route}/verdict`, and the two questions that a webhook asks with POST."""
     router = APIRouter(prefix="/api/v1", tags=["verdict"], responses=RESPONSES)  # type: ignore[arg-type]
 
-    async def answer(route: str) -> Answer:
+    async def answer(route: str) -> VerdictAnswer:
         if route not in {project.route for project in room.projects}:
             known = ", ".join(project.route for project in room.projects)
             raise HTTPException(404, f"the control room has no route {route!r}; it has {known}")
@@ -84,10 +84,10 @@ def verdict_routes(room: Room) -> APIRouter:
         return [project.route for project in room.projects]
 
     @router.get("/routes/{route}/verdict", operation_id="verdict", summary="The verdict on the release under way")
-    async def verdict(route: Route) -> Answer:
+    async def verdict(route: RouteName) -> VerdictAnswer:
         return await answer(route)
 
-    refused = {409: {"model": Answer, "description": "It is not so (yet)."}}
+    refused = {409: {"model": VerdictAnswer, "description": "It is not so (yet)."}}
 
     @router.post(
         "/routes/{route}/verdict/{word}",
@@ -95,7 +95,7 @@ def verdict_routes(room: Room) -> APIRouter:
         summary="200 if this is the verdict, else 409: for webhooks that only look at the status",
         responses=refused,  # type: ignore[arg-type]
     )
-    async def ask(route: Route, word: Literal["within", "worse"], response: Response) -> Answer:
+    async def ask(route: RouteName, word: Literal["within", "worse"], response: Response) -> VerdictAnswer:
         found = await answer(route)
         response.status_code = 200 if found.verdict == word else 409
         return found
@@ -103,12 +103,12 @@ def verdict_routes(room: Room) -> APIRouter:
     return router
 
 
-def verdict_of(found: RoutePresent) -> Answer:
+def verdict_of(found: RoutePresent) -> VerdictAnswer:
     """What a look at a route means for a machine. A pure function."""
     under_way, state = found.under_way, found.newest
     judgement = under_way.judgement if under_way is not None else None
     word, reason = _word(found)
-    return Answer(
+    return VerdictAnswer(
         route=found.route,
         environment=found.environment,
         at=found.at,

@@ -15,7 +15,7 @@ from configs.errors import SlipwayError
 from delivery.clients.people import Person
 from flows.control.acts import Acts
 from flows.control.guard import Door
-from flows.control.room import Look, Room
+from flows.control.room import Room, RouteLook
 from tasks.release.present import RoutePresent
 
 EVERY_S = 2.0  # how often the logs of what was started are read
@@ -27,7 +27,7 @@ class Deeds:
     def __init__(self, route: str, room: Room, acts: Acts, door: Door, scope: Scope):
         self.route, self.room, self.acts, self.door, self.scope = route, room, acts, door, scope
         self.person: Person = scope["state"]["person"]
-        self.look: Look | None = None
+        self.look: RouteLook | None = None
         self.kept: dict[str, Any] = {}
         self.waits: Any = None
         self.read_at = float("-inf")
@@ -53,7 +53,7 @@ class Deeds:
         self.said = ui.html("", sanitize=False).props("role=status aria-live=polite")
         self.started = ui.html("", sanitize=False)
 
-    def update(self, look: Look) -> None:
+    def update(self, look: RouteLook) -> None:
         """Follows the newest look."""
         self.look = look
         found = look.found

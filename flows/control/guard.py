@@ -88,7 +88,7 @@ class Door:
         return own | ({"{0.scheme}://{0.netloc}".format(urlsplit(public))} if public else set())
 
 
-class Guard:
+class AccessGuard:
     """The ASGI application that stands before all others."""
 
     def __init__(self, app: ASGIApp, door: Door):

@@ -12,7 +12,7 @@ from delivery.checks.explain import Explanation
 from delivery.release.state import StageRecord
 from flows.cli.explain import render as explained
 from flows.control.now import badge, clock, spell, table
-from tasks.release.history import Behind, Difference, Period, Story
+from tasks.release.history import AnswerOrigin, Difference, Period, Story
 
 PHASES = {"live": "✓ live", "rolled_back": "✗ taken back", "refused": "✗ refused"}
 
@@ -189,7 +189,7 @@ def _cell(text: str) -> str:
     return f'<span style="white-space:pre-wrap">{escape(text)}</span>' if text else '<span class="soft">-</span>'
 
 
-def behind(found: list[Behind], request_id: str) -> str:
+def behind(found: list[AnswerOrigin], request_id: str) -> str:
     """Everything behind the model that answered a request."""
     if not found:
         return (
@@ -199,7 +199,7 @@ def behind(found: list[Behind], request_id: str) -> str:
     return "".join(_attempt(one) for one in found)
 
 
-def _attempt(one: Behind) -> str:
+def _attempt(one: AnswerOrigin) -> str:
     record, bundle = one.record, one.bundle
     kept = ", ".join(f"{name}: {'broken' if is_broken else 'kept'}" for name, is_broken in record.verdicts.items())
     facts = {

@@ -14,7 +14,7 @@ from flows.control.acts import Acts
 from flows.control.dialogs import Deeds
 from flows.control.guard import Door
 from flows.control.now import clock
-from flows.control.room import Look, Room
+from flows.control.room import Room, RouteLook
 
 BLOCKS = ("head", "alerts", "stages", "checks")
 PLACES = (("/", "Now"), ("/history", "History"))
@@ -87,7 +87,7 @@ class RoutePart:
                 deeds.approval()
         deeds.buttons()
 
-    def update(self) -> Look | None:
+    def update(self) -> RouteLook | None:
         """Shows the room's newest look."""
         look = self.room.looks.get(self.route)
         if look is None:

@@ -20,7 +20,7 @@ UNWATCHED_S = 5.0  # without a page that asks, nothing is looked at
 
 
 @dataclass(frozen=True)
-class Look:
+class RouteLook:
     """The newest look at one route, rendered once for everybody. `problem`: why there is none."""
 
     found: RoutePresent | None
@@ -36,7 +36,7 @@ class Room:
     projects: tuple[Project, ...]
     home: Path
     open_watch: Callable[[Project, Path], RouteWatch] = watch_route
-    looks: dict[str, Look] = field(default_factory=dict)  # by route
+    looks: dict[str, RouteLook] = field(default_factory=dict)  # by route
     _watches: dict[str, RouteWatch] = field(default_factory=dict)
     _asked_at: float = float("-inf")
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -59,7 +59,7 @@ class Room:
         """Somebody looks: the next looks are taken."""
         self._asked_at = time.monotonic()
 
-    def look(self, route: str) -> Look:
+    def look(self, route: str) -> RouteLook:
         """The newest look at a route, taken now unless it is quite fresh. Blocks for as long as the gateways need."""
         with self._lock:
             known = self.looks.get(route)
@@ -68,7 +68,7 @@ class Room:
             self.looks[route] = self._look(route)
             return self.looks[route]
 
-    def _look(self, route: str) -> Look:
+    def _look(self, route: str) -> RouteLook:
         try:
             self.site(route)
             found = self._watches[route].look()
@@ -78,11 +78,11 @@ class Room:
                 "stages": shown.stages(found),
                 "checks": shown.checks(found),
             }
-            return Look(found, blocks, at=time.monotonic())
+            return RouteLook(found, blocks, at=time.monotonic())
         except SlipwayError as error:
             text = f'<h2>{escape(route)}</h2><div class="says bad"><p>{escape(str(error))}</p></div>'
             blocks = {"head": text, "alerts": "", "stages": "", "checks": ""}
-            return Look(None, blocks, str(error), time.monotonic())
+            return RouteLook(None, blocks, str(error), time.monotonic())
 
     async def run(self) -> None:
         """Until it is cancelled."""

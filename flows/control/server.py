@@ -14,7 +14,7 @@ from configs.errors import SlipwayError
 from delivery.clients.people import People, people_file
 from flows.control.acts import Acts
 from flows.control.api import verdict_routes
-from flows.control.guard import Door, Guard
+from flows.control.guard import AccessGuard, Door
 from flows.control.room import Room
 from flows.control.sign_in import sign_in_routes
 
@@ -60,7 +60,7 @@ def application(room: Room, acts: Acts, door: Door) -> ASGIApp:
     pages.on_startup(lambda: tasks.append(asyncio.create_task(room.run())))
     pages.on_shutdown(room.close)
     ui.run_with(app, title="Slipway", dark=None, language="en-US", tailwind=False, show_welcome_message=False)
-    return Guard(app, door)
+    return AccessGuard(app, door)
 
 
 def _family(host: str) -> socket.AddressFamily:

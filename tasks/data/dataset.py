@@ -24,7 +24,7 @@ from delivery.build.dataset import (
     recipe_without_paths,
 )
 from delivery.build.layouts.row import Unusable
-from delivery.build.overlap import Asked
+from delivery.build.overlap import SuiteQuestion
 from delivery.build.report import RowReport, RowTally, as_json
 from delivery.build.rows import Example, RawRow, Rejected
 from delivery.build.sift import sifted
@@ -51,7 +51,7 @@ CODE = (
     *("tasks/data/sources.py", "tasks/data/tokens.py"),
 )
 
-__all__ = ["Look", "build_dataset", "code_digest", "look_at", "open_tokenizer", "read_version"]
+__all__ = ["DatasetLook", "build_dataset", "code_digest", "look_at", "open_tokenizer", "read_version"]
 
 
 @dataclass
@@ -67,7 +67,7 @@ class _Pass:
 
 
 @dataclass(frozen=True)
-class Look:
+class DatasetLook:
     """What a build would make of the first rows: counts with examples, and the first rows that it would keep."""
 
     report: RowReport
@@ -84,7 +84,7 @@ def build_dataset(
     home: Path,
     on_progress: Progress = silent,
     chat_template_kwargs: Mapping[str, Any] | None = None,
-    asked: Sequence[Asked] = (),
+    asked: Sequence[SuiteQuestion] = (),
 ) -> DatasetVersion:
     """The version of these rows and this recipe; written once, found again afterwards.
 
@@ -117,7 +117,7 @@ def look_at(
     at_most: int,
     shown: int = 3,
     chat_template_kwargs: Mapping[str, Any] | None = None,
-) -> Look:
+) -> DatasetLook:
     """What a build would make of the first `at_most` rows, without writing anything. Raises as `build_dataset` does."""
     tokenizer = open_tokenizer(tokenizer_folder, system_prompt, chat_template_kwargs)
     sources: list[SourceFile] = []
@@ -129,7 +129,7 @@ def look_at(
         tally.add(outcome)
         if isinstance(outcome, Example) and len(examples) < shown:
             examples.append(outcome)
-    return Look(tally.report(), tuple(examples), tuple(sources), whole=next(rows, None) is None)
+    return DatasetLook(tally.report(), tuple(examples), tuple(sources), whole=next(rows, None) is None)
 
 
 def code_digest() -> str:

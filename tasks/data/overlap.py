@@ -14,7 +14,7 @@ from configs.canonical import short
 from configs.contract import Contract
 from configs.evals import EvalsConfig
 from delivery.build.dataset import DatasetVersion
-from delivery.build.overlap import Asked, Overlap, find_overlap
+from delivery.build.overlap import Overlap, SuiteQuestion, find_overlap
 from evals.suites import FOLDER, Suite, load_suites, require_suites
 from tasks.evals.capability import TaskFile, shipped_tasks
 
@@ -44,7 +44,7 @@ def questions_of(
     suites_folders: Sequence[Path] = (FOLDER,),
     contract: Contract | None = None,
     environment: Mapping[str, str] = os.environ,
-) -> list[Asked]:
+) -> list[SuiteQuestion]:
     """What is asked besides held-out rows. Raises ConfigError for suites that cannot be read."""
     configs = require_suites(evals.behaviour, suites_folders, contract)
     own = [name for name, one in zip(evals.behaviour, configs, strict=True) if not one.is_held_out]
@@ -80,13 +80,13 @@ def _rows(version: DatasetVersion) -> Iterator[tuple[str, Sequence[str]]]:
             yield row["id"], texts_of(row)
 
 
-def _behaviour(suites: Sequence[Suite]) -> Iterator[Asked]:
+def _behaviour(suites: Sequence[Suite]) -> Iterator[SuiteQuestion]:
     for suite in suites:
         for sample in suite.samples:
-            yield Asked(suite.config.name, sample.id, sample.messages[0].content or "")
+            yield SuiteQuestion(suite.config.name, sample.id, sample.messages[0].content or "")
 
 
-def _capability(shipped: Mapping[str, TaskFile]) -> Iterator[Asked]:
+def _capability(shipped: Mapping[str, TaskFile]) -> Iterator[SuiteQuestion]:
     """What the shipped tasks' files hold in the fields that `doc_to_text` names."""
     for name, task in shipped.items():
         said: dict[str, Any] = yaml.safe_load(task.text)
@@ -97,4 +97,4 @@ def _capability(shipped: Mapping[str, TaskFile]) -> Iterator[Asked]:
                     doc = json.loads(line)
                     texts = [doc[key] for key in sorted(fields & doc.keys()) if isinstance(doc[key], str)]
                     if texts:
-                        yield Asked(name, f"line {number}", "\n".join(texts))
+                        yield SuiteQuestion(name, f"line {number}", "\n".join(texts))

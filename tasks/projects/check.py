@@ -18,7 +18,7 @@ from delivery.build.rows import Example
 from delivery.checks.forecast import Outlook, look_ahead
 from delivery.progress import Progress, silent
 from evals.power import Reach
-from tasks.data.dataset import Look, look_at
+from tasks.data.dataset import DatasetLook, look_at
 from tasks.data.of_project import expected_overlap
 from tasks.evals.require import count_samples, gate_reach
 from tasks.preflight import warnings_before_release
@@ -46,7 +46,7 @@ class Shown:
 class Expected:
     """What would happen. `warnings` are sentences on what cannot work as it is meant."""
 
-    look: Look
+    look: DatasetLook
     rows: tuple[Shown, ...]
     tokens: tuple[int, ...]  # of the rows that would be kept
     held_out: int
@@ -137,7 +137,7 @@ def _warnings(project: Project, gate: Sequence[Reach], found: Outlook) -> list[s
     return said + warnings_before_release(project.environment, project.rollout)
 
 
-def _reasons(look: Look) -> str:
+def _reasons(look: DatasetLook) -> str:
     return "the reasons: " + "; ".join(
         f"{reason} {kind.rows} (row {kind.examples[0].row}: {kind.examples[0].what})"
         for reason, kind in look.report.rejected.items()

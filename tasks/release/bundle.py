@@ -11,9 +11,9 @@ from configs.errors import SlipwayError
 from configs.project import Project
 from configs.prompts import SystemPlace
 from delivery.build.bundle import Bundle, SuiteScore
-from delivery.build.comparison import Comparison
+from delivery.build.comparison import ReportBasis
 from delivery.build.dataset import DatasetVersion
-from delivery.build.documents.origin import PAGE, Licenses, Origin
+from delivery.build.documents.origin import PAGE, DocumentBasis, Licenses
 from delivery.build.documents.written import documents
 from delivery.build.servable import problems_with
 from delivery.clients.bundles import images as oci
@@ -32,7 +32,7 @@ def assemble_bundle(
     report: EvalReport | None,
     home: Path,
     system_place: SystemPlace = "system",
-    comparison: Comparison | None = None,
+    comparison: ReportBasis | None = None,
 ) -> Bundle:
     """The bundle, written to home/bundles/, and signed where a key is named.
 
@@ -96,9 +96,9 @@ def base_bundle(project: Project, model_revision: str, home: Path, system_place:
 
 def _origin(
     project: Project, dataset: DatasetVersion | None, trained: TrainedAdapter | None, report: EvalReport | None
-) -> Origin:
+) -> DocumentBasis:
     model = project.model
-    return Origin(
+    return DocumentBasis(
         builder=importlib.metadata.version("slipway"),
         base_source=model.hub or model.package or model.name,
         licenses=Licenses(adapter=project.license, base_model=model.license, data=project.dataset.license),

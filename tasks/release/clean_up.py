@@ -20,11 +20,11 @@ from delivery.clients.bundles.images import damaged_bundles, list_bundles
 from delivery.clients.fresh_folder import remove_whole
 from delivery.clients.ledger.ledger import Ledger
 from delivery.progress import Progress, silent
-from delivery.release.retention import Cleanup, Kind, Need, Ref, Stored, clean_up
+from delivery.release.retention import Cleanup, KeptKind, Need, Ref, Stored, clean_up
 from tasks.release.site import open_ledger
 from tasks.release.way_back import folder_of, routes_with_way_back, way_back
 
-FOLDERS: dict[Kind, str] = {
+FOLDERS: dict[KeptKind, str] = {
     "bundle": "bundles",
     "dataset": "datasets",
     "adapter": "adapters",
@@ -180,11 +180,13 @@ def _evals(home: Path) -> Iterator[Stored]:
         yield _stored("evals", file)
 
 
-def _folders(home: Path, kind: Kind) -> list[Path]:
+def _folders(home: Path, kind: KeptKind) -> list[Path]:
     return sorted(path for path in (home / FOLDERS[kind]).glob("[0-9a-f]*") if path.is_dir() and not path.is_symlink())
 
 
-def _stored(kind: Kind, place: Path, of: str = "", refers_to: tuple[Ref, ...] = (), *, is_busy: bool = False) -> Stored:
+def _stored(
+    kind: KeptKind, place: Path, of: str = "", refers_to: tuple[Ref, ...] = (), *, is_busy: bool = False
+) -> Stored:
     inside = [path for path in place.rglob("*") if path.is_file()] if place.is_dir() else [place]
     return Stored(
         ref=Ref(kind=kind, name=place.stem if kind == "evals" else place.name),

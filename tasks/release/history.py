@@ -49,7 +49,7 @@ class Story:
 
 
 @dataclass(frozen=True)
-class Behind:
+class AnswerOrigin:
     """One attempt of a request, and all that stood behind it: its variant in the table of then, bundle and release."""
 
     record: Record
@@ -145,7 +145,7 @@ def _flat(name: str, value: Any) -> dict[str, str]:
     return {} if value is None else {name: str(value)}
 
 
-def behind_request(site: Site, request_id: str) -> list[Behind]:
+def behind_request(site: Site, request_id: str) -> list[AnswerOrigin]:
     """Every attempt at a request that a gateway remembers, or its traffic log holds, oldest first."""
     found: dict[tuple[str, str, float], tuple[Record, str]] = {}
     for record, source in (*_remembered(site, request_id), *_logged(site, request_id)):
@@ -188,17 +188,17 @@ def log_folders(site: Site) -> list[Path]:
     return [place for place in places if any(place.glob("*.parquet"))]
 
 
-def _behind(site: Site, record: Record, source: str) -> Behind:
+def _behind(site: Site, record: Record, source: str) -> AnswerOrigin:
     row = site.ledger.audit.table_at(site.name, record.started_at)
     begun = site.ledger.audit.release(record.epoch.partition("/")[0])
     release_id = begun["id"] if begun is not None else None
     if row is None:
-        return Behind(record, source, None, release_id, None)
+        return AnswerOrigin(record, source, None, release_id, None)
     try:
         table = RoutingTable.model_validate(row["table"])
     except pydantic.ValidationError:  # of another version
-        return Behind(record, source, None, release_id, row["revision"])
+        return AnswerOrigin(record, source, None, release_id, row["revision"])
     route = table.routes.get(record.route)
     variant = route.variants.get(record.variant) if route is not None else None
     bundle = site.ledger.bundle(variant.bundle) if variant is not None and variant.bundle else None
-    return Behind(record, source, bundle, release_id, row["revision"])
+    return AnswerOrigin(record, source, bundle, release_id, row["revision"])

@@ -16,9 +16,9 @@ from configs.errors import SlipwayError
 from configs.judge import Judge
 from delivery.checks.evidence import Cursor
 from delivery.checks.judgements import (
-    Found,
     Judged,
     JudgeSeen,
+    LocatedPair,
     Settled,
     are_equal,
     drawn,
@@ -161,15 +161,15 @@ def ask_about(wanted: Wanted, settings: Judge, client: Asker, gateways: Mapping[
     return BatchOutcome(judged=tuple(results), settled=settled, error=error)
 
 
-def _read(wanted: Wanted, gateways: Mapping[str, PairsSource]) -> tuple[list[Found], tuple[Settled, ...]]:
+def _read(wanted: Wanted, gateways: Mapping[str, PairsSource]) -> tuple[list[LocatedPair], tuple[Settled, ...]]:
     """What each gateway keeps behind the last settled pair, and where that ends. Raises the last GatewayError."""
-    found: list[Found] = []
+    found: list[LocatedPair] = []
     settled: list[Settled] = []
     problem: GatewayError | None = None
     for name, gateway in gateways.items():
         try:
             new = [
-                Found(name, page.boot_id, pair)
+                LocatedPair(name, page.boot_id, pair)
                 for page in _pages(gateway, wanted.cursors.get(name))
                 for pair in page.pairs
             ]

@@ -11,7 +11,7 @@ from configs.project import Project
 from configs.strict import Strict
 from delivery.build.bundle import Bundle
 from delivery.build.dataset import DatasetVersion
-from delivery.build.documents.origin import EVAL_REPORT, Licenses, Origin
+from delivery.build.documents.origin import EVAL_REPORT, DocumentBasis, Licenses
 from delivery.build.documents.written import documents
 from delivery.build.gate import GateDecision, judge
 from delivery.clients.bundles.images import read_bundle, read_documents, unpack_adapter, write_bundle
@@ -127,9 +127,9 @@ def _of_its_own(project: Project, bundle: Bundle) -> Project:
     return replace(own, model=project.model.model_copy(update={"name": bundle.served_name}))
 
 
-def _origin(project: Project, version: DatasetVersion, report: EvalReport) -> Origin:
+def _origin(project: Project, version: DatasetVersion, report: EvalReport) -> DocumentBasis:
     model = project.model
-    return Origin(
+    return DocumentBasis(
         builder=importlib.metadata.version("slipway"),
         base_source=model.hub or model.package or model.name,
         licenses=Licenses(

@@ -5,7 +5,7 @@ from configs.gitops import PromotionRules
 from configs.project import Project
 from delivery.build.bundle import Bundle
 from delivery.clients.ledger.ledger import Ledger
-from delivery.release.promotion import Gate, Lived, Promotion, promotion
+from delivery.release.promotion import Lived, Promotion, PromotionGate, promotion
 
 
 def may_be_promoted(before: tuple[Project, Ledger], after: tuple[Project, Ledger], now: float) -> Promotion:
@@ -38,16 +38,18 @@ def lived(project: Project, ledger: Ledger) -> Lived:
     )
 
 
-def gates(rules: PromotionRules, bundle: Bundle | None) -> list[Gate]:
+def gates(rules: PromotionRules, bundle: Bundle | None) -> list[PromotionGate]:
     """The scores that the next environment asks for. A suite that the bundle was not judged by does not pass."""
     found = []
     for suite, least in sorted(rules.least_scores.items()):
         score = bundle.evals.get(suite) if bundle is not None else None
         if score is None or score.score is None:
-            found.append(Gate(name=suite, passed=False, reason=f"the bundle has no score, {least:g} is asked for"))
+            found.append(
+                PromotionGate(name=suite, passed=False, reason=f"the bundle has no score, {least:g} is asked for")
+            )
             continue
         passed = score.score >= least
-        found.append(Gate(name=suite, passed=passed, reason=f"scored {score.score:g}, {least:g} is asked for"))
+        found.append(PromotionGate(name=suite, passed=passed, reason=f"scored {score.score:g}, {least:g} is asked for"))
     return found
 
 

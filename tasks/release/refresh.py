@@ -18,7 +18,7 @@ ERASURES = "datasets/erasures.jsonl"  # whose rows no version may have any more
 
 
 @dataclass(frozen=True)
-class Look:
+class RefreshLook:
     """What a refresh found before it began. `nothing` is how one ends that has nothing to do: what is live stays so."""
 
     decision: RefreshDecision
@@ -26,7 +26,7 @@ class Look:
     nothing: ReleaseOutcome
 
 
-def look(project: Project, home: Path, asked_by: str = "") -> Look:
+def look(project: Project, home: Path, asked_by: str = "") -> RefreshLook:
     """Whether a refresh runs; one that a person asks for always does.
 
     Raises SlipwayError for a source that is missing, and for a route that is not served.
@@ -42,7 +42,7 @@ def look(project: Project, home: Path, asked_by: str = "") -> Look:
     outcome = ReleaseOutcome(
         release_id="", route=project.route, bundle=live.bundle, outcome="live", reason=found.reason
     )
-    return Look(found, inputs, outcome)
+    return RefreshLook(found, inputs, outcome)
 
 
 def note(project: Project, home: Path, inputs: dict[str, str], by: str, now: float) -> None:

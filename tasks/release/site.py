@@ -35,7 +35,7 @@ from tasks.mirror import mirror_of
 from tasks.release.judge import Asker, RunBeside, in_thread, open_judge
 from tasks.release.membership import GatewayClients
 from tasks.release.published import require_signed
-from tasks.serving.target import Origin, Target
+from tasks.serving.target import AdapterOrigin, Target
 from tasks.serving.targets import target_of
 
 LEASE_TTL_S = 30.0  # of the environment's lease in the ledger; a dead owner on this machine is noticed at once
@@ -194,7 +194,7 @@ def _placed(bundle: Bundle, site: Site) -> str:
     now = site.clock()
     mirror_of(site.environment, site.home).fetch_bundle(bundle.digest)
     require_signed(site.environment, site.home, bundle.digest, now)
-    return site.target.place(unpack_adapter(bundle, site.home), Origin(bundle.digest, now))
+    return site.target.place(unpack_adapter(bundle, site.home), AdapterOrigin(bundle.digest, now))
 
 
 def why_not_servable(bundle: Bundle, site: Site) -> str:

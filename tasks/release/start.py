@@ -19,7 +19,7 @@ from tasks.release.left_behind import asked_back
 from tasks.release.published import require_signed
 from tasks.release.site import Site, served_as
 from tasks.release.way_back import remember_if_possible
-from tasks.serving.target import Origin, Target
+from tasks.serving.target import AdapterOrigin, Target
 
 
 def bootstrap(
@@ -90,7 +90,7 @@ def _require_signed_when_released(site: Site, route: str, live: Served) -> None:
     as_of = at[0] if at else site.clock()
     mirror_of(site.environment, site.home).fetch_bundle(live.bundle)
     require_signed(site.environment, site.home, live.bundle, as_of)
-    site.target.place(unpack_adapter(read_bundle(site.home, live.bundle), site.home), Origin(live.bundle, as_of))
+    site.target.place(unpack_adapter(read_bundle(site.home, live.bundle), site.home), AdapterOrigin(live.bundle, as_of))
 
 
 def make_servable(site: Site, served: Served, *, probe: bool = True, late_s: float = 10.0) -> dict[str, SlipwayError]:

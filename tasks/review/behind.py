@@ -37,7 +37,7 @@ class ReviewedRow(Strict):
         return f"{self.item} ({self.origin}{request}): {written}approved by {', '.join(self.reviewers)}{held}"
 
 
-class Behind(Strict):
+class ReviewedBehind(Strict):
     """What a release's bundle learned from, as far as people reviewed it. `unknown` says why that cannot be told."""
 
     dataset: str | None
@@ -58,16 +58,16 @@ class Behind(Strict):
         return [*lines, f"    and {more} more: --json shows all"] if more > 0 else lines
 
 
-def behind_release(ledger: Ledger, release_id: str, home: Path) -> Behind:
+def behind_release(ledger: Ledger, release_id: str, home: Path) -> ReviewedBehind:
     """The reviewed rows behind the bundle of a release. A dataset version that is not on this machine is told."""
     bundle = ledger.bundle(ledger.state(release_id).candidate.bundle)
     if bundle is None or bundle.dataset_version is None:
-        return Behind(dataset=None)
+        return ReviewedBehind(dataset=None)
     try:
         rows = tuple(reviewed_rows(bundle, home))
     except SlipwayError as error:
-        return Behind(dataset=bundle.dataset_version, unknown=error.what)
-    return Behind(dataset=bundle.dataset_version, rows=rows)
+        return ReviewedBehind(dataset=bundle.dataset_version, unknown=error.what)
+    return ReviewedBehind(dataset=bundle.dataset_version, rows=rows)
 
 
 def reviewed_rows(bundle: Bundle, home: Path) -> list[ReviewedRow]:

@@ -18,7 +18,7 @@ from delivery.build.layouts.known import LAYOUTS
 from delivery.build.layouts.row import Reading, Unusable
 from delivery.clients.bundles.images import list_bundles, read_documents
 from delivery.clients.reviewable import read_reviewable
-from delivery.review.items import Asked, Found, Item
+from delivery.review.items import AskedAndAnswered, Item, ItemDraft
 from evals.report import EvalReport, SampleScore
 from evals.samples import Sample
 from evals.suites import FOLDER as SHIPPED
@@ -96,7 +96,7 @@ def from_rows(desk: Desk, file: Path, by: str, now: float) -> Collected:
     every row that cannot be read.
     """
     located = locate(Source(path=file.absolute()), Path(), 0)
-    found: list[Found] = []
+    found: list[ItemDraft] = []
     problems: list[Problem] = []
     for one in located:
         for row in open_source(one).rows:
@@ -108,7 +108,7 @@ def from_rows(desk: Desk, file: Path, by: str, now: float) -> Collected:
                 said = str(fault.errors()[0]["msg"]) if isinstance(fault, ValidationError) else str(fault)
                 problems.append(Problem(f"{one.name}: row {row.number}", said))
             else:
-                found.append(Found(origin="hand", why=f"brought by {by}", asked=asked, at=now))
+                found.append(ItemDraft(origin="hand", why=f"brought by {by}", asked=asked, at=now))
     if problems:
         raise SlipwayError(
             f"{len(problems)} row(s) of {file} cannot be reviewed; nothing was added",
@@ -118,14 +118,14 @@ def from_rows(desk: Desk, file: Path, by: str, now: float) -> Collected:
     return Collected(len(found), desk.ledger.review.add(desk.queue, found, by, now))
 
 
-def _asked(reading: Reading) -> Asked:
+def _asked(reading: Reading) -> AskedAndAnswered:
     if reading.chosen:
         sides = {"answer": reading.rejected[0]["content"], "other": reading.chosen[0]["content"]}
-        return Asked.model_validate({"messages": reading.messages, **sides})
+        return AskedAndAnswered.model_validate({"messages": reading.messages, **sides})
     messages = reading.messages
     if not messages or messages[-1]["role"] != "assistant" or not messages[-1]["content"]:
         raise Unusable("no-answer", "the conversation does not end with an answer in text")
-    return Asked(messages=messages[:-1], answer=messages[-1]["content"])
+    return AskedAndAnswered(messages=messages[:-1], answer=messages[-1]["content"])
 
 
 def _manifest(home: Path, reference: str) -> Bundle:
@@ -133,7 +133,7 @@ def _manifest(home: Path, reference: str) -> Bundle:
     return fitting[0]
 
 
-def _failed(project: Project, home: Path, report: EvalReport, bundle: Bundle, now: float) -> Iterator[Found]:
+def _failed(project: Project, home: Path, report: EvalReport, bundle: Bundle, now: float) -> Iterator[ItemDraft]:
     holdout = read_version(home, bundle.dataset_version).folder / "holdout.jsonl" if bundle.dataset_version else None
     places = (*project.suite_folders, SHIPPED)
     known = [name for name in project.evals.behaviour if name in report.suites]
@@ -145,13 +145,13 @@ def _failed(project: Project, home: Path, report: EvalReport, bundle: Bundle, no
                 yield from _of_sample(suite.config.name, sample, score, bundle, now)
 
 
-def _of_sample(suite: str, sample: Sample, score: SampleScore, bundle: Bundle, now: float) -> Sequence[Found]:
+def _of_sample(suite: str, sample: Sample, score: SampleScore, bundle: Bundle, now: float) -> Sequence[ItemDraft]:
     if any(message.content is None for message in sample.messages):
         return ()  # a conversation with gaps: the model's earlier replies are in no report
     expected = sample.expected if isinstance(sample.expected, str) and sample.expected else None
-    asked = Asked(
+    asked = AskedAndAnswered(
         messages=tuple(message.model_dump() for message in sample.messages), answer=score.output, other=expected
     )
     why = f"failed in suite {suite}" + (f": {score.reason}" if score.reason else "")
     name = f"{suite}/{sample.id}@{short(bundle.digest)}"
-    return [Found(origin="eval", why=why[:300], asked=asked, request_id=name[:120], bundle=bundle.digest, at=now)]
+    return [ItemDraft(origin="eval", why=why[:300], asked=asked, request_id=name[:120], bundle=bundle.digest, at=now)]

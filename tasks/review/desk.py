@@ -18,8 +18,8 @@ from configs.review import Review
 from delivery.clients.ledger.ledger import Ledger
 from delivery.clients.ledger.review import Queue
 from delivery.review.agreement import Agreement, agreement
-from delivery.review.items import Item, Origin, Status
-from delivery.review.rows import Kind, rows_of
+from delivery.review.items import Item, ItemOrigin, Status
+from delivery.review.rows import RowKind, rows_of
 from delivery.review.rules import why_no_reviewer
 from tasks.release.site import open_ledger
 
@@ -37,7 +37,7 @@ class Desk:
 class Overview:
     """The queue at a glance."""
 
-    counts: dict[Status, dict[Origin, int]]
+    counts: dict[Status, dict[ItemOrigin, int]]
     items: list[Item]
     agreement: Agreement
     newly_approved: int  # no dataset version has read them yet
@@ -60,7 +60,7 @@ def desk_of(environment: Environment, route: str, recipe: DatasetRecipe, home: P
         ledger.close()
 
 
-def overview(desk: Desk, status: Status | None = None, origin: Origin | None = None, limit: int = 20) -> Overview:
+def overview(desk: Desk, status: Status | None = None, origin: ItemOrigin | None = None, limit: int = 20) -> Overview:
     """Counts, the first items, and how far two people agree."""
     review, queue = desk.ledger.review, desk.queue
     return Overview(
@@ -122,7 +122,7 @@ def history(desk: Desk, item_id: str) -> list[dict[str, Any]]:
     return desk.ledger.review.acts(desk.queue, item_id)
 
 
-def export(desk: Desk, kind: Kind) -> Iterator[dict[str, Any]]:
+def export(desk: Desk, kind: RowKind) -> Iterator[dict[str, Any]]:
     """The rows that a dataset version would read now, each with who answers for it."""
     for _, row in rows_of(desk.ledger.review.approved(desk.queue), kind):
         yield row

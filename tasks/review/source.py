@@ -10,10 +10,10 @@ from configs.dataset import DatasetRecipe, Source
 from configs.errors import SlipwayError
 from configs.project import Project
 from delivery.clients.fresh_folder import fresh_folder
-from delivery.review.rows import Kind, rows_of
+from delivery.review.rows import RowKind, rows_of
 from tasks.review.desk import Desk, open_desk
 
-READERS: dict[Kind, str] = {"conversations": "messages", "preferences": "preference"}
+READERS: dict[RowKind, str] = {"conversations": "messages", "preferences": "preference"}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from delivery.progress import Progress, silent
 from tasks.serving.asked import ask_everyone, models_of, require_ours, require_serves, table_of, why
 from tasks.serving.keep_alive import Incident
 from tasks.serving.local import ADMIN_TOKEN
-from tasks.serving.target import Members, ModelToServe, Origin, PartState, readiness
+from tasks.serving.target import AdapterOrigin, Members, ModelToServe, PartState, readiness
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class External:
             )
         return token
 
-    def place(self, adapter: Path, origin: Origin | None = None) -> str:
+    def place(self, adapter: Path, origin: AdapterOrigin | None = None) -> str:
         """The folder's path on the replicas. Where they see another folder than the state folder's, it is copied."""
         wanted = describe(adapter)
         if adapter.name != short(wanted.digest):

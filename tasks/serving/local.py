@@ -23,7 +23,7 @@ from delivery.clients.vllm import VllmClient
 from delivery.progress import Progress, silent
 from tasks.serving.keep_alive import KeepAlive, ProcessHealth
 from tasks.serving.processes import Processes, SupervisedProcess
-from tasks.serving.target import ModelToServe, Origin, PartState
+from tasks.serving.target import AdapterOrigin, ModelToServe, PartState
 from tasks.serving.vllm_command import phase, require_vllm, vllm_command
 
 ADMIN_TOKEN = "SLIPWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
@@ -117,7 +117,7 @@ class LocalProcesses:
         """SLIPWAY_ADMIN_TOKEN, or one of our own."""
         return admin_token(self.environment, self.home)
 
-    def place(self, adapter: Path, origin: Origin | None = None) -> str:
+    def place(self, adapter: Path, origin: AdapterOrigin | None = None) -> str:
         """It is there: vLLM sees the same disk."""
         return str(adapter.absolute())
 

@@ -33,7 +33,7 @@ class Members(NamedTuple):
     gateways: tuple[str, ...]
 
 
-class Origin(NamedTuple):
+class AdapterOrigin(NamedTuple):
     """The bundle that an adapter is of, and the time, in UNIX seconds, as of which its signatures have to count."""
 
     bundle: str  # digest
@@ -69,7 +69,7 @@ class Target(Protocol):
     def admin_token(self) -> str:
         """What opens the gateways' admin API."""
 
-    def place(self, adapter: Path, origin: Origin | None = None) -> str:
+    def place(self, adapter: Path, origin: AdapterOrigin | None = None) -> str:
         """Has the replicas see an adapter's folder, which is named by its digest; its path on their machines.
 
         The bytes there are those of `adapter`, or it raises. `origin` is for replicas that fetch and verify a whole

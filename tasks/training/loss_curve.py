@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Point:
+class LossPoint:
     """One optimizer step. `tokens` and `seconds` count from the start of the training, resumed runs included."""
 
     step: int
@@ -28,18 +28,18 @@ def finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def read(path: Path) -> list[Point]:
+def read(path: Path) -> list[LossPoint]:
     """All complete lines; a line cut short by a kill is left out."""
     points = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
-            points.append(Point(**json.loads(line)))
+            points.append(LossPoint(**json.loads(line)))
         except json.JSONDecodeError:
             break
     return points
 
 
-def restart(path: Path, after_step: int) -> list[Point]:
+def restart(path: Path, after_step: int) -> list[LossPoint]:
     """Drops the points after the checkpoint that training goes on from, and returns those kept."""
     kept = [point for point in read(path) if point.step <= after_step]
     fresh = path.with_suffix(".tmp")
@@ -48,13 +48,13 @@ def restart(path: Path, after_step: int) -> list[Point]:
     return kept
 
 
-def append(path: Path, point: Point) -> None:
+def append(path: Path, point: LossPoint) -> None:
     """One more line, on disk when this returns to the operating system's cache."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(point)) + "\n")
 
 
-def draw(points: list[Point], path: Path, title: str) -> None:
+def draw(points: list[LossPoint], path: Path, title: str) -> None:
     """Loss per step with its running mean, and the learning rate; a PNG."""
     import matplotlib
 

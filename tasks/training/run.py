@@ -48,9 +48,9 @@ class TrainingRun(Strict):
 class Recorder(TrainerCallback):  # type: ignore[misc]
     """Keeps the curve, reports each step, marks whole checkpoints, and stops a run that is no longer finite."""
 
-    def __init__(self, run: TrainingRun, report: OnWorkerEvent, curve: Path, kept: Sequence[loss_curve.Point]):
+    def __init__(self, run: TrainingRun, report: OnWorkerEvent, curve: Path, kept: Sequence[loss_curve.LossPoint]):
         self.run, self.report, self.curve = run, report, curve
-        self.before = kept[-1] if kept else loss_curve.Point(0, None, 0.0, None, 0, 0.0)
+        self.before = kept[-1] if kept else loss_curve.LossPoint(0, None, 0.0, None, 0, 0.0)
         self.points = list(kept)
         self.trainer: Any = None
         self.started = time.monotonic()
@@ -59,7 +59,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         """Once per optimizer step, before its checkpoint is saved."""
         if logs is None or "loss" not in logs or self.trainer is None:
             return
-        point = loss_curve.Point(
+        point = loss_curve.LossPoint(
             step=state.global_step,
             loss=loss_curve.finite_or_none(logs["loss"]),
             lr=logs["learning_rate"],
@@ -77,7 +77,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         """The trainer writes a checkpoint file by file; the mark says that the last one is there."""
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
-    def _stop(self, point: loss_curve.Point, logs: dict[str, float]) -> None:
+    def _stop(self, point: loss_curve.LossPoint, logs: dict[str, float]) -> None:
         last = next((p for p in reversed(self.points[:-1]) if p.finite), None)
         history = f"the last finite loss before was {last.loss:.4g} at step {last.step}" if last else "from the start"
         config = self.run.config

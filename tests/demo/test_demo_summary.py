@@ -9,7 +9,7 @@ from delivery.build.gate import GateDecision, GateFinding
 from delivery.traffic.records import Record, checked
 from demo import summary as demo_summary
 from demo.stage import UsersSeen
-from demo.story import Story
+from demo.story import DemoStory
 from demo.summary import ReleaseSummary, StageSummary
 from evals.report import EvalReport, SuiteResult
 
@@ -86,7 +86,7 @@ def test_the_summary_on_disk_is_the_one_that_was_made_and_the_text_shows_its_fig
 
 
 def test_a_story_that_ended_early_has_a_summary_of_what_there_is_and_says_where_and_why() -> None:
-    story = Story(Path("home"), load_project(Path("configs/tutor")))
+    story = DemoStory(Path("home"), load_project(Path("configs/tutor")))
     story.chapter("release: shadow, canary, full, watch")
     nothing = story.summary(1.0, KeyboardInterrupt())
     assert nothing["failed"] == {"chapter": "release: shadow, canary, full, watch", "why": "KeyboardInterrupt"}
@@ -99,4 +99,4 @@ def test_a_story_that_ended_early_has_a_summary_of_what_there_is_and_says_where_
 
 
 def test_a_story_that_came_to_its_end_did_not_fail() -> None:
-    assert Story(Path("home"), load_project(Path("configs/tutor"))).summary(1.0)["failed"] is None
+    assert DemoStory(Path("home"), load_project(Path("configs/tutor"))).summary(1.0)["failed"] is None

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from benchmarks.tiny_bundle import tiny_bundle, write_tiny_lora
 from configs.errors import SlipwayError
 from delivery.build.bundle import Bundle, SuiteScore
-from delivery.build.documents.origin import Origin
+from delivery.build.documents.origin import DocumentBasis
 from delivery.build.documents.written import documents
 from delivery.clients.bundles.adapters import describe
 from delivery.clients.bundles.images import write_bundle
@@ -21,7 +21,7 @@ def bundle(tmp_path: Path) -> Bundle:
     write_tiny_lora(tmp_path / "made", 1)
     scores = {"guiding": SuiteScore(version="v1", score=0.9, low=0.8, high=1.0, n=10)}
     made = tiny_bundle("Ask.", describe(tmp_path / "made")).model_copy(update={"evals": scores})
-    origin = Origin(builder="0.1.0", base_source="base", report=eval_report())
+    origin = DocumentBasis(builder="0.1.0", base_source="base", report=eval_report())
     write_bundle(made, tmp_path / "made", tmp_path / "home", documents(made, origin))
     return made
 

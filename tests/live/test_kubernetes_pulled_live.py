@@ -21,7 +21,7 @@ from delivery.progress import silent
 from tasks.release.rollback import rollback
 from tasks.release.site import open_site_of
 from tasks.serving import environment
-from tasks.serving.target import Origin, readiness
+from tasks.serving.target import AdapterOrigin, readiness
 
 pytestmark = pytest.mark.live
 
@@ -102,7 +102,7 @@ def test_what_the_registry_hands_out_wrong_is_refused_by_each_pod_and_gets_no_sh
         assert not [r for r in records if r.variant == flipped.variant_name], "nobody was sent to it"
         told_of(world, "the registry sends something else than was asked for")
         for bundle, why in ((others, "does not verify"), (expired, "expired on")):
-            path = site.target.place(unpack_adapter(bundle, world.home), Origin(bundle.digest, time.time()))
+            path = site.target.place(unpack_adapter(bundle, world.home), AdapterOrigin(bundle.digest, time.time()))
             for url in world.target.replicas:
                 with pytest.raises(AgentError, match=why):
                     site.target.prove(url, path)

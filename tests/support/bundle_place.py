@@ -11,7 +11,7 @@ from tiny_model import conversation, save_tiny_model
 
 from configs.project import Project
 from delivery.build.bundle import Bundle, SuiteScore
-from delivery.build.documents.origin import Origin
+from delivery.build.documents.origin import DocumentBasis
 from delivery.build.documents.written import documents
 from delivery.clients.bundles.adapters import describe
 from delivery.clients.bundles.images import write_bundle
@@ -55,6 +55,6 @@ class Place:
             max_tokens=16 if with_report else 17,
             evals={"guiding": SuiteScore(version="v1", score=0.9, low=0.8, high=1.0, n=10)},
         )
-        origin = Origin(builder="0.1.0", base_source="base", report=eval_report() if with_report else None)
+        origin = DocumentBasis(builder="0.1.0", base_source="base", report=eval_report() if with_report else None)
         write_bundle(bundle, adapter, self.home, documents(bundle, origin))
         return bundle

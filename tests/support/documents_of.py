@@ -1,6 +1,6 @@
 """What a documented bundle is made from in tests: a dataset version's manifest and an eval report."""
 
-from delivery.build.comparison import Comparison
+from delivery.build.comparison import ReportBasis
 from delivery.build.dataset import Manifest, PartSummary, SourceFile
 from delivery.build.gate import GateDecision, GateFinding
 from evals.report import EvalReport, SampleScore, SuiteResult
@@ -46,10 +46,10 @@ def eval_report(system_prompt: str = "Ask.", score: float = 0.9) -> EvalReport:
     )
 
 
-def comparison(score: float = 0.9) -> Comparison:
+def comparison(score: float = 0.9) -> ReportBasis:
     """A gate that was passed, beside a production that answers the same."""
     decision = GateDecision(
         passed=True,
         findings=(GateFinding(suite="guiding", limit="min_score 0.50", verdict="pass", sentence="guiding: reaches"),),
     )
-    return Comparison(decision=decision, production=eval_report(score=score), trained_tokens=1234, final_loss=0.5)
+    return ReportBasis(decision=decision, production=eval_report(score=score), trained_tokens=1234, final_loss=0.5)

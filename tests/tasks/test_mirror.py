@@ -17,7 +17,7 @@ from delivery.build.dataset import DatasetVersion
 from delivery.clients.bundles import adapters as adapter_store
 from delivery.clients.bundles.images import read_bundle, write_bundle
 from delivery.clients.store.errors import DamagedError, StoreAwayError
-from tasks.mirror import Mirror, mirror_of
+from tasks.mirror import StoreMirror, mirror_of
 from tasks.training.train import TrainedAdapter
 
 KEY = "sha256:" + "7" * 64
@@ -33,9 +33,9 @@ def config(tmp_path: Path) -> StoreConfig:
     return StoreConfig(url=f"file://{tmp_path}/shared")
 
 
-def machine(config: StoreConfig, home: Path) -> Mirror:
+def machine(config: StoreConfig, home: Path) -> StoreMirror:
     home.mkdir(exist_ok=True)
-    return Mirror(config, home)
+    return StoreMirror(config, home)
 
 
 def step(home: Path, number: int) -> None:

@@ -19,13 +19,13 @@ from packageurl import PackageURL
 
 from configs.canonical import short
 from delivery.build.bundle import Bundle, SuiteScore
-from delivery.build.documents.origin import Origin, json_file
+from delivery.build.documents.origin import DocumentBasis, json_file
 
 SPACE = uuid.UUID("7f6f3a63-8a0c-5c5e-9f5f-0f6a3f2f1c11")  # bundles' serial numbers are named within it
 SHA256 = re.compile(r"^sha256:([0-9a-f]{64})$")
 
 
-def bill(bundle: Bundle, origin: Origin) -> bytes:
+def bill(bundle: Bundle, origin: DocumentBasis) -> bytes:
     """bom.cdx.json; its serial number follows from the bundle's digest, and it bears no time."""
     model = _model(bundle, origin)
     parts = _parts(bundle, origin)
@@ -38,7 +38,7 @@ def bill(bundle: Bundle, origin: Origin) -> bytes:
     return json_file(written)
 
 
-def _model(bundle: Bundle, origin: Origin) -> Component:
+def _model(bundle: Bundle, origin: DocumentBasis) -> Component:
     trained = bundle.trained
     return _component(
         ComponentType.MACHINE_LEARNING_MODEL,
@@ -50,7 +50,7 @@ def _model(bundle: Bundle, origin: Origin) -> Component:
     )
 
 
-def _parts(bundle: Bundle, origin: Origin) -> list[Component]:
+def _parts(bundle: Bundle, origin: DocumentBasis) -> list[Component]:
     kind, said = ComponentType.MACHINE_LEARNING_MODEL, origin.licenses
     source = {"slipway:source": origin.base_source}
     parts = [_component(kind, bundle.base_model, bundle.base_revision, said.base_model, "base-model", source)]

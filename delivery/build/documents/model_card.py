@@ -6,7 +6,7 @@ import yaml
 
 from configs.canonical import short
 from delivery.build.bundle import Bundle, SuiteScore
-from delivery.build.documents.origin import BILL, EVAL_REPORT, LICENSES, PROVENANCE, Origin
+from delivery.build.documents.origin import BILL, EVAL_REPORT, LICENSES, PROVENANCE, DocumentBasis
 
 HUB_LICENSES = (
     "apache-2.0 mit bsd-2-clause bsd-3-clause cc-by-4.0 cc-by-sa-4.0 cc-by-nc-4.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 "
@@ -14,7 +14,7 @@ HUB_LICENSES = (
 )
 
 
-def model_card(bundle: Bundle, origin: Origin) -> bytes:
+def model_card(bundle: Bundle, origin: DocumentBasis) -> bytes:
     """README.md, with the bundle's digest in the header."""
     parts = [_opening(bundle), _serving(bundle), _training(bundle, origin), _scores(bundle), _more(bundle, origin)]
     header = yaml.safe_dump(_header(bundle, origin), sort_keys=False, allow_unicode=True, width=120)
@@ -22,7 +22,7 @@ def model_card(bundle: Bundle, origin: Origin) -> bytes:
     return f"---\n{header}---\n\n{text}".encode()
 
 
-def _header(bundle: Bundle, origin: Origin) -> dict[str, Any]:
+def _header(bundle: Bundle, origin: DocumentBasis) -> dict[str, Any]:
     header: dict[str, Any] = {"base_model": origin.base_source, "pipeline_tag": "text-generation"}
     header |= _license(origin.licenses.adapter if bundle.trained else origin.licenses.base_model)
     if bundle.adapter is not None:
@@ -68,7 +68,7 @@ def _serving(bundle: Bundle) -> str:
     )
 
 
-def _training(bundle: Bundle, origin: Origin) -> str:
+def _training(bundle: Bundle, origin: DocumentBasis) -> str:
     if bundle.training is None:
         return ""
     rows = "What the dataset version holds is not known here."
@@ -97,7 +97,7 @@ def _score(found: SuiteScore) -> str:
     return f"{found.score:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
-def _more(bundle: Bundle, origin: Origin) -> str:
+def _more(bundle: Bundle, origin: DocumentBasis) -> str:
     said = origin.licenses
     licenses = f"base model {said.base_model or 'unknown'}"
     if bundle.trained is not None:

@@ -23,7 +23,7 @@ class Licenses(Strict):
     data: str | None = None
 
 
-class Origin(Strict):
+class DocumentBasis(Strict):
     """What documents are made of, besides the manifest. Nothing in it knows a time, a person or a machine."""
 
     builder: str  # slipway's version

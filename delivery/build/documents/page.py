@@ -8,8 +8,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from configs.canonical import short
 from delivery.build.bundle import Bundle
-from delivery.build.comparison import Comparison, Regression, worst
-from delivery.build.documents.origin import Origin
+from delivery.build.comparison import Regression, ReportBasis, worst
+from delivery.build.documents.origin import DocumentBasis
 from delivery.build.pairs import between
 from delivery.build.slices import slices
 from evals.estimate import Estimate
@@ -19,7 +19,7 @@ TEMPLATES, TEMPLATE = Path(__file__).parent, "report.html.j2"
 WORDS = {"pass": "kept", "fail": "not kept", "error": "cannot be told"}
 
 
-def page(bundle: Bundle, origin: Origin, report: EvalReport, comparison: Comparison) -> bytes:
+def page(bundle: Bundle, origin: DocumentBasis, report: EvalReport, comparison: ReportBasis) -> bytes:
     """report.html of a candidate's evals beside production's; the same arguments give the same bytes."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -55,7 +55,7 @@ def page(bundle: Bundle, origin: Origin, report: EvalReport, comparison: Compari
     return text.encode()
 
 
-def _row(name: str, reports: dict[str, EvalReport], comparison: Comparison) -> dict[str, Any]:
+def _row(name: str, reports: dict[str, EvalReport], comparison: ReportBasis) -> dict[str, Any]:
     """One suite: each report's interval, and by how much the candidate differs from production."""
     new, old = reports["candidate"].suites[name], comparison.production.suites.get(name)
     shown = {who: _shown(one.suites[name]) for who, one in reports.items() if name in one.suites}

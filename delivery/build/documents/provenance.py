@@ -8,14 +8,14 @@ from typing import Any
 
 from configs.canonical import digest_of
 from delivery.build.bundle import Bundle
-from delivery.build.documents.origin import Origin, json_file
+from delivery.build.documents.origin import DocumentBasis, json_file
 
 STATEMENT, PREDICATE = "https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1"
 BUILD_TYPE, BUILDER = "urn:slipway:build:1", "urn:slipway:builder"
 BUNDLE_FILE = "bundle.json"
 
 
-def provenance(bundle: Bundle, origin: Origin) -> bytes:
+def provenance(bundle: Bundle, origin: DocumentBasis) -> bytes:
     """The statement about the manifest (bundle.json, whose sha256 is the bundle's digest) and the bundle's files."""
     versions = {"slipway": origin.builder, **origin.trainer.get("versions", {})}
     statement = {
@@ -63,7 +63,7 @@ def _asked_for(bundle: Bundle) -> dict[str, Any]:
     return {"command": command, "route": bundle.route, "training": bundle.training, "served": served, "suites": suites}
 
 
-def _materials(bundle: Bundle, origin: Origin) -> list[dict[str, Any]]:
+def _materials(bundle: Bundle, origin: DocumentBasis) -> list[dict[str, Any]]:
     named = f"base model {bundle.base_model}, from {origin.base_source}"
     found: list[dict[str, Any]] = [{"name": named, "digest": digest_set(bundle.base_revision)}]
     if bundle.parent is not None:

@@ -2,7 +2,7 @@
 
 from configs.canonical import short
 from delivery.build.bundle import Bundle
-from delivery.build.comparison import Comparison
+from delivery.build.comparison import ReportBasis
 from delivery.build.documents.bill import bill
 from delivery.build.documents.model_card import model_card
 from delivery.build.documents.origin import (
@@ -12,15 +12,15 @@ from delivery.build.documents.origin import (
     MODEL_CARD,
     PAGE,
     PROVENANCE,
+    DocumentBasis,
     Licenses,
-    Origin,
     json_file,
 )
 from delivery.build.documents.page import page
 from delivery.build.documents.provenance import provenance
 
 
-def documents(bundle: Bundle, origin: Origin, comparison: Comparison | None = None) -> dict[str, bytes]:
+def documents(bundle: Bundle, origin: DocumentBasis, comparison: ReportBasis | None = None) -> dict[str, bytes]:
     """Name -> content; the same arguments give the same bytes. Without evals there is no report, and without somebody
     to compare with no page of them.
     """

@@ -3,18 +3,14 @@
 Of a whole environment it reads the columns that are wanted and no more, since a ledger grows for years.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from delivery.clients.ledger import schema as schema
 from delivery.clients.ledger.errors import named
-from delivery.clients.ledger.writes import first, note
+from delivery.clients.ledger.writes import Transaction, first, note
 
-Transaction = Callable[[], AbstractContextManager[Connection]]
 Row = dict[str, Any]
 
 

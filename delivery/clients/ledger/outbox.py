@@ -5,23 +5,20 @@ compare-and-swap tries it; a claim of a process that was killed ends by itself. 
 receiver's answer and the mark, the message is told again under the same key: once at least, not once at most.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from configs.strict import Strict
 from delivery.clients.ledger.schema import outbox
-from delivery.clients.ledger.writes import first, insert_once
+from delivery.clients.ledger.writes import Transaction, first, insert_once
 from delivery.release.messages import Letter, ReleaseMessage
 
 CLAIM_S = 60.0  # longer than any try takes
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 900.0
 GIVEN_UP_AFTER_S = 3 * 86_400.0
-
-Transaction = Callable[[], AbstractContextManager[Connection]]
 
 
 class Waiting(Strict):

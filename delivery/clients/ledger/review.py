@@ -4,8 +4,7 @@ Whoever takes an item has a lease on it that ends by itself, so that two people 
 process leaves nothing behind. Each act is one transaction: it is on record with what it changed, or nothing happened.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,13 +14,12 @@ from configs.review import Review, person_key
 from delivery.clients.ledger.errors import LedgerError, named
 from delivery.clients.ledger.review_rows import AT_ONCE, Queue, candidates, insert, items_of, pairs, text_row
 from delivery.clients.ledger.schema import review_acts, review_items, review_texts
-from delivery.clients.ledger.writes import first
-from delivery.review.items import ActKind, Found, Item, Origin, Status
+from delivery.clients.ledger.writes import Transaction, first
+from delivery.review.items import ActKind, Item, ItemDraft, ItemOrigin, Status
 from delivery.review.rules import choose, outcome, why_not_act, why_not_judge, why_not_take
 
 LOOKED_AT = 20  # of the items that a person may be given
 LONGEST_LABEL = 100
-Transaction = Callable[[], AbstractContextManager[Connection]]
 
 __all__ = ["Queue", "ReviewItems"]
 
@@ -33,7 +31,7 @@ class ReviewItems:
         self._write = write
         self._read = read
 
-    def add(self, queue: Queue, found: Sequence[Found], by: str, now: float) -> int:
+    def add(self, queue: Queue, found: Sequence[ItemDraft], by: str, now: float) -> int:
         """Puts items in that are not there yet; returns how many were new."""
         named(by, "collected")
         with self._write() as connection:
@@ -41,18 +39,18 @@ class ReviewItems:
 
     # -- what is there ----------------------------------------------------------------------------------------------
 
-    def counts(self, queue: Queue) -> dict[Status, dict[Origin, int]]:
+    def counts(self, queue: Queue) -> dict[Status, dict[ItemOrigin, int]]:
         """How many items have which status and origin."""
         items = review_items.c
         query = sa.select(items.status, items.origin, sa.func.count()).where(queue.where())
-        found: dict[Status, dict[Origin, int]] = {}
+        found: dict[Status, dict[ItemOrigin, int]] = {}
         with self._read() as connection:
             for status, origin, count in connection.execute(query.group_by(items.status, items.origin)):
                 found.setdefault(status, {})[origin] = count
         return found
 
     def items(
-        self, queue: Queue, status: Status | None = None, origin: Origin | None = None, limit: int = 20
+        self, queue: Queue, status: Status | None = None, origin: ItemOrigin | None = None, limit: int = 20
     ) -> list[Item]:
         """The first items, in the order in which people see them."""
         query = sa.select(review_items).where(queue.where())

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from configs.review import Review, person_key
 from configs.strict import Strict
 from delivery.clients.ledger.schema import review_acts, review_items, review_texts
-from delivery.review.items import ORIGINS, Asked, Found, Item, text_digest
+from delivery.review.items import ORIGINS, AskedAndAnswered, Item, ItemDraft, text_digest
 
 AT_ONCE = 500  # rows of one statement
 _PLAIN = (
@@ -45,7 +45,7 @@ def items_of(connection: Connection, rows: Sequence[RowMapping]) -> list[Item]:
 
 def _item(row: RowMapping, texts: dict[tuple[int, int], Any]) -> Item:
     first, now = texts.get((row["seq"], 0)), texts.get((row["seq"], row["version"]))
-    asked = None if first is None else Asked.model_validate(first)
+    asked = None if first is None else AskedAndAnswered.model_validate(first)
     plain = {name: row[name] for name in _PLAIN}
     return Item.model_validate(
         {**plain, "place": row["seq"], "asked": asked, "answer": None if now is None else now["answer"]}
@@ -65,7 +65,7 @@ def candidates(queue: Queue, person: str, rules: Review, now: float) -> Iterator
         yield sa.select(review_items).where(wanted).order_by(items.rank, items.seq)
 
 
-def insert(connection: Connection, queue: Queue, found: Sequence[Found], by: str, now: float) -> int:
+def insert(connection: Connection, queue: Queue, found: Sequence[ItemDraft], by: str, now: float) -> int:
     """Puts items in, each once; returns how many are new. One that is known may come to be looked at earlier."""
     new = 0
     for start in range(0, len(found), AT_ONCE):
@@ -79,7 +79,7 @@ def insert(connection: Connection, queue: Queue, found: Sequence[Found], by: str
     return new
 
 
-def _rank(found: Found) -> int:
+def _rank(found: ItemDraft) -> int:
     return ORIGINS.index(found.origin)
 
 
@@ -88,7 +88,7 @@ def _by_id(connection: Connection, queue: Queue, ids: Sequence[str]) -> Sequence
     return connection.execute(query).mappings().all()
 
 
-def _insert_fresh(connection: Connection, queue: Queue, fresh: Sequence[Found], by: str, now: float) -> None:
+def _insert_fresh(connection: Connection, queue: Queue, fresh: Sequence[ItemDraft], by: str, now: float) -> None:
     if not fresh:
         return
     dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
@@ -98,7 +98,7 @@ def _insert_fresh(connection: Connection, queue: Queue, fresh: Sequence[Found], 
     connection.execute(dialect.insert(review_texts).on_conflict_do_nothing(), texts)
 
 
-def _row(queue: Queue, one: Found, now: float) -> dict[str, Any]:
+def _row(queue: Queue, one: ItemDraft, now: float) -> dict[str, Any]:
     said = {name: getattr(one, name) for name in ("id", "origin", "why", "request_id", "user", "bundle", "at")}
     nobody: dict[str, Any] = {"rewritten_by": None, "wrote_key": "", "label": "", "verdicts": [], "judged_keys": "\n"}
     free = {"lease_owner": "", "lease_key": "", "lease_until": 0.0, "dataset": None}
@@ -112,7 +112,7 @@ def text_row(seq: int, version: int, content: dict[str, Any], by: str, now: floa
     return {"item": seq, "version": version, "content": content, "digest": digest, "by": by, "at": now}
 
 
-def _bring_forward(connection: Connection, row: RowMapping, one: Found) -> None:
+def _bring_forward(connection: Connection, row: RowMapping, one: ItemDraft) -> None:
     if row["status"] == "open" and _rank(one) < row["rank"]:
         values = {"rank": _rank(one), "origin": one.origin, "why": one.why}
         connection.execute(sa.update(review_items).where(review_items.c.seq == row["seq"]).values(**values))

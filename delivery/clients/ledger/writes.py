@@ -1,5 +1,7 @@
 """What a transaction of the ledger writes, piece by piece; every function here runs inside one."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Literal, cast
 
 import sqlalchemy as sa
@@ -13,6 +15,7 @@ from delivery.clients.ledger import schema as schema
 from delivery.clients.ledger.errors import LeaseHeldError, LedgerError, RevisionTakenError
 from delivery.release.state import Action, Commit, Decision, Quarantine, ReleaseState, RenewLease, SetTable
 
+Transaction = Callable[[], AbstractContextManager[Connection]]
 AuditEvent = Literal[
     "lease_taken",
     "lease_given_back",

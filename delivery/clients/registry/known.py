@@ -12,7 +12,7 @@ FILE = "references.jsonl"
 
 
 @dataclass(frozen=True)
-class Seen:
+class KnownReference:
     """One line: a reference with its digest, and the bundle that it is."""
 
     reference: Reference
@@ -30,7 +30,7 @@ def remember(home: Path, reference: Reference, bundle: str) -> None:
             file.write(line + "\n")
 
 
-def seen(home: Path) -> list[Seen]:
+def seen(home: Path) -> list[KnownReference]:
     """All of them, oldest first; a line that was cut off is passed over."""
     found = []
     try:
@@ -40,7 +40,7 @@ def seen(home: Path) -> list[Seen]:
     for line in lines:
         try:
             value = json.loads(line)
-            found.append(Seen(parse(value["reference"]), str(value["bundle"])))
+            found.append(KnownReference(parse(value["reference"]), str(value["bundle"])))
         except (ValueError, KeyError, TypeError, SlipwayError):
             continue
     return found

@@ -27,7 +27,7 @@ PAUSES_S = (0.5, 2.0, 5.0)  # between tries of what may pass by itself
 SLOWEST_BYTES_S = 1024  # over a whole timeout: less is no answer
 CHUNK = 1024 * 1024
 T = TypeVar("T")
-Body = bytes | Path | None
+Payload = bytes | Path | None
 
 
 class Wire:
@@ -104,7 +104,7 @@ class Wire:
         *,
         wanted: tuple[int, ...] = (200,),
         headers: Mapping[str, str] | None = None,
-        body: Body = None,
+        body: Payload = None,
     ) -> requests.Response:
         """One answer, whose body is not read yet: close it. A file as body is streamed."""
         response = self._once(method, url, where, headers or {}, body)
@@ -140,7 +140,7 @@ class Wire:
                     )
                 since, got = self._clock(), 0
 
-    def _once(self, method: str, url: str, where: str, headers: Mapping[str, str], body: Body) -> requests.Response:
+    def _once(self, method: str, url: str, where: str, headers: Mapping[str, str], body: Payload) -> requests.Response:
         sent = {"Accept-Encoding": "identity", **headers}
         if urlsplit(url).netloc == self.host:
             sent |= self._login.header

@@ -23,7 +23,7 @@ from delivery.gateway.openai.contract import Judges, Said
 from delivery.gateway.openai.forced import is_end_forced
 from delivery.gateway.table.served import Clock
 from delivery.traffic.assignment import is_captured
-from delivery.traffic.records import Assigned, Feedback, InFlight, Rating, Record, Role, names
+from delivery.traffic.records import Assigned, AttemptRole, Feedback, InFlight, Rating, Record, names
 from evals.contract import ContractJudgement
 
 EXHAUSTED = "exhausted"
@@ -123,7 +123,7 @@ class Attempts:
         self.monotonic = monotonic
         self.wall = wall
 
-    def begin(self, call: Call, variant: str, role: Role) -> Attempt:
+    def begin(self, call: Call, variant: str, role: AttemptRole) -> Attempt:
         """An attempt that starts now."""
         attempt = Attempt(
             request_id=call.request_id,

@@ -7,7 +7,7 @@ from pathlib import Path
 from configs.canonical import digest_bytes, digest_of
 from delivery.build import overlap
 from delivery.build.layouts.row import Unusable
-from delivery.build.overlap import Asked, Questions
+from delivery.build.overlap import Questions, SuiteQuestion
 from delivery.build.rows import Example
 from delivery.build.steps import RowStep, StepRecord
 
@@ -15,7 +15,7 @@ VERSION = 1
 SHOWN_CHARS = 100
 
 
-def overlap_step(asked: Sequence[Asked]) -> RowStep:
+def overlap_step(asked: Sequence[SuiteQuestion]) -> RowStep:
     """The suites' questions are part of the step: other questions make another version."""
     record = StepRecord(
         name="eval_overlap",

@@ -9,7 +9,7 @@ from typing import Any
 
 from configs.canonical import digest_bytes
 from configs.dataset import DatasetRecipe, Filters
-from delivery.build.overlap import Asked
+from delivery.build.overlap import SuiteQuestion
 from delivery.build.steps import RowStep, StepRecord
 from tasks.data.filters import answers, language, length, near_duplicates, personal_data
 from tasks.data.filters.eval_overlap import overlap_step
@@ -22,7 +22,7 @@ ROW_FILTERS: dict[str, ModuleType] = {
 }
 
 
-def steps_of(recipe: DatasetRecipe, asked: Sequence[Asked]) -> tuple[RowStep, ...]:
+def steps_of(recipe: DatasetRecipe, asked: Sequence[SuiteQuestion]) -> tuple[RowStep, ...]:
     """All that judge rows one by one; `asked` are the eval suites' questions."""
     dropped = (overlap_step(asked),) if recipe.eval_overlap == "drop" else ()
     return (*row_steps(recipe.filters), *dropped)

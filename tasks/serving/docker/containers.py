@@ -16,7 +16,7 @@ from tasks.serving.keep_alive import Incident, KeepAlive, Started
 
 
 @dataclass(frozen=True)
-class Seen:
+class ContainerStart:
     """One start of a container; without one there is none, or somebody else's."""
 
     id: str = ""
@@ -37,31 +37,33 @@ class Containers:
     owner: Owner
     network: tuple[str, IPv4Network]
     folder: Path
-    _last: dict[str, Seen] = field(default_factory=dict)
+    _last: dict[str, ContainerStart] = field(default_factory=dict)
 
-    def remembered(self, name: str) -> Seen:
+    def remembered(self, name: str) -> ContainerStart:
         """The container as it is, or as it was when the engine last answered: `down` ends whoever watches first."""
         try:
             found = self.engine.find(name)
         except EngineAwayError:
-            return self._last.get(name, Seen())
+            return self._last.get(name, ContainerStart())
         ours = found is not None and found.belongs_to(self.owner)
-        self._last[name] = Seen(found.id, found.started_at, found) if found is not None and ours else Seen()
+        self._last[name] = (
+            ContainerStart(found.id, found.started_at, found) if found is not None and ours else ContainerStart()
+        )
         return self._last[name]
 
-    def restart(self, name: str) -> Seen:
+    def restart(self, name: str) -> ContainerStart:
         """Starts the one that is there, else makes it anew."""
         part = next(part for part in self.parts if part.name == name)
         if self.remembered(name).container is None:
             self.engine.make_network(*self.network, self.owner)
             self.engine.create(part.spec(), self.owner)
         started = self.engine.start(name)
-        self._last[name] = Seen(started.id, started.started_at, started)
+        self._last[name] = ContainerStart(started.id, started.started_at, started)
         return self._last[name]
 
     def died(self, started: Started, how: str) -> SlipwayError:
         """With what the engine says of it, and its last lines."""
-        assert isinstance(started, Seen)  # noqa: S101 - the runtime gets back what it gave
+        assert isinstance(started, ContainerStart)  # noqa: S101 - the runtime gets back what it gave
         return died(self.engine, started.container, how)
 
     def exclusive(self) -> AbstractContextManager[bool]:

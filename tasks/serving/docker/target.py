@@ -26,7 +26,7 @@ from tasks.serving.docker.containers import Containers, ContainerWatch, died
 from tasks.serving.docker.folders import gateway_folder, make_writable, require_readable, traffic_folder, user_inside
 from tasks.serving.docker.specs import ADAPTERS, Plan, SupervisedContainer, gateway_urls, replica_urls
 from tasks.serving.local import admin_token, environment_folder
-from tasks.serving.target import Members, ModelToServe, Origin, PartState, readiness
+from tasks.serving.target import AdapterOrigin, Members, ModelToServe, PartState, readiness
 from tasks.serving.vllm_command import phase
 
 NOTHING = ModelToServe("", Path())  # for what asks how containers are and makes none
@@ -67,7 +67,7 @@ class DockerContainers:
         """SLIPWAY_ADMIN_TOKEN, or one of our own."""
         return admin_token(self.environment, self.home)
 
-    def place(self, adapter: Path, origin: Origin | None = None) -> str:
+    def place(self, adapter: Path, origin: AdapterOrigin | None = None) -> str:
         """It is there: the replicas see the same disk, and `prove` asks them."""
         wanted = describe(adapter)
         if adapter.name != short(wanted.digest) or adapter.absolute().parent != self.home.absolute() / "adapters":

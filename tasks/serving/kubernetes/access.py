@@ -3,12 +3,12 @@
 from typing import Any
 
 from configs.kubernetes import PulledAdapters
-from tasks.serving.kubernetes.names import AGENT_PORT, Manifest, Place, Secrets
+from tasks.serving.kubernetes.names import AGENT_PORT, Place, ResourceManifest, Secrets
 
 RBAC = "rbac.authorization.k8s.io"
 
 
-def accounts(place: Place) -> list[Manifest]:
+def accounts(place: Place) -> list[ResourceManifest]:
     """The pods' account, which has no rights, and the one for a controller in the cluster, which reads."""
     controller = f"{place.name}-controller"
     rules = [
@@ -32,7 +32,7 @@ def accounts(place: Place) -> list[Manifest]:
     ]
 
 
-def secrets(place: Place, given: Secrets) -> list[Manifest]:
+def secrets(place: Place, given: Secrets) -> list[ResourceManifest]:
     """For gateways their token and vLLM's key; for vLLM its key, and its agent's token."""
     gateway = {"admin-token": given.admin_token, "upstream-key": given.vllm_key}
     vllm = {"key": given.vllm_key, "agent-token": given.agent_token}
@@ -47,7 +47,7 @@ def secrets(place: Place, given: Secrets) -> list[Manifest]:
     return found
 
 
-def network_policies(place: Place) -> list[Manifest]:
+def network_policies(place: Place) -> list[ResourceManifest]:
     """vLLM hears gateways and controllers; a gateway's admin listener hears controllers.
 
     vLLM's pods ask nobody, but their registry where they pull.
@@ -83,13 +83,13 @@ def _to_registry(place: Place) -> list[dict[str, Any]]:
     return [{"ports": ports} | ({"to": networks} if networks else {}), {"ports": names}]
 
 
-def ownership(place: Place, owner: str) -> Manifest:
+def ownership(place: Place, owner: str) -> ResourceManifest:
     """Names the ledger whose controllers may change what is here."""
     spec = {"holderIdentity": owner}
     return place.manifest("coordination.k8s.io/v1", "Lease", place.name, "controller", spec=spec)
 
 
-def _policy(place: Place, component: str, **rules: Any) -> Manifest:
+def _policy(place: Place, component: str, **rules: Any) -> ResourceManifest:
     spec = {"podSelector": {"matchLabels": place.matching(component)}, **rules}
     return place.manifest("networking.k8s.io/v1", "NetworkPolicy", f"{place.name}-{component}", component, spec=spec)
 

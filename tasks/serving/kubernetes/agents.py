@@ -18,7 +18,7 @@ from tasks.serving.asked import ANSWER_S
 from tasks.serving.kubernetes.names import AGENT_PORT
 from tasks.serving.kubernetes.pulled import Offer, offer, offers
 from tasks.serving.local import environment_folder
-from tasks.serving.target import Origin
+from tasks.serving.target import AdapterOrigin
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Agents:
         there = offers(folder, name)
         for bundle in () if there else list_bundles(self.home):
             if bundle.adapter is not None and short(bundle.adapter.digest) == name:
-                offer(self.environment, self.home, folder, name, Origin(bundle.digest, time.time()))
+                offer(self.environment, self.home, folder, name, AdapterOrigin(bundle.digest, time.time()))
         return there or offers(folder, name)
 
     def _refused_by(self, replica: str) -> dict[str, str]:

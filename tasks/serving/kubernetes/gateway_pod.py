@@ -5,13 +5,13 @@ from typing import Any
 
 from configs.gateway import GatewayConfig
 from configs.loading import as_yaml
-from tasks.serving.kubernetes.names import CONFIG, Manifest, Place
+from tasks.serving.kubernetes.names import CONFIG, Place, ResourceManifest
 from tasks.serving.kubernetes.podspec import container, deployment, leave_first, pod_spec, probe, resources
 
 STATE = "/state"
 
 
-def gateway_deployment(place: Place, annotations: dict[str, str]) -> Manifest:
+def gateway_deployment(place: Place, annotations: dict[str, str]) -> ResourceManifest:
     """`annotations`: change when the pods must be replaced."""
     pods = place.target.gateways
     volumes: list[dict[str, Any]] = [
@@ -25,13 +25,13 @@ def gateway_deployment(place: Place, annotations: dict[str, str]) -> Manifest:
     return deployment(place, "gateway", pods, spec, annotations)
 
 
-def gateway_config(place: Place) -> Manifest:
+def gateway_config(place: Place) -> ResourceManifest:
     """The file that every gateway reads."""
     text = as_yaml(in_a_pod(place.environment.gateway))
     return place.manifest("v1", "ConfigMap", f"{place.name}-gateway", "gateway", data={"gateway.yaml": text})
 
 
-def gateway_service(place: Place) -> Manifest:
+def gateway_service(place: Place) -> ResourceManifest:
     """Where users ask. The admin listeners have no Service: the controller talks to every gateway by itself."""
     port = {"name": "http", "protocol": "TCP", "port": 80, "targetPort": place.environment.gateway.port}
     spec = {"selector": place.matching("gateway"), "ports": [port]}

@@ -5,7 +5,7 @@ import json
 
 from tasks.serving.kubernetes.access import accounts, network_policies, ownership, secrets
 from tasks.serving.kubernetes.gateway_pod import gateway_config, gateway_deployment, gateway_service
-from tasks.serving.kubernetes.names import Manifest, Offered, Place, Secrets, Told
+from tasks.serving.kubernetes.names import Offered, Place, PullSettings, ResourceManifest, Secrets
 from tasks.serving.kubernetes.podspec import autoscaler, disruption_budget
 from tasks.serving.kubernetes.vllm_pod import agent_config, vllm_deployment
 
@@ -17,8 +17,8 @@ def manifests(
     given: Secrets,
     owner: str,
     offered: Offered,
-    told: Told | None = None,
-) -> list[Manifest]:
+    told: PullSettings | None = None,
+) -> list[ResourceManifest]:
     """All of them. `owner` names the ledger; `offered` is what the cluster's API server has, `told` is for its agents.
 
     Pods carry a digest of what they read when they start, so that another secret or setting replaces them.
@@ -42,5 +42,5 @@ def manifests(
     return found
 
 
-def _digest(read: list[Manifest]) -> str:
+def _digest(read: list[ResourceManifest]) -> str:
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()[:16]

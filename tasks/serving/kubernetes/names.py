@@ -14,7 +14,7 @@ CONFIG = "/etc/slipway"
 AGENT_CONFIG = f"{CONFIG}/agent"
 USER = 10001
 COMPONENT = "app.kubernetes.io/component"
-Manifest = dict[str, Any]
+ResourceManifest = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Secrets:
 
 
 @dataclass(frozen=True)
-class Told:
+class PullSettings:
     """What agents that pull are told: their file, and the registry's private authority."""
 
     config: str
@@ -73,7 +73,7 @@ class Place:
         """What a selector asks for: it can never be changed afterwards."""
         return {"app.kubernetes.io/instance": self.environment.name, COMPONENT: component}
 
-    def manifest(self, api_version: str, kind: str, name: str, component: str, **content: object) -> Manifest:
+    def manifest(self, api_version: str, kind: str, name: str, component: str, **content: object) -> ResourceManifest:
         """One resource of this namespace."""
         metadata = {"name": name, "namespace": self.target.namespace, "labels": self.labels(component)}
         return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **content}

@@ -1,12 +1,12 @@
 """From what the API server says of Deployments, pods and events: who is ready, and why each other one is not. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from delivery.clients.kubernetes import Resource
 from tasks.serving.kubernetes.names import COMPONENT
 from tasks.serving.target import PartState
 
-Resource = Mapping[str, Any]
 COMPONENTS = ("vllm", "gateway")
 NO_REASON = ("MissingClusterDNS", "FailedKillPod")  # warnings after which a pod starts all the same
 HINTS = {

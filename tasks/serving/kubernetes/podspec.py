@@ -3,13 +3,15 @@
 from typing import Any
 
 from configs.kubernetes import Pods
-from tasks.serving.kubernetes.names import USER, Manifest, Offered, Place
+from tasks.serving.kubernetes.names import USER, Offered, Place, ResourceManifest
 
 GRACE_S = 60
 LEAVE_S = 5  # between a pod's end being asked for and its processes being told: routes go first
 
 
-def deployment(place: Place, component: str, pods: Pods, spec: dict[str, Any], annotations: dict[str, str]) -> Manifest:
+def deployment(
+    place: Place, component: str, pods: Pods, spec: dict[str, Any], annotations: dict[str, str]
+) -> ResourceManifest:
     """A Deployment that never has fewer ready pods than asked for while it changes.
 
     With an autoscaler the number of replicas is the autoscaler's, and is not applied.
@@ -107,7 +109,7 @@ def probe(path: str, port: int, period_s: int, failures: int, timeout_s: int = 3
     }
 
 
-def disruption_budget(place: Place, component: str, offered: Offered) -> Manifest:
+def disruption_budget(place: Place, component: str, offered: Offered) -> ResourceManifest:
     """A drained node takes one pod at a time."""
     return place.manifest(
         offered.pod_disruption_budget,
@@ -118,7 +120,7 @@ def disruption_budget(place: Place, component: str, offered: Offered) -> Manifes
     )
 
 
-def autoscaler(place: Place, component: str, pods: Pods, offered: Offered) -> Manifest:
+def autoscaler(place: Place, component: str, pods: Pods, offered: Offered) -> ResourceManifest:
     """Keeps the number of replicas between the two that are said, by CPU."""
     use = {"type": "Utilization", "averageUtilization": pods.target_cpu_percent}
     return place.manifest(

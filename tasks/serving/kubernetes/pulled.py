@@ -15,7 +15,7 @@ from delivery.clients.registry.errors import RegistryError
 from delivery.clients.registry.reference import Reference
 from delivery.clients.registry.wire import Wire
 from tasks.release.published import push_bundle
-from tasks.serving.target import Origin
+from tasks.serving.target import AdapterOrigin
 
 FOLDER = "pulled"  # in the environment's folder: what pods are told to pull for each adapter
 CA_FILE = "ca.pem"
@@ -29,7 +29,7 @@ class Offer(NamedTuple):
     as_of: float
 
 
-def offer(environment: Environment, home: Path, folder: Path, adapter: str, origin: Origin) -> None:
+def offer(environment: Environment, home: Path, folder: Path, adapter: str, origin: AdapterOrigin) -> None:
     """Notes where pods find the adapter. A bundle that the registry lacks is pushed first.
 
     What is noted once is asked for no more: a rollback waits for no registry. Raises RegistryError.

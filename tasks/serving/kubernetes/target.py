@@ -28,13 +28,13 @@ from tasks.serving.kubernetes.names import (
     FIELD_MANAGER,
     Offered,
     Place,
+    PullSettings,
     Secrets,
-    Told,
 )
 from tasks.serving.kubernetes.owner import owner_of, require_owned, secrets_of
 from tasks.serving.kubernetes.watch import ClusterWatch
 from tasks.serving.local import VLLM_KEY, admin_token, environment_folder, gateway_health
-from tasks.serving.target import Members, ModelToServe, Origin, PartState, readiness
+from tasks.serving.target import AdapterOrigin, Members, ModelToServe, PartState, readiness
 
 POLL_S = 1.0
 MEMBERS_S = 2.0  # a rollback waits for nobody longer: it goes to those who were known last
@@ -78,7 +78,7 @@ class KubernetesPods:
         """SLIPWAY_ADMIN_TOKEN, or one of our own."""
         return admin_token(self.environment, self.home)
 
-    def place(self, adapter: Path, origin: Origin | None = None) -> str:
+    def place(self, adapter: Path, origin: AdapterOrigin | None = None) -> str:
         """The folder's path in every vLLM pod. It gets there before a replica has to prove it."""
         wanted = describe(adapter)
         if adapter.name != short(wanted.digest):
@@ -216,11 +216,11 @@ class KubernetesPods:
             replace(part, healthy=False, reason=refused[part.url]) if part.url in refused else part for part in parts
         )
 
-    def _agents_are_told(self) -> Told | None:
+    def _agents_are_told(self) -> PullSettings | None:
         if not isinstance(self.config.adapters, PulledAdapters):
             return None
         config, ca_text = pulled.agent_config(self.environment, AGENT_CONFIG)
-        return Told(as_yaml(config), ca_text)
+        return PullSettings(as_yaml(config), ca_text)
 
     def _secrets(self) -> Secrets:
         return secrets_of(self.environment, self.admin_token(), os.environ.get(VLLM_KEY, "").strip())

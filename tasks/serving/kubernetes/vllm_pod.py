@@ -4,7 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from configs.kubernetes import PulledAdapters, SharedAdapters
-from tasks.serving.kubernetes.names import ADAPTERS, AGENT_CONFIG, AGENT_PORT, CONFIG, MODEL, Manifest, Place, Told
+from tasks.serving.kubernetes.names import (
+    ADAPTERS,
+    AGENT_CONFIG,
+    AGENT_PORT,
+    CONFIG,
+    MODEL,
+    Place,
+    PullSettings,
+    ResourceManifest,
+)
 from tasks.serving.kubernetes.podspec import container, deployment, leave_first, pod_spec, probe, resources
 from tasks.serving.vllm_command import vllm_arguments, vllm_environment
 
@@ -15,7 +24,9 @@ LOGIN = f"{CONFIG}/login"
 ON_THIS_MACHINE = {"PYTHONPATH", "PYTHONSAFEPATH"}  # an image has its own
 
 
-def vllm_deployment(place: Place, model_name: str, context_tokens: int, annotations: dict[str, str]) -> Manifest:
+def vllm_deployment(
+    place: Place, model_name: str, context_tokens: int, annotations: dict[str, str]
+) -> ResourceManifest:
     """`model_name`: what vLLM calls the base model. `annotations`: change when the pods must be replaced."""
     pods = place.target.vllm
     containers = [_vllm(place, model_name, context_tokens), _agent(place)]
@@ -144,7 +155,7 @@ def _for_agent(place: Place) -> list[str]:
     return ["--folder", ADAPTERS, *(["--config", f"{AGENT_CONFIG}/{AGENT_FILE}"] if pulls else [])]
 
 
-def agent_config(place: Place, told: Told) -> Manifest:
+def agent_config(place: Place, told: PullSettings) -> ResourceManifest:
     """What agents that pull read: nothing in it is a secret."""
     data = {AGENT_FILE: told.config} | ({"ca.pem": told.authority} if told.authority else {})
     return place.manifest("v1", "ConfigMap", f"{place.name}-agent", "vllm", data=data)

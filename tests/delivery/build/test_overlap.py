@@ -3,13 +3,15 @@
 import pytest
 
 from configs.errors import SlipwayError
-from delivery.build.overlap import Asked, find_overlap, refuse_overlap
+from delivery.build.overlap import SuiteQuestion, find_overlap, refuse_overlap
 
 QUESTION = "A choir stands in 6 rows with 13 singers in each row. How many singers are there?"
 
 
 def overlap(*texts: str, question: str = QUESTION):
-    return find_overlap([Asked("sums", "choir", question)], [(f"row{n}", [text]) for n, text in enumerate(texts)])
+    return find_overlap(
+        [SuiteQuestion("sums", "choir", question)], [(f"row{n}", [text]) for n, text in enumerate(texts)]
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_each_question_is_counted_once_with_the_row_that_holds_most_of_it():
 
 
 def test_the_refusal_counts_by_suite_and_shows_a_few():
-    asked = [Asked(suite, f"s{n}", f"Question number {n}?") for suite in ("a", "b") for n in range(9)]
+    asked = [SuiteQuestion(suite, f"s{n}", f"Question number {n}?") for suite in ("a", "b") for n in range(9)]
     result = find_overlap(asked, [(f"row{n}", [f"question number {n}"]) for n in range(5)])
     assert result.by_suite() == {"a": 5, "b": 5}
     with pytest.raises(SlipwayError) as caught:

@@ -14,9 +14,9 @@ from configs.judge import GENERAL, Judge
 from delivery.checks.evidence import Evidence
 from delivery.checks.fold import fold
 from delivery.checks.judgements import (
-    Found,
     Judged,
     JudgeSeen,
+    LocatedPair,
     Preference,
     Settled,
     are_equal,
@@ -150,7 +150,7 @@ def test_equal_answers_need_no_judge() -> None:
 
 @given(seqs=st.lists(st.integers(1, 10_000), unique=True, max_size=40), most=st.integers(0, 10), seed=st.integers())
 def test_which_pairs_are_drawn_hangs_on_their_requests_alone(seqs: list[int], most: int, seed: int) -> None:
-    found = [Found("gw", "b", pair(seq)) for seq in seqs]
+    found = [LocatedPair("gw", "b", pair(seq)) for seq in seqs]
     shuffled = [one._replace(pair=one.pair.model_copy(update={"stable": "other"})) for one in found]
     random.Random(seed).shuffle(shuffled)
     chosen = drawn(found, most)

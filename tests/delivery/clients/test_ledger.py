@@ -23,7 +23,7 @@ from delivery.clients.ledger.review import Queue
 from delivery.release.decide import new_state
 from delivery.release.routes import alone
 from delivery.release.state import Commit, Decision, Quarantine, ReleaseState, Served, SetTable
-from delivery.review.items import Asked, Found
+from delivery.review.items import AskedAndAnswered, ItemDraft
 
 PLAN = RolloutPlan(
     stages=(Stage(kind="canary", share_bp=500), Stage(kind="full", share_bp=9500)),
@@ -264,8 +264,8 @@ def test_what_happened_can_be_neither_changed_nor_deleted_by_anyone(ledger: Ledg
     ledger.add_command("r1", "rollback", "ann", "users complain", 1)
     ledger.add_approval("r1", 0, True, "ann", "looks fine", 1)
     ledger.add_build(NEW, GateDecision(passed=True, findings=()), 1)
-    asked = Asked(messages=({"role": "user", "content": "why?"},), answer="so")
-    ledger.review.add(QUEUE, [Found(origin="hand", why="", asked=asked, at=1)], "ann", 1)
+    asked = AskedAndAnswered(messages=({"role": "user", "content": "why?"},), answer="so")
+    ledger.review.add(QUEUE, [ItemDraft(origin="hand", why="", asked=asked, at=1)], "ann", 1)
     ledger.review.judge(QUEUE, "ann", taken(ledger), True, "fine", Review(), 1)
     moving = {"outbox", "review_items", "review_texts"}  # how a delivery or a review goes; a text can be forgotten
     pointers = {"releases", "routes", "leases", *moving}

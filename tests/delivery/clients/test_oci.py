@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from configs.canonical import canonical_json, digest_bytes, short
 from configs.errors import SlipwayError
 from delivery.build.bundle import Bundle, Merged
-from delivery.build.documents.origin import Origin
+from delivery.build.documents.origin import DocumentBasis
 from delivery.build.documents.written import documents
 from delivery.clients.bundles import adapters as adapter_store
 from delivery.clients.bundles import images as oci
@@ -24,7 +24,7 @@ from delivery.clients.bundles import layout as oci_layout
 from delivery.clients.bundles.safetensors_header import read_shapes
 from delivery.clients.fresh_folder import discard
 
-ORIGIN = Origin(builder="0.1.0", base_source="base")
+ORIGIN = DocumentBasis(builder="0.1.0", base_source="base")
 
 
 def make_adapter(folder: Path, value: float = 1.0) -> Path:

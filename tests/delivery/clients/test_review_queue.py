@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from configs.review import Review
 from delivery.clients.ledger.ledger import Ledger, LedgerError
 from delivery.clients.ledger.review import Queue
-from delivery.review.items import ORIGINS, Asked, Found, Item, Origin
+from delivery.review.items import ORIGINS, AskedAndAnswered, Item, ItemDraft, ItemOrigin
 from delivery.review.rules import choose
 
 QUEUE = Queue(environment="local", route="tutor")
@@ -36,9 +36,11 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path, empty_ledger: Path) -
     found.close()
 
 
-def found(number: int, origin: Origin = "negative", at: float = 0, user: str = "u", secret: str = "") -> Found:
-    asked = Asked(messages=({"role": "user", "content": f"What is {number}?{secret}"},), answer=f"It is {number + 1}.")
-    return Found(origin=origin, why="because", asked=asked, request_id=f"q{number}", user=user, at=at)
+def found(number: int, origin: ItemOrigin = "negative", at: float = 0, user: str = "u", secret: str = "") -> ItemDraft:
+    asked = AskedAndAnswered(
+        messages=({"role": "user", "content": f"What is {number}?{secret}"},), answer=f"It is {number + 1}."
+    )
+    return ItemDraft(origin=origin, why="because", asked=asked, request_id=f"q{number}", user=user, at=at)
 
 
 def take(ledger: Ledger, person: str, now: float = 0, rules: Review = RULES, item: str | None = None) -> Item:
@@ -182,7 +184,7 @@ acts_of = st.lists(
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(acts_of, st.lists(st.sampled_from(ORIGINS), min_size=1, max_size=4))
 def test_the_database_gives_what_the_rules_choose(
-    tmp_path: Path, empty_ledger: Path, acts: list[tuple[str, str]], origins: list[Origin]
+    tmp_path: Path, empty_ledger: Path, acts: list[tuple[str, str]], origins: list[ItemOrigin]
 ) -> None:
     shutil.copy(empty_ledger, tmp_path / "ledger.sqlite")
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")

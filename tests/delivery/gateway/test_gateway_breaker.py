@@ -4,7 +4,7 @@ import itertools
 
 from configs.routing import Route, RoutingTable
 from delivery.traffic.breaker import PROBE_EVERY_S, Breaker
-from delivery.traffic.records import Record, Role, Tripped
+from delivery.traffic.records import AttemptRole, Record, Tripped
 
 NUMBERS = itertools.count()
 
@@ -20,7 +20,7 @@ def ended(
     *,
     epoch: str = "e1",
     ok: bool | None = None,
-    role: Role = "served",
+    role: AttemptRole = "served",
     variant: str = "new",
     user: str = "",
     at: float = 0.0,

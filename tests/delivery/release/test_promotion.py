@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery.release.promotion import Gate, Lived, promotion
+from delivery.release.promotion import Lived, PromotionGate, promotion
 
 NEW, OLD = "sha256:new", "sha256:old"
 DAY = 86_400.0
-PASSED = Gate(name="tutor", passed=True, reason="scored 0.9, 0.8 is asked for")
-FAILED = Gate(name="safety", passed=False, reason="scored 0.7, 0.8 is asked for")
+PASSED = PromotionGate(name="tutor", passed=True, reason="scored 0.9, 0.8 is asked for")
+FAILED = PromotionGate(name="safety", passed=False, reason="scored 0.7, 0.8 is asked for")
 
 
 def before(**more: Any) -> Lived:
@@ -46,7 +46,7 @@ def test_what_has_not_lived_long_enough_waits_and_it_is_said_for_how_long() -> N
     ],
 )
 def test_what_speaks_against_it_refuses_it_however_long_it_lived(
-    first: Lived, second: Lived, gates: list[Gate], reason: str
+    first: Lived, second: Lived, gates: list[PromotionGate], reason: str
 ) -> None:
     found = promotion(first, second, 0, gates, 10 * DAY)
     assert (found.standing, reason in found.reasons) == ("refuse", True)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.retention import Retention
-from delivery.release.retention import DAY_S, ORDER, Kind, Need, Ref, Stored, clean_up
+from delivery.release.retention import DAY_S, ORDER, KeptKind, Need, Ref, Stored, clean_up
 
 NOW = 1000 * DAY_S
 NAMES = st.integers(0, 5).map(str)
@@ -95,7 +95,7 @@ def test_stopped_anywhere_nothing_that_is_left_points_to_what_is_gone(
     assert [at[one.ref.kind] for one in removals] == sorted(at[one.ref.kind] for one in removals)
 
 
-def one(kind: Kind, name: str, days: float, **more: object) -> Stored:
+def one(kind: KeptKind, name: str, days: float, **more: object) -> Stored:
     return Stored(ref=Ref(kind=kind, name=name), size=1, changed_at=NOW - days * DAY_S, of="tutor", **more)  # type: ignore[arg-type]
 
 

@@ -6,22 +6,22 @@ from dataclasses import replace
 import pytest
 
 from configs.review import Review
-from delivery.review.picks import Picked, Seen, picked, wanted
+from delivery.review.picks import LoggedRow, Picked, picked, wanted
 
 ALL, NONE = Review(sample_share=1), Review(sample_share=0)
 ASKED = json.dumps([{"role": "user", "content": "What is 2 + 2?"}])
 
 
-def attempt(request_id: str = "q1", **more: object) -> Seen:
-    known = Seen(request_id, False, "stable", "served", True, 5.0, user="u", prompt=ASKED, answer="It is 5.")
+def attempt(request_id: str = "q1", **more: object) -> LoggedRow:
+    known = LoggedRow(request_id, False, "stable", "served", True, 5.0, user="u", prompt=ASKED, answer="It is 5.")
     return replace(known, **more)  # type: ignore[arg-type]
 
 
-def feedback(request_id: str = "q1", **more: object) -> Seen:
-    return replace(Seen(request_id, True, "stable", "served", True, 9.0), **more)  # type: ignore[arg-type]
+def feedback(request_id: str = "q1", **more: object) -> LoggedRow:
+    return replace(LoggedRow(request_id, True, "stable", "served", True, 9.0), **more)  # type: ignore[arg-type]
 
 
-def pick(*rows: Seen, rules: Review = NONE) -> Picked:
+def pick(*rows: LoggedRow, rules: Review = NONE) -> Picked:
     return picked(rows, wanted(rows, rules), rules, lambda one, other: float(one == other))
 
 

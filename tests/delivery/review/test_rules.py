@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from configs.review import Review, person_key
 from delivery.review.agreement import agreement
-from delivery.review.items import ORIGINS, Asked, Found, Item, Verdict
+from delivery.review.items import ORIGINS, AskedAndAnswered, Item, ItemDraft, ReviewerVerdict
 from delivery.review.rows import rows_of
 from delivery.review.rules import choose, is_theirs, outcome, why_not_act, why_not_judge, why_not_take
 
-ASKED = Asked(messages=({"role": "user", "content": "What is 2 + 2?"},), answer="5")
+ASKED = AskedAndAnswered(messages=({"role": "user", "content": "What is 2 + 2?"},), answer="5")
 
 
 def item(**more: object) -> Item:
@@ -29,7 +29,7 @@ people = st.sampled_from(["Ann", "ann ", "bob", "Carol"])
 rules_of = st.builds(
     Review, reviewers=st.sampled_from([1, 2]), own_rewrites=st.sampled_from(["refuse", "allow"]), lease_s=st.just(10.0)
 )
-verdicts_of = st.lists(st.builds(Verdict, by=people, approved=st.booleans()), max_size=3)
+verdicts_of = st.lists(st.builds(ReviewerVerdict, by=people, approved=st.booleans()), max_size=3)
 items_of = st.builds(
     item,
     status=st.sampled_from(["open", "open", "approved", "rejected", "erased"]),
@@ -79,7 +79,7 @@ def test_whoever_may_judge_may_act_and_whoever_may_act_may_take(
 
 @given(verdicts_of, rules_of)
 def test_one_person_never_counts_twice_and_a_verdict_never_undoes_an_outcome(
-    verdicts: list[Verdict], rules: Review
+    verdicts: list[ReviewerVerdict], rules: Review
 ) -> None:
     found = outcome(verdicts, rules)
     approving = {person_key(one.by) for one in verdicts if one.approved}
@@ -106,7 +106,7 @@ class _Desk:
         elif what in ("approve", "reject"):
             approved = what == "approve"
             if not why_not_judge(self.one, person, approved, self.rules, now):
-                verdicts = (*self.one.verdicts, Verdict(by=person, approved=approved))
+                verdicts = (*self.one.verdicts, ReviewerVerdict(by=person, approved=approved))
                 status = outcome(verdicts, self.rules)
                 self.one = self.one.model_copy(update={"verdicts": verdicts, "status": status, "lease_owner": ""})
 
@@ -145,7 +145,11 @@ def test_only_what_was_approved_and_is_no_eval_sample_becomes_a_row(one: Item) -
 
 def test_a_rewrite_is_chosen_and_the_answer_as_it_came_is_rejected() -> None:
     done = item(
-        status="approved", version=1, rewritten_by="bob", answer="4", verdicts=(Verdict(by="Ann", approved=True),)
+        status="approved",
+        version=1,
+        rewritten_by="bob",
+        answer="4",
+        verdicts=(ReviewerVerdict(by="Ann", approved=True),),
     )
     ((_, row),) = rows_of([done], "preferences")
     assert row["prompt"] == list(ASKED.messages)
@@ -157,10 +161,10 @@ def test_a_rewrite_is_chosen_and_the_answer_as_it_came_is_rejected() -> None:
 
 def test_two_people_who_disagree_need_a_third() -> None:
     rules = Review(reviewers=2)
-    yes, no = Verdict(by="ann", approved=True), Verdict(by="bob", approved=False)
+    yes, no = ReviewerVerdict(by="ann", approved=True), ReviewerVerdict(by="bob", approved=False)
     assert outcome([yes, no], rules) == "open"
-    assert outcome([yes, no, Verdict(by="carol", approved=True)], rules) == "approved"
-    assert outcome([yes, no, Verdict(by="carol", approved=False)], rules) == "rejected"
+    assert outcome([yes, no, ReviewerVerdict(by="carol", approved=True)], rules) == "approved"
+    assert outcome([yes, no, ReviewerVerdict(by="carol", approved=False)], rules) == "rejected"
 
 
 def test_a_recipe_that_names_too_few_people_is_refused() -> None:
@@ -180,6 +184,6 @@ def test_agreement_is_what_is_left_without_chance() -> None:
 
 
 def test_an_item_is_the_same_however_often_its_request_is_found() -> None:
-    first = Found(origin="sampled", why="", asked=ASKED, request_id="q1", at=1)
-    again = Found(origin="negative", why="", asked=ASKED, request_id="q1", at=9)
-    assert first.id == again.id != Found(origin="sampled", why="", asked=ASKED, request_id="q2", at=1).id
+    first = ItemDraft(origin="sampled", why="", asked=ASKED, request_id="q1", at=1)
+    again = ItemDraft(origin="negative", why="", asked=ASKED, request_id="q1", at=9)
+    assert first.id == again.id != ItemDraft(origin="sampled", why="", asked=ASKED, request_id="q2", at=1).id

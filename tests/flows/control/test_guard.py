@@ -10,7 +10,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from configs.control_room import ControlRoom, ProxySignIn
 from delivery.clients.people import People, people_file
-from flows.control.guard import PAGE_CSP, STRICT_CSP, Door, Guard
+from flows.control.guard import PAGE_CSP, STRICT_CSP, AccessGuard, Door
 from flows.control.sessions import OF_A_NAME
 from flows.control.sign_in import sign_in_routes
 
@@ -45,7 +45,7 @@ class World:
             await websocket.send_text(websocket.scope["state"]["person"].name)
             await websocket.close()
 
-        self.guarded = Guard(app, self.door)
+        self.guarded = AccessGuard(app, self.door)
 
     def browser(self, address: str = "127.0.0.1", url: str = HERE) -> TestClient:
         return TestClient(self.guarded, base_url=url, client=(address, 50_000), follow_redirects=False)

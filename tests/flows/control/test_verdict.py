@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 from starlette.testclient import TestClient
 
 from flows.control.api import verdict_of
-from flows.control.guard import Guard
+from flows.control.guard import AccessGuard
 from flows.control.room import Room
 from flows.control.server import machine_doors
 
@@ -34,7 +34,7 @@ class Asked:
     def __init__(self, home: Path):
         self.control = ControlScene(home, real_s=0.0)
         self.token = self.control.people.put_token("ci", ("viewer",))
-        guarded = Guard(machine_doors(self.control.room), self.control.door)
+        guarded = AccessGuard(machine_doors(self.control.room), self.control.door)
         self.client = TestClient(guarded, base_url=HERE, headers={"authorization": f"Bearer {self.token}"})
 
     def verdict(self) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from configs.dataset import DatasetRecipe
 from configs.errors import SlipwayError
 from configs.filters import NearDuplicateFilter
-from delivery.build.overlap import Asked
+from delivery.build.overlap import SuiteQuestion
 from tasks.data.dataset import build_dataset
 from tasks.data.filters.near_duplicates import NearDuplicates, runs, similarity
 
@@ -174,7 +174,10 @@ def test_more_rows_change_nothing_about_the_rows_before_them(build):
 
 
 def test_rows_with_questions_of_the_suites_go_where_the_recipe_drops_them(build):
-    asked = [Asked("choir", "s1", question(4)), Asked("choir", "s2", "Something else entirely, is it not?")]
+    asked = [
+        SuiteQuestion("choir", "s1", question(4)),
+        SuiteQuestion("choir", "s2", "Something else entirely, is it not?"),
+    ]
     version = build(ROWS, asked, eval_overlap="drop")
     assert reasons(version) == [(5, "eval-overlap")]
     assert "it asks choir/s1" in lines(version, "rejected.jsonl")[0]["detail"]

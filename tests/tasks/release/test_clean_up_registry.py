@@ -26,7 +26,7 @@ from tasks.release.clean_up_registry import clean_registry
 from tasks.release.published import pull_bundle, push_bundle
 from tasks.release.site import open_ledger
 from tasks.serving.kubernetes.pulled import offer, offers
-from tasks.serving.target import Origin
+from tasks.serving.target import AdapterOrigin
 
 NOW, DAY_S = 2_000_000_000.0, 86_400.0
 POLICY = Retention(keep_bundles=1, keep_days=7)
@@ -165,11 +165,11 @@ def test_pods_are_not_told_any_more_to_pull_what_is_gone_and_a_later_release_pus
     home, environment = tmp_path / "home", environment_of(registry.address)
     bundles, folder = published(environment, home), home / "environments" / "production"
     for bundle in (bundles[0], bundles[3]):
-        offer(environment, home, folder, short(bundle.adapter.digest), Origin(bundle.digest, NOW))
+        offer(environment, home, folder, short(bundle.adapter.digest), AdapterOrigin(bundle.digest, NOW))
     run(environment, home)
     assert offers(folder, short(bundles[0].adapter.digest)) == []
     assert len(offers(folder, short(bundles[3].adapter.digest))) == 1
-    offer(environment, home, folder, short(bundles[0].adapter.digest), Origin(bundles[0].digest, NOW))
+    offer(environment, home, folder, short(bundles[0].adapter.digest), AdapterOrigin(bundles[0].digest, NOW))
     assert bundles[0].variant_name in tags(registry)
 
 

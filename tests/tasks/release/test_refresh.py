@@ -11,7 +11,7 @@ from configs.project import Project, load_project
 from configs.routing import Variant
 from delivery.clients.ledger.review import Queue
 from delivery.release.state import Served
-from delivery.review.items import Asked, Found
+from delivery.review.items import AskedAndAnswered, ItemDraft
 from tasks.release.refresh import inputs_of, look, note
 from tasks.release.site import open_ledger
 from tasks.review.desk import approve, open_desk, take
@@ -73,8 +73,8 @@ def test_a_filled_review_queue_makes_it_run_and_so_does_an_item_that_is_erased(
 ) -> None:
     refreshed(project, tmp_path)
     with open_desk(project, tmp_path) as desk:
-        asked = [Asked(messages=({"role": "user", "content": f"{n}?"},), answer="so") for n in range(2)]
-        items = [Found(origin="hand", why="", asked=one, at=1) for one in asked]
+        asked = [AskedAndAnswered(messages=({"role": "user", "content": f"{n}?"},), answer="so") for n in range(2)]
+        items = [ItemDraft(origin="hand", why="", asked=one, at=1) for one in asked]
         desk.ledger.review.add(QUEUE, items, "ann", 1)
         for number in range(2):
             assert not look(project, tmp_path).decision.runs, number

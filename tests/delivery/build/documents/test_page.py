@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 from documents_of import dataset_manifest, eval_report
 
 from delivery.build.bundle import Adapter, Bundle
-from delivery.build.comparison import Comparison
-from delivery.build.documents.origin import Origin
+from delivery.build.comparison import ReportBasis
+from delivery.build.documents.origin import DocumentBasis
 from delivery.build.documents.page import page
 from delivery.build.gate import GateDecision, GateFinding
 from evals.report import EvalReport, SampleScore
@@ -52,13 +52,13 @@ def report(name: str, wrong: int, output: str, tokens: float) -> EvalReport:
 
 def rendered(output: str = "No.\n---\nThe answer is 12.", **changes: object) -> str:
     finding = GateFinding(suite="guides", limit="max_drop 0.10", verdict="fail", sentence="guides: it drops")
-    comparison = Comparison(
+    comparison = ReportBasis(
         decision=GateDecision(passed=False, findings=(finding,)),
         production=report("tutor-old", 0, "What?\n---\nWhy?", 200.0),
         asked={"guides": SAMPLES},
         trained_tokens=53_120,
     ).model_copy(update=changes)
-    origin = Origin(builder="0.1.0", base_source="package", dataset=dataset_manifest("lessons"))
+    origin = DocumentBasis(builder="0.1.0", base_source="package", dataset=dataset_manifest("lessons"))
     return page(BUNDLE, origin, report("tutor-new", 6, output, 60.0), comparison).decode()
 
 

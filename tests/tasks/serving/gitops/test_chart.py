@@ -16,7 +16,7 @@ from configs.loading import as_yaml
 from configs.routing import RoutingTable
 from tasks.serving.gitops.values import chart_values
 from tasks.serving.kubernetes.manifests import manifests
-from tasks.serving.kubernetes.names import Manifest, Offered
+from tasks.serving.kubernetes.names import Offered, ResourceManifest
 
 NOT_IN_GIT = {"Secret", "Lease"}  # secrets are made beside the chart; the lease is the controller's
 ADAPTER = "sha256:" + "a" * 64
@@ -55,13 +55,13 @@ def routed(**route: Any) -> dict[str, Any]:
     return values(**ROUTES) | {"routes": {"tutor": ROUTES["routes"]["tutor"] | route}}
 
 
-def table(found: list[Manifest]) -> RoutingTable:
+def table(found: list[ResourceManifest]) -> RoutingTable:
     """What the gateways would serve."""
     [text] = [m["data"]["table.yaml"] for m in found if "table.yaml" in m.get("data", {})]
     return RoutingTable.model_validate(yaml.safe_load(text))
 
 
-def comparable(found: list[Manifest]) -> dict[str, Manifest]:
+def comparable(found: list[ResourceManifest]) -> dict[str, ResourceManifest]:
     """By kind and name. The gateway's file is what it reads as; the digests of what pods read are made in two ways."""
     kept = {}
     for one in json.loads(json.dumps([m for m in found if m["kind"] not in NOT_IN_GIT])):
@@ -174,7 +174,7 @@ def test_vllm_starts_with_the_adapters_that_the_values_name_out_of_folders_with_
 
 
 def test_another_table_replaces_gateways_and_leaves_vllm_alone() -> None:
-    def template(found: list[Manifest], name: str) -> Manifest:
+    def template(found: list[ResourceManifest], name: str) -> ResourceManifest:
         [one] = [m for m in found if m["kind"] == "Deployment" and m["metadata"]["name"].endswith(name)]
         return dict(one["spec"]["template"])
 

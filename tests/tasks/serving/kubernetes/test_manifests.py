@@ -10,22 +10,22 @@ from kubernetes_places import IMAGES, ON_A_GPU, TOKENS, WAYS, place
 
 from configs.environment import Environment
 from tasks.serving.kubernetes.manifests import manifests
-from tasks.serving.kubernetes.names import Manifest, Offered, Secrets, Told
+from tasks.serving.kubernetes.names import Offered, PullSettings, ResourceManifest, Secrets
 
 
-def rendered(offered: Offered | None = None, given: Secrets = TOKENS, **target: Any) -> list[Manifest]:
+def rendered(offered: Offered | None = None, given: Secrets = TOKENS, **target: Any) -> list[ResourceManifest]:
     pulls = target.get("adapters", {}).get("kind") == "pulled"
-    told = Told("registry: {}", "an authority") if pulls else None
+    told = PullSettings("registry: {}", "an authority") if pulls else None
     return manifests(place(**target), "base", 2048, given, "ledger-1", offered or Offered(), told)
 
 
-def one(found: list[Manifest], kind: str, name: str = "") -> Manifest:
+def one(found: list[ResourceManifest], kind: str, name: str = "") -> ResourceManifest:
     named = [m for m in found if m["kind"] == kind and m["metadata"]["name"].endswith(name)]
     assert len(named) == 1, [m["metadata"]["name"] for m in found if m["kind"] == kind]
     return named[0]
 
 
-def containers(found: list[Manifest]) -> list[dict[str, Any]]:
+def containers(found: list[ResourceManifest]) -> list[dict[str, Any]]:
     specs = [m["spec"]["template"]["spec"] for m in found if m["kind"] == "Deployment"]
     return [c for spec in specs for c in (*spec.get("initContainers", ()), *spec["containers"])]
 
@@ -137,7 +137,7 @@ def test_pods_that_pull_have_the_login_and_the_authority_and_may_ask_the_registr
 def test_another_policy_replaces_the_pods_that_verify_by_it() -> None:
     annotations = []
     for text in ("signatures: {required: true}", "signatures: {required: false}"):
-        found = manifests(place(**WAYS["pulled"]), "base", 2048, TOKENS, "ledger-1", Offered(), Told(text))
+        found = manifests(place(**WAYS["pulled"]), "base", 2048, TOKENS, "ledger-1", Offered(), PullSettings(text))
         annotations.append(one(found, "Deployment", "-vllm")["spec"]["template"]["metadata"]["annotations"])
     assert annotations[0] != annotations[1]
 

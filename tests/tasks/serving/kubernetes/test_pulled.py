@@ -12,7 +12,7 @@ from configs.registry import Signatures
 from delivery.clients.registry.errors import RegistryError
 from tasks.release.published import push_bundle
 from tasks.serving.kubernetes.pulled import agent_config, offer, offers
-from tasks.serving.target import Origin
+from tasks.serving.target import AdapterOrigin
 
 
 def environment_of(registry: StubRegistry, **more: object) -> Environment:
@@ -29,7 +29,7 @@ def test_a_bundle_that_the_registry_lacks_is_pushed_and_one_that_it_has_is_not(t
             if number == 2:
                 push_bundle(environment, home, bundle.digest, None)
             before = registry.count("PUT", "/blobs/")
-            offer(environment, home, tmp_path, f"adapter-{number}", Origin(bundle.digest, 5.0))
+            offer(environment, home, tmp_path, f"adapter-{number}", AdapterOrigin(bundle.digest, 5.0))
             assert (registry.count("PUT", "/blobs/") > before) == (number == 1)
             (found,) = offers(tmp_path, f"adapter-{number}")
             assert (found.bundle, found.as_of) == (bundle.digest, 5.0)
@@ -41,14 +41,14 @@ def test_what_is_noted_needs_no_registry_and_keeps_the_time_at_which_it_was_veri
     bundle, _ = make_bundle(home)
     with stub_registry() as registry:
         environment = environment_of(registry)
-        offer(environment, home, tmp_path, "a", Origin(bundle.digest, 5.0))
+        offer(environment, home, tmp_path, "a", AdapterOrigin(bundle.digest, 5.0))
         registry.fault = lambda method, path: Fault(status=500)
-        offer(environment, home, tmp_path, "a", Origin(bundle.digest, 9.0))
+        offer(environment, home, tmp_path, "a", AdapterOrigin(bundle.digest, 9.0))
         assert [one.as_of for one in offers(tmp_path, "a")] == [5.0]
         other, _ = make_bundle(home, prompt="Tell.")
         registry.fault = lambda method, path: Fault(status=403)
         with pytest.raises(RegistryError, match="this login may not do that"):
-            offer(environment, home, tmp_path, "a", Origin(other.digest, 9.0))
+            offer(environment, home, tmp_path, "a", AdapterOrigin(other.digest, 9.0))
         assert len(offers(tmp_path, "a")) == 1
 
 
