@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy
 
-from benchmarks.cluster.rounds import Cluster, joined, open_pods, rolled_back_s
+from benchmarks.cluster.rounds import ClusterUnderTest, joined, open_pods, rolled_back_s
 from benchmarks.rollback.place import users
 from configs.project import load_project
 from delivery.clients.bundles.images import read_bundle
@@ -29,7 +29,7 @@ JOINED_S = 10.0
 
 
 @dataclass(frozen=True)
-class Figure:
+class ClusterFigure:
     """Seconds, sorted; the target is for the 99th percentile."""
 
     what: str
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
     rollbacks: list[float] = []
     replaced = []
     with users(given.requests_per_s, given.users_url, got), open_site_of(project, home) as site:
-        there = Cluster(project, site, open_pods(project, home))
+        there = ClusterUnderTest(project, site, open_pods(project, home))
         bundle = read_bundle(home, given.bundle)
         for number in range(given.rollbacks):
             rollbacks.append(rolled_back_s(there, bundle))
@@ -73,9 +73,11 @@ def main(arguments: list[str]) -> int:
             print(f"replacement {number + 1:4}: {replaced[-1]}", flush=True)
         gateways, replicas = len(site.gateways), len(there.pods.replicas)
     every = [
-        Figure("from `rollback` to stable alone on every gateway, s", rollbacks, ROLLBACK_S),
-        Figure("from a new pod's vLLM answering to its users, s", [r.from_vllm_ready_s for r in replaced], JOINED_S),
-        Figure("from a new pod being ready to its users, s", [r.from_cluster_ready_s for r in replaced], None),
+        ClusterFigure("from `rollback` to stable alone on every gateway, s", rollbacks, ROLLBACK_S),
+        ClusterFigure(
+            "from a new pod's vLLM answering to its users, s", [r.from_vllm_ready_s for r in replaced], JOINED_S
+        ),
+        ClusterFigure("from a new pod being ready to its users, s", [r.from_cluster_ready_s for r in replaced], None),
     ]
     figures = [one.as_dict() for one in every if one.values]
     found = {

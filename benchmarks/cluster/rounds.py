@@ -35,7 +35,7 @@ class RoundError(Exception):
 
 
 @dataclass(frozen=True)
-class Cluster:
+class ClusterUnderTest:
     """An environment on a cluster that is up, with its supervisor."""
 
     project: Project
@@ -43,7 +43,7 @@ class Cluster:
     pods: KubernetesPods
 
 
-def rolled_back_s(there: Cluster, bundle: Bundle) -> float:
+def rolled_back_s(there: ClusterUnderTest, bundle: Bundle) -> float:
     """Seconds from the command to the moment at which every gateway has confirmed stable alone."""
     project = replace(there.project, rollout=QUICK)
     outcome = run_release(project, bundle, there.site, by="benchmark", at_any_hour=True)
@@ -56,7 +56,7 @@ def rolled_back_s(there: Cluster, bundle: Bundle) -> float:
 
 
 @dataclass(frozen=True)
-class Joined:
+class ReplicaJoined:
     """Seconds until every gateway sent users to a new pod, from the moment at which its vLLM answered.
 
     `from_cluster_ready_s`: from the moment at which the cluster called the pod ready, which comes after that.
@@ -66,7 +66,7 @@ class Joined:
     from_cluster_ready_s: float
 
 
-def joined(there: Cluster) -> Joined:
+def joined(there: ClusterUnderTest) -> ReplicaJoined:
     """Deletes one vLLM pod, and waits until its replacement has users. The others serve meanwhile."""
     selector = "app.kubernetes.io/component=vllm"
     before = {pod["metadata"]["name"]: _address(pod) for pod in there.pods.namespace.list("v1", "Pod", selector)}
@@ -81,7 +81,7 @@ def joined(there: Cluster) -> Joined:
         if new and ready_at is None and any(urlsplit(url).hostname == new[0] for url in there.pods.replicas):
             ready_at = now
         if new and answered_at is not None and ready_at is not None and _has_users(there, new[0]):
-            return Joined(time.monotonic() - answered_at, time.monotonic() - ready_at)
+            return ReplicaJoined(time.monotonic() - answered_at, time.monotonic() - ready_at)
         time.sleep(LOOK_S)
     raise RoundError(f"no replacement had users within {PATIENCE_S:g} s:\n{there.pods.summary()}")
 
@@ -91,7 +91,7 @@ def _address(pod: dict[str, object]) -> str:
     return str(status.get("podIP") or "") if isinstance(status, dict) else ""
 
 
-def _answers(there: Cluster, host: str) -> bool:
+def _answers(there: ClusterUnderTest, host: str) -> bool:
     try:
         with VllmClient(f"http://{host}:{there.project.environment.vllm.port}", "") as client:
             return client.healthy()
@@ -99,7 +99,7 @@ def _answers(there: Cluster, host: str) -> bool:
         return False
 
 
-def _has_users(there: Cluster, host: str) -> bool:
+def _has_users(there: ClusterUnderTest, host: str) -> bool:
     """Whether every gateway's table names it for what is live."""
     tables = [client.table() for client in there.site.gateways.values() if isinstance(client, GatewayClient)]
     routes = [table.routes[there.project.route] for table in tables if table is not None]

@@ -87,7 +87,7 @@ class GitRepository:
 
         return self._pushed(work)
 
-    def revert(self, path: str, release: str, message: str, then: Change = lambda text: text) -> GitCommit | None:
+    def revert(self, path: str, release: str, message: str, then: Edit = lambda text: text) -> GitCommit | None:
         """Takes back all that a release committed to this file, newest first, as one commit; None: nothing is left.
 
         `then`: what else that commit does to the file's text.
