@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy
 
-from benchmarks.cluster.rounds import ClusterUnderTest, joined, open_pods, rolled_back_s
+from benchmarks.cluster.rounds import ClusterUnderTest, go_live, joined, open_pods, rolled_back_s
 from benchmarks.rollback.place import users
 from configs.project import load_project
 from delivery.clients.bundles.images import read_bundle
@@ -66,11 +66,16 @@ def main(arguments: list[str]) -> int:
         there = ClusterUnderTest(project, site, open_pods(project, home))
         bundle = read_bundle(home, given.bundle)
         for number in range(given.rollbacks):
-            rollbacks.append(rolled_back_s(there, bundle))
+            go_live(there, bundle)
+            rollbacks.append(rolled_back_s(there))
             print(f"rollback {number + 1:4}: {rollbacks[-1]:.3f} s", flush=True)
+        if given.replacements:
+            go_live(there, bundle)
         for number in range(given.replacements):
             replaced.append(joined(there))
             print(f"replacement {number + 1:4}: {replaced[-1]}", flush=True)
+        if given.replacements:
+            rolled_back_s(there)
         gateways, replicas = len(site.gateways), len(there.pods.replicas)
     every = [
         ClusterFigure("from `rollback` to stable alone on every gateway, s", rollbacks, ROLLBACK_S),

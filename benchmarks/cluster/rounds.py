@@ -43,13 +43,16 @@ class ClusterUnderTest:
     pods: KubernetesPods
 
 
-def rolled_back_s(there: ClusterUnderTest, bundle: Bundle) -> float:
-    """Seconds from the command to the moment at which every gateway has confirmed stable alone."""
-    project = replace(there.project, rollout=QUICK)
-    outcome = run_release(project, bundle, there.site, by="benchmark", at_any_hour=True)
+def go_live(there: ClusterUnderTest, bundle: Bundle) -> None:
+    """Releases it."""
+    outcome = run_release(replace(there.project, rollout=QUICK), bundle, there.site, by="benchmark", at_any_hour=True)
     if outcome.outcome != "live":
         raise RoundError(f"the release did not go live: {outcome.outcome}, {outcome.reason}")
-    done = rollback(there.site, project.route, by="benchmark", reason="measured", quarantine=False)
+
+
+def rolled_back_s(there: ClusterUnderTest) -> float:
+    """Seconds from the command to the moment at which every gateway has confirmed stable alone."""
+    done = rollback(there.site, there.project.route, by="benchmark", reason="measured", quarantine=False)
     if done.outcome != "rolled_back" or done.to_stable_s is None:
         raise RoundError(f"the rollback did not come to its end: {done.problem}")
     return done.to_stable_s
