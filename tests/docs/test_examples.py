@@ -19,6 +19,7 @@ EXAMPLES = {
     "kargo-warehouse.yaml": "kargo-warehouse.yaml",
     "kserve-bundle.yaml": "kserve-inferenceservice.yaml",
     "llm-d-modelrewrite.yaml": "llm-d-inferencemodelrewrite.yaml",
+    "trainjob.yaml": "kubeflow-trainjob.yaml",
 }
 
 

@@ -1,6 +1,7 @@
 """The flows that people start, against a real gateway and ledger, with stubs in vLLM's and Prefect's place."""
 
 import itertools
+import json
 import os
 import sqlite3
 import subprocess
@@ -41,7 +42,8 @@ from flows.reporting import result_of
 from flows.rollback import rollback
 from flows.watch import watch
 from tasks.release.cursors import cursors
-from tasks.release.refresh import look, note
+from tasks.release.outcome import ReleaseOutcome
+from tasks.release.refresh import look, note_end
 from tasks.release.site import Site, open_site_of, served_as
 from tasks.release.start import bootstrap
 from tasks.release.way_back import remember
@@ -332,13 +334,20 @@ def test_a_scheduled_refresh_without_anything_new_does_nothing_and_says_why(plac
         (folder / name).write_text("{}")
     (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     (folder / "chat_template.jinja").write_text(CHATML)
-    note(place.project, place.home, look(place.project, place.home).inputs, "schedule", time.time())
+    before = ReleaseOutcome(release_id="", route="tutor", bundle="b", outcome="live", reason="by hand")
+    note_end(place.project, place.home, look(place.project, place.home), "schedule", time.time(), before)
     ended = refresh(accept_blind_plan=True, return_state=True, **place.wanted)
     assert (ended.name, ended.type.value) == ("NothingToDo", "COMPLETED")
     done = result_of(ended)
     assert (done.outcome, done.bundle) == ("live", state.candidate.bundle)
     assert done.reason.startswith("The refresh does nothing: since the last one nothing has changed in ")
     assert not (place.home / "datasets").exists()
+    assert ended.message == done.reason
+    assert place.prefect.pages[-1] == done.reason
+    assert f"by schedule: {done.reason}" in place.slipway("status").stdout
+    assert json.loads(place.slipway("status", "--json").stdout)["refresh"]["said"] == done.reason
+    again = place.slipway("refresh", "--by", "schedule", "--accept-blind-plan")
+    assert (again.returncode, again.stdout) == (0, f"live: {done.reason}\n")
 
 
 def test_there_is_nothing_to_watch_before_the_first_release(place: Place) -> None:

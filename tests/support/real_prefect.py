@@ -36,12 +36,12 @@ class RealPrefect:
 
 
 @contextmanager
-def real_prefect(folder: Path) -> Iterator[RealPrefect]:
-    """Killed at the end with all that it started."""
+def real_prefect(folder: Path, host: str = "127.0.0.1") -> Iterator[RealPrefect]:
+    """On an address of this machine; killed at the end with all that it started."""
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind((host, 0))
         port = free.getsockname()[1]
-    api = f"http://127.0.0.1:{port}/api"
+    api = f"http://{host}:{port}/api"
     env = os.environ | {
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_API_URL": api,
@@ -50,7 +50,7 @@ def real_prefect(folder: Path) -> Iterator[RealPrefect]:
         "PYTHONPATH": f"{ROOT}:{SUPPORT}",
     }
     with (folder / "server.log").open("wb") as log:
-        argv = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+        argv = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
         server = subprocess.Popen(argv, env=env, stdout=log, stderr=log, start_new_session=True)
     try:
         deadline = time.monotonic() + 300

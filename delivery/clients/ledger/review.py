@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from configs.review import Review, person_key
+from delivery.clients.ledger.chain import put
 from delivery.clients.ledger.errors import LedgerError, named
 from delivery.clients.ledger.review_rows import AT_ONCE, Queue, candidates, insert, items_of, pairs, text_row
 from delivery.clients.ledger.schema import review_acts, review_items, review_texts
@@ -288,4 +289,4 @@ def _labelled(label: str) -> dict[str, str]:
 
 def _note(connection: Connection, item: Item, kind: ActKind, by: str, reason: str, now: float, label: str = "") -> None:
     values = {"item": item.place, "kind": kind, "version": item.version, "by": by, "reason": reason, "label": label}
-    connection.execute(sa.insert(review_acts).values(**values, at=now))
+    put(connection, review_acts, {**values, "at": now})
