@@ -156,7 +156,7 @@ def others(folder: Path, replica_urls: list[str], gateways: int = 2) -> Iterator
             command = [sys.executable, "-m", "delivery.gateway", "--config", str(folder / f"gateway-{number}.yaml")]
             env = os.environ | {"SLIPWAY_ADMIN_TOKEN": TOKEN}
             process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
-            stack.callback(process.wait, 20)
+            stack.callback(process.wait, 120)
             stack.callback(process.terminate)
             found.gateways.append(process)
             found.admin_urls.append(f"http://127.0.0.1:{admin}")
@@ -183,7 +183,7 @@ def external_world(folder: Path) -> Iterator[TargetWorld]:
 
 
 def _until_ready(url: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while serving.gateway_health(url, TOKEN) != "ok":
         assert time.monotonic() < deadline
         time.sleep(0.02)
