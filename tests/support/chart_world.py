@@ -30,13 +30,12 @@ RELEASE = "slipway"
 
 @dataclass
 class ChartWorld:
-    """`values`: those of the release now. `adapters`: the node's volume. `adapter`: the digest of one there."""
+    """`values`: those of the release now. `adapter`: the digest of one that lies on the node's volume."""
 
     cluster: RealCluster
     namespace: str
     values: dict[str, Any]
     adapter: str
-    adapters: Path
     failed: list[str] = field(default_factory=list)
 
     @property
@@ -44,18 +43,13 @@ class ChartWorld:
         """As vLLM calls it."""
         return f"tutor-{short(self.adapter)}"
 
-    def offer(self, folder: Path) -> None:
-        """Puts an adapter on the node's volume."""
-        adapter = describe(folder)
-        store_at(folder, adapter, self.adapters / short(adapter.digest)).chmod(0o755)
-
     def does(self, action: str, **said: Any) -> Any:
         """One of Helm's actions on the release, here in the place of what follows a repository."""
         return helm(action, kubeconfig=self.cluster.kubeconfig, namespace=self.namespace, **said)
 
     def sync(self, values: dict[str, Any]) -> None:
         """The cluster becomes what these values say; returns when the new pods are ready."""
-        self.does("upgrade", chart=CHART, name=RELEASE, values=values, wait="legacy", timeout=400)
+        self.does("upgrade", chart=CHART, name=RELEASE, values=values, wait="legacy", timeout=150)
         self.values = values
 
     def url(self, component: str) -> str:
@@ -95,6 +89,7 @@ def chart_world(folder: Path) -> Iterator[ChartWorld]:
     adapters = there.folder / f"adapters-{namespace}"
     adapters.mkdir()
     adapters.chmod(0o755)
+    store_at(raw, adapter, adapters / short(adapter.digest)).chmod(0o755)
     said = there.environment(
         namespace, base_model={"in_image": "/stub"}, adapters={"kind": "shared", "host_path": str(adapters)}
     )
@@ -102,8 +97,7 @@ def chart_world(folder: Path) -> Iterator[ChartWorld]:
     assert isinstance(environment.target, KubernetesTarget)
     values = dict(yaml.safe_load(as_yaml(chart_values(Place(environment, environment.target), "base", 4096))))
     values |= routes(f"tutor-{short(adapter.digest)}", adapter.digest)
-    world = ChartWorld(there, namespace, values, adapter.digest, adapters)
-    world.offer(raw)
+    world = ChartWorld(there, namespace, values, adapter.digest)
     secret = ("-n", namespace, "create", "secret", "generic")
     words = (f"--from-literal=admin-token={TOKEN}", "--from-literal=upstream-key=k")
     there.kubectl(*secret, "slipway-production-gateway", *words)
