@@ -14,6 +14,7 @@ from delivery.clients.vllm import VllmClient, VllmError
 from tasks.release.rollback import rollback
 from tasks.release.run import run_release
 from tasks.release.site import Site
+from tasks.serving.kubernetes.pods import is_ready
 from tasks.serving.kubernetes.target import KubernetesPods
 
 LOOK_S = 0.1
@@ -72,8 +73,8 @@ class ReplicaJoined:
 def joined(there: ClusterUnderTest) -> ReplicaJoined:
     """Deletes one vLLM pod, and waits until its replacement has users. The others serve meanwhile."""
     selector = "app.kubernetes.io/component=vllm"
-    before = {pod["metadata"]["name"]: _address(pod) for pod in there.pods.namespace.list("v1", "Pod", selector)}
-    there.pods.namespace.delete("v1", "Pod", sorted(before)[0])
+    before = {pod["metadata"]["name"]: is_ready(pod) for pod in there.pods.namespace.list("v1", "Pod", selector)}
+    there.pods.namespace.delete("v1", "Pod", min(name for name, ready in before.items() if ready))
     answered_at = ready_at = None
     until = time.monotonic() + PATIENCE_S
     while (now := time.monotonic()) < until:
