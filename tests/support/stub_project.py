@@ -31,7 +31,13 @@ def stub_python(folder: Path) -> Path:
     return python
 
 
-def stub_project(folder: Path, *vllm_arguments: str, model: Path | None = None, **files: Any) -> Project:
+def stub_project(
+    folder: Path,
+    *vllm_arguments: str,
+    model: Path | None = None,
+    more_of_environment: dict[str, Any] | None = None,
+    **files: Any,
+) -> Project:
     """Loaded from `folder`/project; `files` are put beside model.yaml and environment.yaml."""
     model = model or _model_of_no_weights(folder / "model")
     vllm, gateway, admin = free_ports(3)
@@ -43,6 +49,7 @@ def stub_project(folder: Path, *vllm_arguments: str, model: Path | None = None, 
         "environment": {
             "vllm": {"port": vllm, "python": python, "start_timeout_s": 120, "extra_args": list(vllm_arguments)},
             "gateway": {"port": gateway, "admin_port": admin},
+            **(more_of_environment or {}),
         },
         **files,
     }
