@@ -41,6 +41,7 @@ class ChartVllm(VllmPods):
 class ChartGateways(GatewayPods):
     """The gateways' pods."""
 
+    replicas: int = Field(2, ge=1)
     has_api_keys: bool = Field(False, description="there is a Secret slipway-NAME-api-keys")
     settings: dict[str, JsonValue] = Field(
         {"port": 8000, "admin_port": 8001},

@@ -217,7 +217,7 @@ from configs.review import Review
 from delivery.clients.ledger.ledger import Ledger
 from delivery.clients.ledger.review import Queue
 url, person, die = sys.argv[1:]
-ledger = Ledger(url, busy_timeout_s=20)
+ledger = Ledger(url, busy_timeout_s=120)
 queue, rules = Queue(environment="local", route="tutor"), Review(lease_s=60)
 sys.stdin.readline()
 while (one := ledger.review.take(queue, person, rules, 10.0)) is not None:
@@ -251,7 +251,7 @@ def test_two_processes_never_have_one_item_and_a_killed_one_loses_nothing(ledger
         assert worker.stdin is not None
         worker.stdin.write("go\n")
         worker.stdin.flush()
-    done = [worker.communicate(timeout=60)[0].split() for worker in workers]
+    done = [worker.communicate(timeout=300)[0].split() for worker in workers]
     taken = [item for own in done for item in own]
     assert len(taken) == len(set(taken)) == 19
     assert lost not in taken  # it is his until his lease ends
