@@ -88,7 +88,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             "gateway": lambda: serving.gateway_health(where.admin_url, TOKEN) == "ok",
         }
         for command in (stub, gateway):
-            processes.start(command, here, ready=ready[command.name], timeout_s=60, attached=True)
+            processes.start(command, here, ready=ready[command.name], timeout_s=120, attached=True)
         yield here
         for name in ("gateway", "vllm"):
             processes.stop(name, here)
@@ -156,7 +156,7 @@ class Place:
         body = {"model": "tutor", "messages": [{"role": "user", "content": "1 + 1?"}]}
 
         def ask() -> None:
-            with httpx.Client(base_url=url) as http:
+            with httpx.Client(base_url=url, timeout=60) as http:
                 while not stop.wait(0.02):
                     http.post("/v1/chat/completions", json=body)
 
@@ -182,7 +182,7 @@ class Place:
         own = {"PREFECT_API_URL": self.prefect.url, "PREFECT_HOME": str(self.home / "prefect")}
         place = ("--project", str(self.folder), "--home", str(self.home))
         argv = [sys.executable, "-m", "flows.cli.main", words[0], *place, *words[1:]]
-        return subprocess.run(argv, env=os.environ | own, capture_output=True, text=True, timeout=100, check=False)
+        return subprocess.run(argv, env=os.environ | own, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture
@@ -210,9 +210,9 @@ def test_a_rollback_is_a_step_of_its_run_as_a_real_server_shows_it(place: Place,
     given = f"project={str(place.folder)!r}, home={str(place.home)!r}"
     code = f"from flows.rollback import rollback\nrollback('ann', 'why', {given})"
     with real_prefect(tmp_path) as server:
-        subprocess.run([sys.executable, "-c", code], env=server.env, capture_output=True, timeout=100, check=True)
+        subprocess.run([sys.executable, "-c", code], env=server.env, capture_output=True, timeout=300, check=True)
         (run,) = server.post("/flow_runs/filter", {})
-        eventually(lambda: [state for *_, state in server.tasks(run["id"])] == ["COMPLETED"], 30, "the step is shown")
+        eventually(lambda: [state for *_, state in server.tasks(run["id"])] == ["COMPLETED"], 120, "the step is shown")
         assert [name for name, *_ in server.tasks(run["id"])] == ["tutor back to what was before"]
 
 

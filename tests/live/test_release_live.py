@@ -86,7 +86,7 @@ def users(live: LiveProject, name: str) -> Iterator[UsersSeen]:
 def prefect(*words: str) -> str:
     """Prefect's own command line."""
     done = subprocess.run(
-        [sys.executable, "-m", "prefect", *words], capture_output=True, text=True, timeout=180, check=False
+        [sys.executable, "-m", "prefect", *words], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, f"prefect {' '.join(words)}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -99,12 +99,12 @@ def start_run(api: str, deployment: str, parameters: dict[str, object]) -> str:
     answers: list[httpx.Response] = []
 
     def is_taken() -> bool:
-        answers.append(httpx.post(f"{api}/deployments/{found['id']}/create_flow_run", json=body, timeout=30))
+        answers.append(httpx.post(f"{api}/deployments/{found['id']}/create_flow_run", json=body, timeout=120))
         return (
             answers[-1].status_code != 503
         )  # Prefect's SQLite is locked for a moment: ask again, as its own client does
 
-    eventually(is_taken, 60, f"Prefect takes a run of {deployment}")
+    eventually(is_taken, 300, f"Prefect takes a run of {deployment}")
     return str(answers[-1].raise_for_status().json()["id"])
 
 
@@ -127,7 +127,7 @@ def test_every_flow_is_deployed_with_described_parameters_and_refresh_has_a_week
         for parameter, schema in deployment["parameter_openapi_schema"]["properties"].items():
             assert schema.get("description"), f"{name}: {parameter} has no description"
     assert [s["schedule"]["cron"] for s in flows["refresh"]["schedules"]] == ["0 3 * * 1"]
-    eventually(lambda: scheduled(prefect_api) != [], 90, "Prefect schedules the next refreshes")
+    eventually(lambda: scheduled(prefect_api) != [], 300, "Prefect schedules the next refreshes")
 
 
 def scheduled(api: str) -> list[str]:

@@ -25,7 +25,7 @@ class RealPrefect:
     process: "subprocess.Popen[bytes]"
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        response = httpx.post(f"{self.api}{path}", json=body, timeout=30)
+        response = httpx.post(f"{self.api}{path}", json=body, timeout=120)
         response.raise_for_status()
         return response.json()
 
