@@ -50,6 +50,8 @@ def teach(
 
     if (documents is None) == (prompts is None):
         raise SlipwayError("exactly one of --documents, --prompts is needed", cure="--documents FOLDER")
+    if prompts is not None and style is TaughtStyle.guided:
+        raise SlipwayError("--style guided is for passages; prompts are asked as they are", cure="leave --style out")
     if api_key_env is not None and not os.environ.get(api_key_env):
         raise SlipwayError(f"the environment has no {api_key_env}", where="--api-key-env", cure="set it to the key")
     if documents is not None:

@@ -138,3 +138,5 @@ def test_the_command_writes_rows_that_a_dataset_reads_and_says_what_failed(
     assert version.manifest.fields == {"taught": 9}
     with pytest.raises(SlipwayError, match="exactly one of --documents, --prompts"):
         CliRunner().invoke(app, ["dataset", "teach", *words[:6]], catch_exceptions=False)
+    with pytest.raises(SlipwayError, match="prompts are asked as they are"):
+        CliRunner().invoke(app, ["dataset", "teach", *words, "--style", "guided"], catch_exceptions=False)
