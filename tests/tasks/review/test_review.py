@@ -14,9 +14,11 @@ from configs.traffic_log import TrafficLog
 from delivery.build.dataset import refuse_other_method
 from delivery.gateway.records.log_files import LogFiles
 from tasks.data.dataset import build_dataset
+from tasks.data.erasures import ErasedRows, read_erasures
 from tasks.review import collect, desk
 from tasks.review.behind import ReviewedBehind, reviewed_rows
 from tasks.review.desk import Desk, open_desk
+from tasks.review.erase import erase_person
 from tasks.review.source import mark_read, reviewed
 
 DAY = 86_400.0
@@ -174,3 +176,45 @@ def test_rows_of_a_file_are_reviewed_like_any_others(tmp_path: Path, project: Pr
             collect.from_rows(at, pairs, "ann", NOW)
         with pytest.raises(SlipwayError, match="nothing is named"):
             desk.erase(at, "ann", "so", NOW)
+
+
+def test_one_order_erases_a_person_from_the_versions_and_the_queue_and_says_what_it_did(
+    tmp_path: Path, project: Project, tokenizer_folder: Path
+) -> None:
+    log = log_of(tmp_path / "traffic", *COMPLAINTS, attempt(7, user="u2"), feedback(7, user="u2", rating=-1))
+    with open_desk(project, tmp_path) as at:
+        collect.from_traffic(at, log, "ann", NOW)
+        corrected(at)
+    with reviewed(project, tmp_path) as rows:
+        made_version = build_dataset(rows.recipe, Path(), tokenizer_folder, "Be brief.", tmp_path)
+        mark_read(project, tmp_path, rows.items, made_version.digest)
+    order = (project, tmp_path, None, (), "u1", "ann", "request 7", NOW)
+    would = erase_person(*order, dry_run=True)
+    assert would.render().startswith("would be erased: ")
+    assert f"would be erased in the review queue: the texts of {len(rows.items) - 1} items" in would.render()
+    done = erase_person(*order)
+    assert f"erased in the review queue: the texts of {len(would.items)} items" in done.render()
+    assert done.rows[0].rows == would.rows[0].rows
+    assert len(done.rows[0].rows) == len(done.items) == len(rows.items) - 1
+    assert f"was read by dataset version {made_version.digest}" in done.render()
+    text = "".join(file.read_text() for file in made_version.folder.glob("*.jsonl"))
+    assert "What is 7 + 7?" in text
+    assert "What is 2 + 2?" not in text
+    again = erase_person(*order)  # a killed one is finished so
+    assert again.items == ()
+    assert again.rows[0].erasure == done.rows[0].erasure
+
+
+def test_a_person_who_is_in_neither_place_is_told_and_one_who_only_waits_for_review_is_on_record(
+    tmp_path: Path, project: Project
+) -> None:
+    with pytest.raises(SlipwayError, match="has anything of user 'u1'"):
+        erase_person(project, tmp_path, None, (), "u1", "ann", "asked", NOW)
+    assert not (tmp_path / "datasets").exists()
+    with open_desk(project, tmp_path) as at:
+        collect.from_traffic(at, log_of(tmp_path / "traffic", *COMPLAINTS), "ann", NOW)
+    done = erase_person(project, tmp_path, None, (), "u1", "ann", "asked", NOW)
+    assert (len(done.items), done.rows[0].rows) == (5, ())
+    erased = ErasedRows(read_erasures(tmp_path))
+    assert erased.by_field({"review": {"user": "u1"}})  # no later version learns from what is collected afterwards
+    assert not erased.by_field({"review": {"user": "u2"}})
