@@ -2,5 +2,5 @@
 
 Doors: `target` (the place behind the protocol), `manifests` (settings to manifests, pure), `pods` (from what the API
 says to who is ready and why others are not, pure), `pulled` (what pods are told to pull), `known` (who was there
-last), `names` and `vllm_pod` (what a chart's values need of both).
+last), `access`, `names` and `vllm_pod` (what a chart's values need).
 """
