@@ -6,6 +6,7 @@ from typing import Any
 from configs.pool import KubernetesPods, Mount, Pool
 
 USER = 10001  # of the image
+PREFECT_HOME = "/tmp/prefect"  # noqa: S108 - the pod's
 CONFINED = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -73,8 +74,11 @@ def pod_security() -> dict[str, Any]:
 
 
 def run_environment(pool: Pool) -> dict[str, str]:
-    """What each run finds in its environment, besides its image's and what is secret."""
-    return {"SLIPWAY_HOME": str(pool.home), **pool.env}
+    """What each run finds in its environment, besides its image's, its worker's settings of Prefect, and secrets.
+
+    Where the worker keeps its own files is among those settings, and is no place in a pod.
+    """
+    return {"SLIPWAY_HOME": str(pool.home), "PREFECT_HOME": PREFECT_HOME, **pool.env}
 
 
 def volumes_of(pool: Pool, pods: KubernetesPods) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

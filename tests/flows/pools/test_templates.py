@@ -69,7 +69,7 @@ def test_a_container_may_write_to_its_volumes_alone_and_finds_the_secrets_of_its
     assert "of the worker" not in str(job_template(pool))
     made: DockerWorkerJobConfiguration = made_by(DockerWorkerJobConfiguration, pool)
     assert made.env["AWS_SECRET_ACCESS_KEY"] == "of the worker"
-    assert made.env["SLIPWAY_HOME"] == "/work"
+    assert (made.env["SLIPWAY_HOME"], made.env["PREFECT_HOME"]) == ("/work", "/tmp/prefect")
     assert made.volumes == ["models:/models:ro", "/work"], "the second has no name: it goes with the container"
     assert (made.mem_limit, made.memswap_limit, made.networks) == ("1536m", "1536m", ["db"])
     assert made.container_create_kwargs is not None
