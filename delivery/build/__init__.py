@@ -4,5 +4,5 @@ Doors: `dataset` (versions), `rows`, `sift`, `split`, `steps` and `text` (their 
 `layouts` (shapes of rows), `guess` (which project fits some rows), `overlap` (with eval suites), `base_model` and
 `memory` (what training needs), `refresh` (whether there is anything to build), `drift` (of what users ask), `bundle`,
 `documents` (what lies beside it), `difference` (of two builds), `version_difference`, `servable` (what vLLM can load),
-`gate`, `comparison`, `pairs` and `slices` (with production).
+`gate`, `comparison`, `pairs` and `slices` (with production), `teaching` (what a teacher is asked).
 """

@@ -218,3 +218,17 @@ def test_a_person_who_is_in_neither_place_is_told_and_one_who_only_waits_for_rev
     erased = ErasedRows(read_erasures(tmp_path))
     assert erased.by_field({"review": {"user": "u1"}})  # no later version learns from what is collected afterwards
     assert not erased.by_field({"review": {"user": "u2"}})
+
+
+def test_what_a_teacher_wrote_comes_into_the_queue_with_its_teacher_and_passage(
+    tmp_path: Path, project: Project
+) -> None:
+    turns = [{"role": "user", "content": "Why does ice float?"}, {"role": "assistant", "content": "It is light."}]
+    said = {"lesson": "sha256:12ab", "teacher": "base", "document": "ice.md", "passage": 3}
+    (tmp_path / "taught.jsonl").write_text(json.dumps({"messages": turns, "taught": said}) + "\n")
+    with open_desk(project, tmp_path) as at:
+        assert collect.from_rows(at, tmp_path / "taught.jsonl", "ann", NOW).new == 1
+        item = desk.take(at, "Bob", NOW)
+    assert item is not None
+    assert item.why == "brought by ann; taught by base from ice.md, passage 3"
+    assert item.request_id == "sha256:12ab"
