@@ -63,7 +63,7 @@ class Pods(Strict):
         if self.max_replicas is not None and not 0 < self.replicas < self.max_replicas:
             raise ValueError(
                 f"max_replicas is {self.max_replicas} and replicas is {self.replicas} -> leave max_replicas out"
-                " for a fixed number, or make it larger"
+                " for a fixed number, or make it larger, with one replica at least"
             )
         return self
 

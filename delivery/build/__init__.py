@@ -4,5 +4,6 @@ Doors: `dataset` (versions), `rows`, `sift`, `split`, `steps` and `text` (their 
 `layouts` (shapes of rows), `guess` (which project fits some rows), `overlap` (with eval suites), `base_model`, `memory`
 and `budget` (what training needs and may take), `refresh` (whether there is anything to build), `drift` (of what users
 ask), `continued` (from whose adapter), `bundle`, `documents` (what lies beside it), `difference` (of two builds),
-`version_difference`, `servable` (what vLLM can load), `gate`, `comparison`, `pairs` and `slices` (with production).
+`version_difference`, `servable` (what vLLM can load), `gate`, `comparison`, `pairs` and `slices` (with production),
+`teaching` (what a teacher is asked).
 """

@@ -9,10 +9,12 @@ import typer
 from configs.canonical import short
 from configs.errors import SlipwayError
 from flows.cli.options import STATE, TUTOR, By, Home, ProjectOption, decider, narrate, project_of
+from flows.cli.teach import teach
 
 commands = typer.Typer()
 dataset = typer.Typer(no_args_is_help=True, help="Dataset versions: their rows, what changed, who learned from them.")
 commands.add_typer(dataset, name="dataset")
+dataset.command()(teach)
 
 Version = Annotated[str, typer.Argument(help="A version's digest, or its first 12 hex digits.")]
 

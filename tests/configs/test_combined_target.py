@@ -64,6 +64,7 @@ def test_everything_that_does_not_fit_together_is_told_at_once() -> None:
         ({"a": LOCAL}, "at least 2 items"),
         ({"a": LOCAL, "b": LOCAL}, "a, b are all local"),
         ({"a": LOCAL, "b": PODS | {"gateways": {"replicas": 1}}}, "do not reach a vLLM on this machine"),
+        ({"a": LOCAL, "b": PODS | {"gateways": {"replicas": 0, "max_replicas": 3}}}, "with one replica at least"),
         ({"A b": LOCAL, "c": rack(ONE)}, "String should match pattern"),
         ({"a": LOCAL, "b": {"kind": "combined", "members": {}}}, "does not match any of the expected tags"),
     ],

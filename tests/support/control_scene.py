@@ -29,7 +29,13 @@ from tasks.release.rollback import rollback
 from tasks.serving.target import PartState
 
 PASSWORD = "correct horse battery"
-PEOPLE = {"vera": ("viewer",), "olga": ("operator",), "anna": ("approver",), "omar": ("operator", "approver")}
+PEOPLE = {
+    "vera": ("viewer",),
+    "rita": ("reviewer",),
+    "olga": ("operator",),
+    "anna": ("approver",),
+    "omar": ("operator", "approver"),
+}
 SLOW_PLAN = RolloutPlan(
     **{
         **dict(PLAN),

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from typing import Any
 
 import httpx
 from places import ROOT, SUPPORT
+
+from delivery.clients.processes.ports import free_ports
 
 
 @dataclass
@@ -38,9 +39,7 @@ class RealPrefect:
 @contextmanager
 def real_prefect(folder: Path, host: str = "127.0.0.1") -> Iterator[RealPrefect]:
     """On an address of this machine; killed at the end with all that it started."""
-    with socket.socket() as free:
-        free.bind((host, 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     api = f"http://{host}:{port}/api"
     env = os.environ | {
         "PREFECT_HOME": str(folder / "prefect"),

@@ -111,7 +111,7 @@ def test_a_gateway_that_is_told_to_stop_finishes_what_it_has_begun(world: World,
     gate = Gate()
     words = [frame(chunk({"content": "So "})), gate, frame(chunk({"content": "it ends"}, "stop")), frame(b"[DONE]")]
     stub = world.upstream(**{"old-model": sends(ROLE, *words)})
-    process = start("--drain-s", "10")
+    process = start("--drain-s", "60")
     process.admin.put_table(table_for(stub.url))
     with httpx.stream(
         "POST", process.url + "/v1/chat/completions", json=CHAT | {"stream": True}, timeout=60
@@ -293,7 +293,7 @@ def test_a_connection_that_the_kernel_made_before_the_gateway_stopped_listening_
 def test_a_gateway_that_stops_asks_its_clients_to_close_their_connections(world: World, start: Start) -> None:
     gate = Gate()
     stub = world.upstream(**{"old-model": sends(ROLE, frame(chunk({"content": "So "})), gate, DONE)})
-    process = start("--drain-s", "10")
+    process = start("--drain-s", "60")
     process.admin.put_table(table_for(stub.url))
     with httpx.Client(base_url=process.url, verify=False) as kept, httpx.Client(base_url=process.url) as other:
         assert "connection" not in kept.get("/readyz").headers

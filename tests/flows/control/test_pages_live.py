@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 from control_scene import PASSWORD, ControlScene
 
+from delivery.clients.ledger.review import Queue
+from delivery.review.items import AskedAndAnswered, ItemDraft
+
 pytestmark = [
     pytest.mark.live,
     pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no Chromium: run tests/engines.sh chromium"),
@@ -48,7 +51,7 @@ def opened(chromium: Any, url: str, who: str, **settings: Any) -> Any:
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.complaints = []
-    page.on("console", lambda said: page.complaints.append(said.text) if said.type == "error" else None)
+    page.on("console", lambda said: page.complaints.append(said.text) if is_complaint(said) else None)
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.goto(url)
     page.fill("#name", who)
@@ -56,6 +59,11 @@ def opened(chromium: Any, url: str, who: str, **settings: Any) -> Any:
     page.keyboard.press("Enter")
     page.wait_for_selector("h2:has-text('tutor')")
     return page
+
+
+def is_complaint(said: Any) -> bool:
+    """Whether the page is to blame: that a container's network came or went on this machine is said as an error too."""
+    return said.type == "error" and "net::ERR_NETWORK_CHANGED" not in said.text
 
 
 def faults(page: Any) -> list[str]:
@@ -122,6 +130,52 @@ def test_everything_is_reached_by_keyboard_with_the_focus_in_sight(
     page.keyboard.press("Tab")
     page.keyboard.press("Escape")
     page.wait_for_selector("text=The command slipway build", state="detached")
+
+
+def test_items_are_reviewed_one_after_the_other_by_keyboard(chromium: Any, control: tuple[ControlScene, str]) -> None:
+    scene, url = control
+    ledger, queue = scene.room.site("tutor").ledger, Queue(environment="local", route="tutor")
+    answers = ("The answer is 12.", "What would you add first?", "It is <b>56</b>, since 7 x 8 is.")
+    drafts = [
+        ItemDraft(
+            origin="negative",
+            why="rated 1 of 5",
+            asked=AskedAndAnswered(
+                messages=({"role": "user", "content": f"What is {n} x 8? Please only tell me the result."},),
+                answer=answer,
+                comment="That is not what I asked for",
+            ),
+            request_id=f"q{n}",
+            user="u",
+            at=1.0,
+        )
+        for n, answer in enumerate(answers, start=5)
+    ]
+    ledger.review.add(queue, drafts, "collector", scene.door.clock())
+    page = opened(chromium, url, "rita")
+    page.goto(f"{url}/review")
+    page.wait_for_selector("text=3 negative")
+    page.keyboard.press("n")
+    page.wait_for_selector("text=What is 5 x 8?")
+    assert faults(page) == []
+    page.get_by_label("Reason").fill("it gives the answer away, an n, r and w in it")
+    page.get_by_label("What should have been answered").fill("The answer is 40. How do you get there?")
+    page.click("button:has-text('Save the rewrite')")
+    page.wait_for_selector("text=is now to be approved by 1")
+    page.wait_for_selector("text=What is 6 x 8?")
+    page.click("h1")
+    page.keyboard.press("a")
+    page.wait_for_selector("text=is approved")
+    page.wait_for_selector("text=What is 7 x 8?")
+    page.keyboard.press("r")
+    page.wait_for_selector("text=Nothing waits for you")
+    page.wait_for_selector("text=1 negative")
+    assert faults(page) == []
+    verdicts = {item.request_id: item.status for item in ledger.review.items(queue)}
+    assert verdicts == {"q5": "open", "q6": "approved", "q7": "rejected"}
+    [rewritten] = [item for item in ledger.review.items(queue) if item.request_id == "q5"]
+    assert (rewritten.rewritten_by, rewritten.answer) == ("rita", "The answer is 40. How do you get there?")
+    assert page.complaints == []
 
 
 def test_the_form_has_no_fault_and_a_session_that_ended_leads_back_to_it(
