@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from configs.filters import AnswerFilter, LanguageFilter, LengthFilter, NearDuplicateFilter, PersonalDataFilter
 from configs.licenses import License, license_field
+from configs.refresh import Refresh
 from configs.review import Review
 from configs.strict import Strict
 
@@ -117,4 +118,5 @@ class DatasetRecipe(Strict):
         "refuse", description="rows to train on that hold questions of the project's eval suites: drop rejects them"
     )
     review: Review = Review()
+    refresh: Refresh = Refresh()
     license: License = license_field("the rows, of all sources together")

@@ -24,7 +24,9 @@ class DockerTarget(Strict):
     vllm_image: Image = Field(description="ID, name@sha256:..., or a tag that says its version; make images builds one")
     gateway_image: Image = Field(description="ID, name@sha256:..., or a tag that says its version")
     replicas: int = Field(1, ge=1, le=64, description="containers with vLLM")
-    gateways: int = Field(1, ge=1, le=32, description="containers with a gateway")
+    gateways: int = Field(
+        1, ge=0, le=32, description="containers with a gateway; 0 where another member of a combined target has them"
+    )
     subnet: IPv4Network = Field(
         IPv4Network("172.31.240.0/24"), description="of the environment's own network, which has no way out"
     )

@@ -15,7 +15,7 @@ from configs.registry import RegistryConfig, Signatures
 from configs.retention import Retention
 from configs.store import StoreConfig
 from configs.strict import Strict
-from configs.target import ExternalTarget, LocalTarget, TargetSettings
+from configs.target import ExternalTarget, LocalTarget, OneTarget, TargetSettings, has_gateways, members_of
 from configs.training_place import TrainingPlace
 
 OF_ONE_MACHINE = {"admin_host", "admin_port", "table_state", "budget_state", "reuse_port"}  # fields of GatewayConfig
@@ -83,22 +83,61 @@ class Environment(Strict):
         return self
 
     @model_validator(mode="after")
+    def _somebody_has_gateways(self) -> Self:
+        if not any(map(has_gateways, members_of(self.target).values())):
+            cure = "name each gateway's admin listener" if isinstance(self.target, ExternalTarget) else "ask for one"
+            raise ValueError(f"target has no gateway: nobody could send users to vLLM -> target.gateways: {cure}")
+        return self
+
+    @model_validator(mode="after")
     def _nothing_is_said_in_vain(self) -> Self:
-        """What others run is not set here; one setting of theirs is asked for: the highest rank that vLLM loads."""
-        vllm, gateway, why = self.vllm.model_fields_set, self.gateway.model_fields_set, ""
-        if isinstance(self.target, ExternalTarget):
-            vllm = vllm - {"max_lora_rank"}
+        """Of several members one that heeds a setting is enough."""
+        vain = [self._in_vain(member) for member in members_of(self.target).values()]
+        names = set.intersection(*(set(ignored) for ignored, _ in vain))
+        if names:
+            why = "; ".join(dict.fromkeys(why for _, why in vain))
+            raise ValueError(f"{', '.join(sorted(names, key=_vllm_first))} {why}")
+        return self
+
+    def heeded_by(self, member: OneTarget) -> "Environment":
+        """The environment as this member of its target has it: without what only others heed."""
+        ignored, _ = self._in_vain(member)
+        vllm, gateway = (
+            {name: field.get_default() for name, field in part.model_fields.items() if f"{of}.{name}" in ignored}
+            for of, part in (("vllm", VllmConfig), ("gateway", GatewayConfig))
+        )
+        return self.model_copy(
+            update={
+                "target": member,
+                "vllm": self.vllm.model_copy(update=vllm),
+                "gateway": self.gateway.model_copy(update=gateway),
+            }
+        )
+
+    def _in_vain(self, target: OneTarget) -> tuple[list[str], str]:
+        """What is said and changes nothing there, and why."""
+        vllm, gateway = self.vllm.model_fields_set, self.gateway.model_fields_set
+        extra, why = list[str](), ""
+        if isinstance(target, ExternalTarget):
+            vllm = vllm - {"max_lora_rank"}  # the one setting of theirs that is asked for
             why = (
-                "others run this target's vLLM and gateways"
+                "would change nothing: others run this target's vLLM and gateways"
                 " -> leave it out; vllm.max_lora_rank alone says what their vLLM was started with"
             )
-        elif isinstance(self.target, DockerTarget):
+        elif isinstance(target, DockerTarget):
             vllm, gateway = vllm & {"host", "port", "python"}, gateway & OF_ONE_MACHINE
-            why = "inside a container that is settled -> leave it out; users reach gateway.host and gateway.port"
-        vain = [f"vllm.{name}" for name in sorted(vllm)] + [f"gateway.{name}" for name in sorted(gateway)]
-        if why and vain:
-            raise ValueError(f"{', '.join(vain)} would change nothing: {why}")
-        return self
+            why = (
+                "would change nothing: inside a container that is settled"
+                " -> leave it out; users reach gateway.host and gateway.port"
+            )
+        elif isinstance(target, KubernetesTarget):
+            vllm, gateway = vllm & {"host", "python"}, gateway & (OF_ONE_MACHINE - {"admin_port"} | {"host"})
+            log = self.gateway.traffic_log
+            extra = ["gateway.traffic_log.folder"] if log is not None and log.folder is not None else []
+            why = "would say nothing in a pod, which has places of its own -> leave it out"
+        else:
+            vllm = gateway = set()
+        return [*(f"vllm.{name}" for name in vllm), *(f"gateway.{name}" for name in gateway), *extra], why
 
     @model_validator(mode="after")
     def _a_ledger_that_outlives_the_machine(self) -> Self:
@@ -117,25 +156,9 @@ class Environment(Strict):
         return self
 
     @model_validator(mode="after")
-    def _no_place_of_this_machine_in_a_pod(self) -> Self:
-        if not isinstance(self.target, KubernetesTarget):
-            return self
-        vain = [f"vllm.{name}" for name in ("host", "python") if name in self.vllm.model_fields_set]
-        here = ("host", "admin_host", "table_state", "budget_state", "reuse_port")
-        vain += [f"gateway.{name}" for name in here if name in self.gateway.model_fields_set]
-        log = self.gateway.traffic_log
-        if log is not None and log.folder is not None:
-            vain.append("gateway.traffic_log.folder")
-        if vain:
-            raise ValueError(
-                f"{', '.join(vain)} would say nothing in a pod, which has places of its own -> leave it out"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _pods_know_where_to_pull(self) -> Self:
-        target = self.target
-        pulls = isinstance(target, KubernetesTarget) and isinstance(target.adapters, PulledAdapters)
+        pods = [member for member in members_of(self.target).values() if isinstance(member, KubernetesTarget)]
+        pulls = any(isinstance(member.adapters, PulledAdapters) for member in pods)
         if pulls and self.registry.repository is None:
             raise ValueError(
                 "target.adapters.kind is pulled, and no registry is named -> registry.repository: HOST[:PORT]/PATH"
@@ -149,3 +172,7 @@ class Environment(Strict):
             named = "vllm.port {}, gateway.port {}, gateway.admin_port {}".format(*ports)
             raise ValueError(f"two processes have the same port: {named} -> give each its own")
         return self
+
+
+def _vllm_first(name: str) -> tuple[bool, str]:
+    return not name.startswith("vllm."), name

@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
+from configs.agent import AgentConfig
 from configs.contract import Contract
 from configs.kubernetes import (
     BaseModelSource,
     Cidr,
     GatewayPods,
     Images,
+    PulledAdapters,
     ResourceName,
     SentAdapters,
     SharedAdapters,
@@ -41,12 +43,21 @@ class ChartVllm(VllmPods):
 class ChartGateways(GatewayPods):
     """The gateways' pods."""
 
+    replicas: int = Field(2, ge=1)
     has_api_keys: bool = Field(False, description="there is a Secret slipway-NAME-api-keys")
     settings: dict[str, JsonValue] = Field(
         {"port": 8000, "admin_port": 8001},
         description="of the gateway, as environment.yaml's `gateway` has them",
         json_schema_extra={"required": ["port", "admin_port"]},
     )
+
+
+class ChartAgent(Strict):
+    """What each agent that pulls reads. Nothing in it is a secret: keys and certificates are public ones."""
+
+    settings: AgentConfig = Field(description="as the agent's file has them; registry.repository names where from")
+    authority: str = Field("", description="PEM of the registry's private authority, which settings name as a file")
+    registry_port: int = Field(443, ge=1, le=65535, description="where the network policy lets agents ask")
 
 
 class ChartAdapter(Strict):
@@ -121,7 +132,8 @@ class ChartValues(Strict):
     )
     images: Images
     base_model: BaseModelSource
-    adapter_files: SentAdapters | SharedAdapters = Field(SentAdapters(), discriminator="kind")
+    adapter_files: SentAdapters | PulledAdapters | SharedAdapters = Field(SentAdapters(), discriminator="kind")
+    agent: ChartAgent | None = Field(None, description="of adapter_files.kind pulled, and of no other")
     controllers: tuple[Cidr, ...] = ()
     start_timeout_s: float = Field(600.0, gt=0)
     vllm: ChartVllm = ChartVllm()
@@ -134,9 +146,17 @@ class ChartValues(Strict):
 
     @model_validator(mode="after")
     def _somebody_brings_adapters(self) -> Self:
-        if self.routing == "values" and self.adapters and isinstance(self.adapter_files, SentAdapters):
+        pulls = isinstance(self.adapter_files, PulledAdapters)
+        if pulls != (self.agent is not None):
+            what = "agent is missing" if pulls else "agent is said, and nobody pulls"
+            raise ValueError(f"adapter_files.kind is {self.adapter_files.kind}, and {what} -> they go together")
+        is_there = isinstance(self.adapter_files, SharedAdapters)
+        if isinstance(self.adapter_files, PulledAdapters):
+            is_there = bool(self.adapter_files.from_start)
+        if self.routing == "values" and self.adapters and not is_there:
             raise ValueError(
-                "routing: values has no controller that sends adapters -> adapter_files: {kind: shared, ...}"
+                "routing: values has no controller that brings adapters -> adapter_files: {kind: shared, ...},"
+                " or {kind: pulled, from_start: [...]}"
             )
         for name, route in self.routes.items():
             known = {route.base_model, *self.adapters}

@@ -60,10 +60,10 @@ class Pods(Strict):
 
     @model_validator(mode="after")
     def _room_to_grow(self) -> Self:
-        if self.max_replicas is not None and self.max_replicas <= self.replicas:
+        if self.max_replicas is not None and not 0 < self.replicas < self.max_replicas:
             raise ValueError(
                 f"max_replicas is {self.max_replicas} and replicas is {self.replicas} -> leave max_replicas out"
-                " for a fixed number, or make it larger"
+                " for a fixed number, or make it larger, with one replica at least"
             )
         return self
 
@@ -80,8 +80,9 @@ class VllmPods(Pods):
 
 
 class GatewayPods(Pods):
-    """The gateways' pods."""
+    """The gateways' pods. No replicas: another member of a combined target has the gateways."""
 
+    replicas: int = Field(2, ge=0)
     cpu: Amount = "500m"
     memory: Amount = "512Mi"
 

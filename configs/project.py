@@ -16,6 +16,7 @@ from configs.evals import EvalsConfig
 from configs.licenses import License, license_field
 from configs.loading import check
 from configs.model import ModelConfig
+from configs.pool import Pool
 from configs.prompts import Prompts
 from configs.rollout import RolloutPlan
 from configs.strict import Strict
@@ -43,7 +44,7 @@ FILES: dict[str, type[Any]] = {
     "rollout": RolloutPlan,
     "environment": Environment,
 }
-OPTIONAL: dict[str, type[Any]] = {"contract": Contract}
+OPTIONAL: dict[str, type[Any]] = {"contract": Contract, "pool": Pool}
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Project:
     environment: Environment
     contract: Contract | None  # None: answers are not judged
     license: str | None = None  # of the adapter
+    pool: Pool | None = None  # None: builds run where they are started
 
 
 @dataclass(frozen=True)

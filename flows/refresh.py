@@ -6,15 +6,16 @@ from pathlib import Path
 from prefect import flow
 from prefect.states import Cancelled, Completed
 
+from configs.project import Project
 from flows.build import build, refusal
 from flows.missed import newer_run_that_is_due
-from flows.names import brief, named
+from flows.names import named
 from flows.parameters import PersonName
 from flows.release import ended, judged, release
-from flows.reporting import log, result_of
+from flows.reporting import log, result_of, show_markdown
 from tasks.preflight import before_refresh, load_for
 from tasks.release.outcome import ReleaseOutcome
-from tasks.release.refresh import look, note
+from tasks.release.refresh import RefreshLook, look, note_end, note_look
 
 SCHEDULE = "schedule"  # who asks for what no person asks for
 
@@ -28,7 +29,8 @@ def refresh(
 ) -> ReleaseOutcome:
     """Build a bundle from the newest data and release it if its evals pass.
 
-    A scheduled run does nothing where no input changed since the last one and too little was approved in the review.
+    A scheduled run does nothing where no input changed since the last one, too little was approved in the review, and
+    users ask for what they asked for before.
     Of several scheduled runs that were missed only the newest one does; the others end as cancelled.
 
     Args:
@@ -49,17 +51,19 @@ def refresh(
     )
     found = look(settings, home, "" if by == SCHEDULE else by)
     log(found.decision.reason)
+    note_look(settings, home, found, by, time.time())
     if not found.decision.runs:
         ended.keep(found.nothing)
+        show(found.nothing)
         what = found.decision.reason
         return Completed(name="NothingToDo", message=what, data=found.nothing)  # type: ignore[return-value] # a state
     built = result_of(build(project=project, home=home, return_state=True))
     if not built.passed:
-        text = f"the eval gate refused bundle {brief(built.bundle)}: {refusal(built.gate)}"
-        refused = ReleaseOutcome(release_id="", route="", bundle=built.bundle, outcome="refused", reason=text)
-        ended.keep(refused)
-        note(settings, home, found.inputs, by, time.time())
-        return judged(refused)
+        text = f"the eval gate refused it: {refusal(built.gate)}"
+        refused = ReleaseOutcome(
+            release_id="", route=settings.route, bundle=built.bundle, outcome="refused", reason=text
+        )
+        return _at_the_end(settings, home, found, by, refused)
     state = release(
         bundle=built.bundle,
         project=project,
@@ -68,7 +72,19 @@ def refresh(
         accept_blind_plan=accept_blind_plan,
         return_state=True,
     )
-    outcome = result_of(state)
-    if outcome.outcome != "unfinished":
-        note(settings, home, found.inputs, by, time.time())
-    return judged(outcome)
+    return _at_the_end(settings, home, found, by, result_of(state))
+
+
+def _at_the_end(project: Project, home: Path, found: RefreshLook, by: str, outcome: ReleaseOutcome) -> ReleaseOutcome:
+    """One paragraph says why it did or did not release: in the ledger, in the run's state, and on its page."""
+    told = note_end(project, home, found, by, time.time(), outcome)
+    ended.keep(told)
+    show(told)
+    if told.outcome == "live":
+        return Completed(message=told.reason, data=told)  # type: ignore[return-value] # a state, with it
+    return judged(told)
+
+
+def show(outcome: ReleaseOutcome) -> None:
+    """The paragraph in the Prefect UI."""
+    show_markdown(f"refresh {outcome.route}", outcome.reason, "why it did or did not release")

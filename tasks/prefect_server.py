@@ -24,6 +24,7 @@ ANSWER_TIMEOUT_S = 20.0
 
 START = "start it (`prefect server start`) or mend PREFECT_API_URL; without one, each command starts its own"
 ADDRESS = "it looks like http://HOST:4200/api; unset PREFECT_API_URL and each command starts a server of its own"
+NAME_ONE = "export PREFECT_API_URL=http://HOST:4200/api; a work pool lives on a server that stays"
 TLS = "name its certificate authority in PREFECT_API_SSL_CERT_FILE; write http:// where it speaks plain HTTP"
 FAILS = ("Prefect's server fails", "see its log, and whether its database runs and has room")
 NOT_PREFECT = ("what answers is not Prefect's API", ADDRESS)
@@ -57,6 +58,15 @@ def require_prefect_server(home: Path, on_progress: Progress) -> None:
     if settings.server.api.auth_string is not None:  # the server has taken it over from this very environment
         os.environ["PREFECT_API_AUTH_STRING"] = settings.server.api.auth_string.get_secret_value()
     refresh_global_settings_context()
+
+
+def require_named_server() -> None:
+    """A Prefect server that stays is named, and answers; else SlipwayError with the cure."""
+    from prefect.settings import get_current_settings
+
+    if not get_current_settings().api.url:
+        raise SlipwayError("no Prefect server is named", where="PREFECT_API_URL", cure=NAME_ONE)
+    require_usable()
 
 
 def lost_prefect(error: BaseException) -> SlipwayError | None:

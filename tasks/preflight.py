@@ -20,7 +20,7 @@ from configs.evals import EvalsConfig
 from configs.judge import Judge
 from configs.project import Project, read_project
 from configs.rollout import RolloutPlan
-from configs.target import LocalTarget
+from configs.target import LocalTarget, members_of
 from configs.urls import base_url, is_base_url
 from delivery.checks.forecast import refuse_blind, refuse_empty
 from delivery.clients.at_once import at_once
@@ -106,7 +106,8 @@ def warnings_before_release(environment: Environment, plan: RolloutPlan) -> list
     """What will not end a release, and keeps it from showing what it is meant to show."""
     in_front = [f"{index}-{stage.kind}" for index, stage in enumerate(plan.stages) if stage.kind != "shadow"]
     gateway = environment.gateway
-    if not (in_front and isinstance(environment.target, LocalTarget | DockerTarget) and gateway.counts_users_as_one):
+    is_here = any(isinstance(one, LocalTarget | DockerTarget) for one in members_of(environment.target).values())
+    if not (in_front and is_here and gateway.counts_users_as_one):
         return []
     return [
         f"gateway.host is {gateway.host} and nobody needs an API key: users who name themselves there count as one, so"

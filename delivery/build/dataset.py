@@ -136,12 +136,12 @@ def _listed(counts: dict[str, int], form: str = "{}") -> str:
 
 
 def recipe_without_paths(recipe: DatasetRecipe) -> dict[str, Any]:
-    """What of a recipe belongs to the identity: where the files lie does not, their digests come separately; nor
-    do the licence and the rules of the review, which change no row.
+    """What of a recipe belongs to the identity: where the files lie does not, their digests come separately;
+    nor do the licence and the rules of review and refresh, which change no row.
 
     Settings that came later count only where they are set, so that a recipe means what it meant.
     """
-    said = recipe.model_dump(mode="json", exclude={"sources", "license", "review"})
+    said = recipe.model_dump(mode="json", exclude={"sources", "license", "review", "refresh"})
     for part, name, absent in ((said, "eval_overlap", "refuse"), (said["split"], "group_by", None)):
         if part[name] == absent:
             del part[name]

@@ -87,14 +87,16 @@ class GitRepository:
 
         return self._pushed(work)
 
-    def revert(self, path: str, release: str, message: str) -> GitCommit | None:
+    def revert(self, path: str, release: str, message: str, then: Edit = lambda text: text) -> GitCommit | None:
         """Takes back all that a release committed to this file, newest first, as one commit; None: nothing is left.
 
+        `then`: what else that commit does to the file's text.
         GitError when later commits changed the same lines: nobody's work is overwritten.
         """
 
         def work(copy: "_Copy") -> None:
-            for commit in standing(copy.commits(path), release):
+            there = standing(copy.commits(path), release)
+            for commit in there:
                 done = copy.run("revert", "--no-commit", commit.sha)
                 if done.returncode != 0:
                     raise GitError(
@@ -102,6 +104,10 @@ class GitRepository:
                         where=self.place,
                         cure="take it back by hand, or serve the base model: it needs no revert",
                     )
+            reverted = copy.read(path) if there else None
+            if reverted is not None:
+                copy.write(path, then(reverted))
+                copy.git("add", "--", path)
             if copy.run("diff", "--cached", "--quiet").returncode != 0:
                 copy.git("commit", "--quiet", "--message", message)
 

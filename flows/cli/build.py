@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.ci import JUnit, Summary, require_places, write_reports
 from flows.cli.options import STATE, TUTOR, Home, ProjectOption, narrate, project_of, require_prefect, say
 
 commands = typer.Typer()
@@ -20,10 +21,11 @@ class MergedDtype(StrEnum):
 
 
 @commands.command()
-def build(project: ProjectOption = TUTOR, home: Home = STATE) -> None:
+def build(project: ProjectOption = TUTOR, home: Home = STATE, junit: JUnit = None, summary: Summary = None) -> None:
     """Version the data, train, evaluate, judge, package. Exit status 1 when the eval gate refuses the bundle."""
     from tasks.preflight import before_build, load_for
 
+    require_places(junit, summary)
     load_for(project, home, "the build cannot start", lambda found: before_build(found, home))
     require_prefect(home)
     from flows.build import build as flow
@@ -31,6 +33,7 @@ def build(project: ProjectOption = TUTOR, home: Home = STATE) -> None:
 
     outcome = ended.of(lambda: flow(project=str(project), home=home, return_state=True), say)
     typer.echo(outcome.render())
+    write_reports(junit, summary, project_of(project).route, outcome.bundle, outcome.gate)
     raise typer.Exit(0 if outcome.passed else 1)
 
 

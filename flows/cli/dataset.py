@@ -9,10 +9,12 @@ import typer
 from configs.canonical import short
 from configs.errors import SlipwayError
 from flows.cli.options import STATE, TUTOR, By, Home, ProjectOption, decider, narrate, project_of
+from flows.cli.teach import teach
 
 commands = typer.Typer()
 dataset = typer.Typer(no_args_is_help=True, help="Dataset versions: their rows, what changed, who learned from them.")
 commands.add_typer(dataset, name="dataset")
+dataset.command()(teach)
 
 Version = Annotated[str, typer.Argument(help="A version's digest, or its first 12 hex digits.")]
 
@@ -83,6 +85,9 @@ def erase(
     reason: Annotated[str, typer.Option(help="Why; kept on record. Do not name the person here.")],
     where: Annotated[str | None, typer.Option(help="FIELD=VALUE: the rows whose field has this value.")] = None,
     row: Annotated[list[str] | None, typer.Option(help="A row's id; may be given several times.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="The traffic log's pseudonym: their reviewed rows, and all in the review queue.")
+    ] = None,
     project: ProjectOption = TUTOR,
     home: Home = STATE,
     by: By = None,
@@ -91,21 +96,21 @@ def erase(
         bool, typer.Option(help="Build and release anew where an adapter that is live learned from them.")
     ] = True,
 ) -> None:
-    """Erase a person's rows from every version and all later ones, and name each adapter that learned from them.
+    """Erase a person from every dataset version, all later ones and the review queue; name who learned from them.
 
     The sources are yours: the rows go from there by your hand. Where a live adapter learned from the rows, a refresh
     without them follows, and the exit status is the refresh's.
     """
-    from tasks.data.erase import erase as take_out
     from tasks.release.lineage import learners, quoted_in
+    from tasks.review.erase import erase_person
 
-    if (where is None) == (not row):
-        raise SlipwayError("exactly one of --where, --row is needed", cure="--where user_id=u17, or --row ID")
-    environment, who = project_of(project).environment, decider(by)
-    found = take_out(home, _pair(where), row or (), who, reason, time.time(), dry_run=dry_run)
+    if (where is not None and row) or not (where or row or user):
+        what = "one of --where, --row, --user is needed; --user goes with either of the others"
+        raise SlipwayError(what, cure="--where user_id=u17, or --row ID, or --user PSEUDONYM")
+    settings, who = project_of(project), decider(by)
+    found = erase_person(settings, home, _pair(where), row or (), user, who, reason, time.time(), dry_run=dry_run)
     typer.echo(found.render())
-    trained = found.versions_of("train")
-    told = learners(environment, home, trained)
+    told = learners(settings.environment, home, found.versions_of("train"))
     for one in told:
         typer.echo(f"  {one.render()}")
     for bundle in quoted_in(home, found.versions_of("holdout")):

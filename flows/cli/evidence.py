@@ -2,8 +2,9 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -11,6 +12,7 @@ from configs.errors import SlipwayError
 from flows.cli.options import STATE, TUTOR, Home, ProjectOption, project_of
 
 commands = typer.Typer()
+SHOWN_PROBLEMS = 20
 
 
 @commands.command()
@@ -132,12 +134,50 @@ def explain(
 
 
 @commands.command(name="export")
-def export_ledger(project: ProjectOption = TUTOR, home: Home = STATE) -> None:
-    """Write the whole ledger to standard output, one JSON object a line."""
+def export_ledger(
+    project: ProjectOption = TUTOR,
+    home: Home = STATE,
+    verify: Annotated[bool, typer.Option("--verify", help="Follow the ledger's hash chain instead.")] = False,
+    exported: Annotated[Path | None, typer.Option("--file", help="Verify what was exported into this file.")] = None,
+    head: Annotated[str | None, typer.Option(help="A link that must be in the chain: a head noted earlier.")] = None,
+) -> None:
+    """Write the whole ledger to standard output, one JSON object a line; or tell whether a row was changed or removed.
+
+    Exit status 1 when --verify finds anything.
+    """
     from contextlib import closing
 
     from tasks.release.site import open_ledger
 
+    if not verify and (head is not None or exported is not None):
+        raise SlipwayError("--head and --file belong to --verify", cure="give --verify too")
+    if exported is not None:
+        with _opened(exported) as lines:
+            _say_chain(lines, head)
+        return
     with closing(open_ledger(project_of(project).environment, home)) as ledger:
+        if verify:
+            _say_chain(ledger.export(), head)
+            return
         for line in ledger.export():
             typer.echo(line)
+
+
+def _say_chain(lines: Iterable[str], head: str | None) -> None:
+    from delivery.clients.ledger.chain import follow
+
+    found = follow(lines, head)
+    for problem in found.problems[:SHOWN_PROBLEMS]:
+        typer.echo(problem)
+    if (more := len(found.problems) - SHOWN_PROBLEMS) > 0:
+        typer.echo(f"and {more} more")
+    if not found.problems:
+        typer.echo(f"{found.rows} rows are as they were written; note the head elsewhere: {found.head}")
+    raise typer.Exit(1 if found.problems else 0)
+
+
+def _opened(file: Path) -> TextIO:
+    try:
+        return file.open(encoding="utf-8")
+    except OSError as error:
+        raise SlipwayError(f"the export cannot be read: {error.strerror}", where=str(file)) from error

@@ -7,6 +7,7 @@ import typer
 
 from configs.errors import SlipwayError, require_all
 from configs.watch import LARGEST_HOLDBACK_BP, LONGEST_S, SHORTEST_S
+from flows.cli.ci import JUnit, Summary, require_places, write_release
 from flows.cli.options import (
     STATE,
     TUTOR,
@@ -43,6 +44,8 @@ def release(
         bool, typer.Option("--at-any-hour", help="Do not wait for the plan's release hours.")
     ] = False,
     by: By = None,
+    junit: JUnit = None,
+    summary: Summary = None,
 ) -> None:
     """Take a bundle through shadow, canary, full and watch. Exit status 1 when it is refused or rolled back."""
     from delivery.clients.bundles.images import read_bundle
@@ -52,6 +55,7 @@ def release(
     from tasks.release.published import require_signed
     from tasks.release.refusals import why_other_form
 
+    require_places(junit, summary)
     mirror_of(project_of(project).environment, home).fetch_bundle(bundle)
     found = read_bundle(home, bundle)  # a wrong digest is said at once, another form, and a missing signature
     if why_other_form(found, candidate_upstream):
@@ -82,16 +86,23 @@ def release(
         say,
     )
     typer.echo(render(outcome))
+    write_release(junit, summary, project, home, outcome)
     raise typer.Exit(0 if outcome.outcome == "live" else 1)
 
 
 @commands.command()
 def refresh(
-    project: ProjectOption = TUTOR, home: Home = STATE, accept_blind_plan: AcceptBlind = False, by: By = None
+    project: ProjectOption = TUTOR,
+    home: Home = STATE,
+    accept_blind_plan: AcceptBlind = False,
+    by: By = None,
+    junit: JUnit = None,
+    summary: Summary = None,
 ) -> None:
     """Build, then release what the gate lets through: what the weekly schedule runs."""
     from tasks.preflight import before_refresh, load_for
 
+    require_places(junit, summary)
     what = "nothing can be built and released"
     load_for(project, home, what, lambda found: before_refresh(found, home, accept_blind_plan))
     require_prefect(home)
@@ -101,6 +112,7 @@ def refresh(
     given = {"project": str(project), "home": home, "by": decider(by), "accept_blind_plan": accept_blind_plan}
     outcome = ended.of(lambda: flow(**given, return_state=True), say)
     typer.echo(render(outcome))
+    write_release(junit, summary, project, home, outcome)
     raise typer.Exit(0 if outcome.outcome == "live" else 1)
 
 

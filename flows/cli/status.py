@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.canonical import short
+from delivery.build.refresh import RefreshSaid
 from delivery.clients.bundles.images import damaged_bundles, list_bundles
 from delivery.clients.ledger.outbox import Waiting
 from tasks.serving.environment import EnvironmentStatus
@@ -15,7 +16,8 @@ from tasks.serving.target import readiness
 
 def as_dict(status: EnvironmentStatus) -> dict[str, Any]:
     """For machines: the unfinished release as its id, phase and reason only."""
-    found = {name: value for name, value in asdict(status).items() if name not in ("unfinished", "untold")}
+    found = {name: value for name, value in asdict(status).items() if name not in ("unfinished", "untold", "refresh")}
+    found["refresh"] = status.refresh and status.refresh.model_dump(mode="json")
     found["untold"] = [one.model_dump(mode="json") for one in status.untold]
     state = status.unfinished
     found["unfinished"] = state and {
@@ -55,8 +57,15 @@ def render(status: EnvironmentStatus) -> str:
     if status.left_behind is not None:
         cure = "the supervisor finishes it" if status.supervisor_pid else "finish it: slipway rollback --reason TEXT"
         lines.append(f"left over  {status.left_behind}: its rollback lost its process; {cure}")
+    if status.refresh is not None:
+        lines.append(_refresh(status.refresh))
     lines += untold(status.untold, time.time())
     return "\n".join(lines)
+
+
+def _refresh(told: RefreshSaid) -> str:
+    at = time.strftime("%Y-%m-%d %H:%M", time.gmtime(told.at))
+    return f"refresh    {at} UTC by {told.by}{'' if told.ended else ', under way or cut off'}: {told.said}"
 
 
 def untold(waiting: Sequence[Waiting], now: float) -> list[str]:

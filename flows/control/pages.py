@@ -1,6 +1,6 @@
 """The pages in the browser: what `now` renders, put in place as it changes, and the buttons of whoever may act.
 
-This is the one module, beside `dialogs`, that knows NiceGUI.
+Beside it `dialogs`, `past_pages` and `review_page` know NiceGUI, and no other module does.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from flows.control.now import clock
 from flows.control.room import Room, RouteLook
 
 BLOCKS = ("head", "alerts", "stages", "checks")
-PLACES = (("/", "Now"), ("/history", "History"))
+PLACES = (("/", "Now"), ("/review", "Review"), ("/history", "History"))
 TICK_S = 0.25  # how soon an open page shows what the room has found
 
 

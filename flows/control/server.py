@@ -51,12 +51,15 @@ def application(room: Room, acts: Acts, door: Door) -> ASGIApp:
 
     from flows.control.pages import now_page
     from flows.control.past_pages import past_pages
+    from flows.control.review_page import review_page
 
     app = machine_doors(room)
     app.include_router(sign_in_routes(door))
     ui.page("/", title="Now")(now_page(room, acts, door))
+    ui.page("/review", title="Review")(review_page(room, door))
     past_pages(room)
     tasks: list[asyncio.Task[None]] = []
+    pages.config.quasar_config["loadingBar"] = {"skipHijack": True}  # a bar without a name, at each request of a page
     pages.on_startup(lambda: tasks.append(asyncio.create_task(room.run())))
     pages.on_shutdown(room.close)
     ui.run_with(app, title="Slipway", dark=None, language="en-US", tailwind=False, show_welcome_message=False)

@@ -84,11 +84,15 @@ def erase(
     now: float,
     *,
     dry_run: bool = False,
+    may_be_nothing: bool = False,
 ) -> Erased:
     """Rows whose field has a value (`where`), or rows by their ids. `now`: UNIX seconds.
 
-    Raises SlipwayError where nothing fits, for a typing error would otherwise pass for an erasure.
+    Raises SlipwayError where nothing fits, for a typing error would otherwise pass for an erasure. `may_be_nothing`:
+    the person is known elsewhere, and the order holds for later versions.
     """
+    if may_be_nothing:
+        (home / "datasets").mkdir(parents=True, exist_ok=True)
     with _alone(home):
         known = _known(home, where, rows)
         erasure = known or _fresh(where, rows, by, reason, now)
@@ -98,7 +102,7 @@ def erase(
         texts = _telling(found)
         plain = where[1] if where else ""
         erasure = erasure.model_copy(update={"rows": ids})
-        if not found and known is None and not _left_out(home, takes, where):
+        if not may_be_nothing and not found and known is None and not _left_out(home, takes, where):
             raise _nothing(home, where, rows)
         if not dry_run and erasure != known:
             write_record(home, erasure)
@@ -118,6 +122,25 @@ def erase(
         quoting=tuple(map(str, quoting)),
         dry_run=dry_run,
     )
+
+
+def is_known(home: Path, where: tuple[str, str] | None, rows: Sequence[str]) -> bool:
+    """Whether a version has rows of this order, or lost them to it before."""
+    if not (home / "datasets").is_dir():
+        return False
+    takes = ErasedRows([_fresh(where, rows, "", "", 0)])
+    return (
+        _known(home, where, rows) is not None
+        or next(_matching(home, takes), None) is not None
+        or _left_out(home, takes, where)
+    )
+
+
+def require_known(home: Path, where: tuple[str, str] | None, rows: Sequence[str]) -> None:
+    """Raises the SlipwayError of `erase` where nothing fits."""
+    with _alone(home):
+        if not is_known(home, where, rows):
+            raise _nothing(home, where, rows)
 
 
 @contextmanager

@@ -88,8 +88,9 @@ def loaded_adapter(project: Project, home: Path, url: str, name: str, folder: Pa
     if target.evaluates_on(project.model.name) is None:
         path = str(folder.absolute())  # it is a vLLM of this machine, which sees the same disk
     else:
-        path = target.place(folder)
-        target.prove(url, path)
+        placed = target.place(folder)
+        target.prove(url, placed)
+        path = target.path_on(url, placed)
     with VllmClient(url, os.environ.get(API_KEY)) as client:
         was_there = name in client.models()
         client.load_adapter(name, path)

@@ -14,6 +14,7 @@ from configs.environment import Environment
 from configs.errors import Problem, SlipwayError
 from configs.kubernetes import KubernetesTarget, PulledAdapters
 from configs.retention import Retention
+from configs.target import members_of
 from delivery.build.bundle import Bundle
 from delivery.clients.registry import known
 from delivery.clients.registry.catalog import Published, published, remove
@@ -111,9 +112,8 @@ def _stored(there: Iterable[Published], ours: dict[str, Known]) -> list[Stored]:
 
 def _asked_for(environment: Environment, there: Iterable[Published], ours: dict[str, Known]) -> Iterator[Need]:
     """A tag that a person has set keeps a bundle, and so does a pod that wants it before its vLLM starts."""
-    target = environment.target
-    is_pulled = isinstance(target, KubernetesTarget) and isinstance(target.adapters, PulledAdapters)
-    from_start = target.adapters.from_start if is_pulled else ()  # type: ignore[union-attr]
+    pods = [one for one in members_of(environment.target).values() if isinstance(one, KubernetesTarget)]
+    from_start = {d for one in pods if isinstance(one.adapters, PulledAdapters) for d in one.adapters.from_start}
     for one in there:
         own = ours[one.bundle].bundle.variant_name
         for tag in one.tags:

@@ -61,7 +61,7 @@ class Controller:
     def __post_init__(self) -> None:
         self._executor = self.site.executor()
         target = self.site.target
-        self._replicas = SiteReplicas(self.site.vllm, self._executor, self.site.clock, target.prove)
+        self._replicas = SiteReplicas(self.site.vllm, self._executor, self.site.clock, target.prove, target.path_on)
         gateways = Gateways(self.site.gateways, self._executor)
         membership = Membership(target.members, self._executor)
         self._lookout = Lookout(self.site, self.plan, self._replicas, gateways, membership, self._say, self.refusal)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from configs.canonical import short
 from configs.errors import SlipwayError
 from configs.gitops import ChartAdapter, ChartRoute
 from configs.routing import Route
@@ -11,9 +12,10 @@ from delivery.clients.git import RELEASE, REVERTS, GitRepository
 from delivery.release.routes import alone
 from delivery.release.state import Decision, ReleaseState
 from tasks.release.site import Site
-from tasks.serving.gitops.steps import chart_route, message, read, stepped, subject, with_default
+from tasks.serving.gitops.steps import chart_route, message, started, stepped, subject, with_adapters, with_default
 
 BACK = ("rolling_back", "rolled_back")
+BEFORE = "This is what is served before the release of"
 
 
 @dataclass
@@ -73,18 +75,15 @@ class InGit:
         self._said = wanted
 
     def _start(self, state: ReleaseState, adapters: Mapping[str, ChartAdapter]) -> None:
-        """What is served before the first release that the file knows: a revert leads back to it."""
+        """What is served before the release, and its adapters loaded: a revert leads back to that."""
         if self._began:
             return
         before = self._wanted(state, alone(state.stable, state.release_id, ""))
-
-        def start(there: str) -> str:
-            return (
-                there if state.route in read(there).get("routes", {}) else stepped(there, state.route, before, adapters)
-            )
-
         title = subject(state.route, before, state.stable.bundle)
-        self._repository().change(self._file(), start, f"{title}\n\nThis is what was served when commits began.")
+        why = f"{BEFORE} {short(state.candidate.bundle)}, whose adapter is loaded from here on."
+        self._repository().change(
+            self._file(), lambda there: started(there, state.route, before, adapters), f"{title}\n\n{why}"
+        )
         self._began = True
 
     def _take_back(self, decision: Decision, route: Route) -> None:
@@ -94,7 +93,8 @@ class InGit:
         if wanted == self._said:
             return
         text = message(f"{state.route}: take back release {state.release_id}"[:72], decision, REVERTS)
-        repository.revert(file, state.release_id, text)
+        adapters = self._adapters(state)
+        repository.revert(file, state.release_id, text, lambda there: with_adapters(there, adapters))
         title = subject(state.route, wanted, state.candidate.bundle)
         text = message(title, decision, REVERTS)
         repository.change(file, lambda there: with_default(there, state.route, wanted.default), text)

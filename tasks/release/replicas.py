@@ -26,6 +26,7 @@ class SiteReplicas:
     executor: Executor
     clock: Callable[[], float]
     prove: Callable[[str, str], None] = lambda url, path: None  # the target's: the bytes there, before they are loaded
+    path_on: Callable[[str, str], str] = lambda url, path: path  # the target's: what a replica's vLLM is told
     load_errors: list[str] = field(default_factory=list)
     _verified: set[tuple[str, str]] = field(default_factory=set)
     _listings: dict[str, "Future[dict[str, str]]"] = field(default_factory=dict)
@@ -92,7 +93,7 @@ class SiteReplicas:
         client = self.client(action.url)
         if isinstance(action, LoadAdapter) and action.path is not None:
             self.prove(action.url, action.path)
-            client.load_adapter(action.name, action.path)
+            client.load_adapter(action.name, self.path_on(action.url, action.path))
         client.probe(action.name)
 
     def _unload(self, action: AdapterChange) -> None:
@@ -113,4 +114,4 @@ class SiteReplicas:
             elif isinstance(action, LoadAdapter):
                 self._verified.add(place)
                 if action.path is not None:
-                    self._paths[place] = os.path.abspath(action.path)
+                    self._paths[place] = os.path.abspath(self.path_on(action.url, action.path))

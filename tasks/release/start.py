@@ -127,4 +127,4 @@ def load_proved(target: Target, client: VllmClient, url: str, name: str, path: s
     """Loads what the replica proves to have; one that lists it has proved it before, and a rollback cannot wait."""
     if name not in client.models():
         target.prove(url, path)
-    client.load_adapter(name, path)
+    client.load_adapter(name, target.path_on(url, path))

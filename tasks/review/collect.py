@@ -6,6 +6,7 @@ Collecting twice adds nothing twice: an item's id follows from its request, its 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -16,6 +17,7 @@ from configs.project import Project
 from delivery.build.bundle import Bundle
 from delivery.build.layouts.known import LAYOUTS
 from delivery.build.layouts.row import Reading, Unusable
+from delivery.build.teaching import FIELD as TAUGHT
 from delivery.clients.bundles.images import list_bundles, read_documents
 from delivery.clients.reviewable import read_reviewable
 from delivery.review.items import AskedAndAnswered, Item, ItemDraft
@@ -108,7 +110,8 @@ def from_rows(desk: Desk, file: Path, by: str, now: float) -> Collected:
                 said = str(fault.errors()[0]["msg"]) if isinstance(fault, ValidationError) else str(fault)
                 problems.append(Problem(f"{one.name}: row {row.number}", said))
             else:
-                found.append(ItemDraft(origin="hand", why=f"brought by {by}", asked=asked, at=now))
+                why, request = _brought(row.data, by)
+                found.append(ItemDraft(origin="hand", why=why, asked=asked, request_id=request, at=now))
     if problems:
         raise SlipwayError(
             f"{len(problems)} row(s) of {file} cannot be reviewed; nothing was added",
@@ -116,6 +119,15 @@ def from_rows(desk: Desk, file: Path, by: str, now: float) -> Collected:
             cure="a row is a conversation that ends with an answer, or a prompt with chosen and rejected answers",
         )
     return Collected(len(found), desk.ledger.review.add(desk.queue, found, by, now))
+
+
+def _brought(row: Any, by: str) -> tuple[str, str]:
+    """Why a row is looked at, and what its item is called after: the lesson, where a teacher wrote it."""
+    said = row.get(TAUGHT) if isinstance(row, dict) else None
+    if not isinstance(said, dict) or not isinstance(said.get("lesson"), str):
+        return f"brought by {by}", ""
+    place = f" from {said['document']}, passage {said.get('passage')}" if said.get("document") else ""
+    return f"brought by {by}; taught by {said.get('teacher')}{place}"[:300], said["lesson"]
 
 
 def _asked(reading: Reading) -> AskedAndAnswered:

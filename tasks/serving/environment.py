@@ -8,6 +8,7 @@ from pathlib import Path
 from configs.errors import SlipwayError, require_all
 from configs.project import Project
 from configs.routing import RoutingTable
+from delivery.build.refresh import RefreshSaid
 from delivery.clients.at_once import at_once
 from delivery.clients.gateway import GatewayClient
 from delivery.clients.ledger.ledger import LeaseHeldError
@@ -46,6 +47,7 @@ class EnvironmentStatus:
     unfinished: ReleaseState | None
     left_behind: str | None  # the release whose rollback was asked for, or begun, and has no controller
     untold: tuple[Waiting, ...] = ()  # messages that did not reach their receivers yet
+    refresh: RefreshSaid | None = None  # what the newest refresh said of itself
 
 
 def start(project: Project, home: Path, on_progress: Progress, *, attached: bool = False) -> Target:
@@ -115,6 +117,7 @@ def status(project: Project, home: Path) -> EnvironmentStatus:
             unfinished=site.ledger.unfinished(environment.name, project.route),
             left_behind=lost.release_id if lost else None,
             untold=tuple(site.ledger.outbox.waiting(environment.name)),
+            refresh=site.ledger.refresh_said(environment.name, project.route),
         )
 
 

@@ -60,7 +60,8 @@ class External:
 
     def before_up(self) -> Iterator[Callable[[], object]]:
         """The token; who answers is seen by `up` itself, since one of many may be away."""
-        yield self.admin_token
+        if self.gateways:
+            yield self.admin_token
         yield self._require_shared
 
     @contextmanager
@@ -70,7 +71,7 @@ class External:
         on_progress(0, 0, readiness(parts))
         for name in ("vllm", "gateway"):
             ours = [part for part in parts if part.name == name]
-            if not any(part.healthy for part in ours):
+            if ours and not any(part.healthy for part in ours):
                 raise SlipwayError(
                     f"none of the {len(ours)} {name} of this target can be used",
                     where="environment.yaml: target",
@@ -108,6 +109,10 @@ class External:
         """READY of TOTAL, and who is not."""
         return readiness(self.state())
 
+    def path_on(self, replica: str, path: str) -> str:
+        """Below the folder that they see."""
+        return str(self.config.adapters_on_replicas / Path(path).name)
+
     def members(self) -> None:
         """They are those that environment.yaml names."""
         return
@@ -117,7 +122,12 @@ class External:
 
     def ask_what_they_have(self) -> dict[str, frozenset[str] | SlipwayError]:
         """By URL the models of each replica, and the table of each gateway."""
-        return ask_everyone(self._members, self.admin_token(), models_of, table_of)
+        return ask_everyone(self._members, self._token, models_of, table_of)
+
+    @property
+    def _token(self) -> str:
+        """Nobody needs one where there is no gateway."""
+        return self.admin_token() if self.gateways else ""
 
     @property
     def _members(self) -> Members:
@@ -125,9 +135,7 @@ class External:
 
     def _look(self, model_name: str | None) -> tuple[PartState, ...]:
         """`model_name`: a replica that does not serve it is not ready."""
-        found = ask_everyone(
-            self._members, self.admin_token(), partial(require_serves, model_name=model_name), require_ours
-        )
+        found = ask_everyone(self._members, self._token, partial(require_serves, model_name=model_name), require_ours)
         return tuple(
             PartState(
                 name="vllm" if url in self.replicas else "gateway",

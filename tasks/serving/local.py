@@ -121,6 +121,10 @@ class LocalProcesses:
         """It is there: vLLM sees the same disk."""
         return str(adapter.absolute())
 
+    def path_on(self, replica: str, path: str) -> str:
+        """The same."""
+        return path
+
     def members(self) -> None:
         """They are the same as long as the environment is."""
         return

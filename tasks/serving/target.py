@@ -76,6 +76,9 @@ class Target(Protocol):
         bundle by themselves.
         """
 
+    def path_on(self, replica: str, path: str) -> str:
+        """A path that `place` gave, as this replica's vLLM has to be told it."""
+
     def members(self) -> Members | None:
         """Who is there now, asked anew. None: they are the same as long as this process lives."""
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from configs.docker import DockerTarget
 from configs.environment import Environment
 from configs.kubernetes import KubernetesTarget
-from configs.target import ExternalTarget
+from configs.target import CombinedTarget, ExternalTarget
+from tasks.serving.combined import Combined
 from tasks.serving.docker.target import DockerContainers
 from tasks.serving.external import External
 from tasks.serving.kubernetes.target import KubernetesPods
@@ -21,4 +22,9 @@ def target_of(environment: Environment, home: Path) -> Target:
         return DockerContainers(environment, environment.target, home)
     if isinstance(environment.target, KubernetesTarget):
         return KubernetesPods(environment, environment.target, home)
+    if isinstance(environment.target, CombinedTarget):
+        said = environment.target.members
+        parts = {name: target_of(environment.heeded_by(member), home) for name, member in said.items()}
+        changing = next((name for name, member in said.items() if isinstance(member, KubernetesTarget)), None)
+        return Combined(environment, parts, changing, home)
     return LocalProcesses(environment, home)

@@ -40,6 +40,15 @@ def require_source(config: ModelConfig) -> None:
         _require_usable(config, config.path.expanduser().absolute())
 
 
+def source_revision(config: ModelConfig, home: Path) -> str:
+    """Which base model there is now, told before anything is prepared: another text stands for other weights."""
+    if config.package is not None:
+        return _package_folder(config.package, home.absolute())[0].name
+    if config.hub is not None:
+        return f"{config.hub}@{config.revision}"
+    return model_revision((config.path or Path()).expanduser().absolute())
+
+
 def is_prepared(config: ModelConfig, home: Path) -> bool:
     """Whether `prepare_model` would write nothing below `home`; False too when it would fail for want of the source."""
     if config.package is None:

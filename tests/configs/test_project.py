@@ -8,7 +8,7 @@ import yaml
 from places import ROOT
 
 from configs.errors import ConfigError
-from configs.project import FILES, OPTIONAL, load_project
+from configs.project import FILES, load_project
 
 SHIPPED = ROOT / "configs"
 
@@ -18,7 +18,7 @@ def folder(tmp_path) -> Path:
     """A copy of the tutor's settings."""
     target = tmp_path / "tutor"
     target.mkdir()
-    for name in FILES | OPTIONAL:
+    for name in (*FILES, "contract"):
         shutil.copy(SHIPPED / "tutor" / f"{name}.yaml", target)
     return target
 

@@ -6,6 +6,7 @@ tests may go anywhere: they look at what is inside.
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +91,9 @@ def test_an_import_past_a_door_is_named_by_its_line(tmp_path: Path) -> None:
         f"delivery/progress.py:2: {past}",
         f"flows/build.py:5: {past}",
     ]
+
+
+def test_no_two_test_files_share_a_name() -> None:
+    """Pytest imports them by their names alone: of two, the one that is found later is not collected."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.live
 def slipway(*words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Runs the real command line."""
     argv = [sys.executable, "-m", "flows.cli.main", *words]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=folder, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=300, cwd=folder, check=False)
 
 
 def test_help_lists_every_command_without_importing_prefect_or_torch() -> None:

@@ -160,7 +160,8 @@ def test_nobody_is_told_to_refresh_where_nothing_that_is_live_learned(world: Wor
     [
         (("lineage",), "exactly one of --row, --bundle"),
         (("lineage", "--row", "0123456789abcdef"), "has a row 0123456789abcdef"),
-        (("erase", "--reason", "x"), "exactly one of --where, --row"),
+        (("erase", "--reason", "x"), "one of --where, --row, --user is needed"),
+        (("erase", "--reason", "x", "--user", "nobody"), "has anything of user 'nobody'"),
         (("erase", "--reason", "x", "--where", "u3"), "is not FIELD=VALUE"),
         (("erase", "--reason", "x", "--where", "user_id=u9"), "fields that rows have: user_id"),
     ],

@@ -1,6 +1,7 @@
 """The flows that people start, against a real gateway and ledger, with stubs in vLLM's and Prefect's place."""
 
 import itertools
+import json
 import os
 import sqlite3
 import subprocess
@@ -41,7 +42,8 @@ from flows.reporting import result_of
 from flows.rollback import rollback
 from flows.watch import watch
 from tasks.release.cursors import cursors
-from tasks.release.refresh import look, note
+from tasks.release.outcome import ReleaseOutcome
+from tasks.release.refresh import look, note_end
 from tasks.release.site import Site, open_site_of, served_as
 from tasks.release.start import bootstrap
 from tasks.release.way_back import remember
@@ -86,7 +88,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             "gateway": lambda: serving.gateway_health(where.admin_url, TOKEN) == "ok",
         }
         for command in (stub, gateway):
-            processes.start(command, here, ready=ready[command.name], timeout_s=60, attached=True)
+            processes.start(command, here, ready=ready[command.name], timeout_s=120, attached=True)
         yield here
         for name in ("gateway", "vllm"):
             processes.stop(name, here)
@@ -154,7 +156,7 @@ class Place:
         body = {"model": "tutor", "messages": [{"role": "user", "content": "1 + 1?"}]}
 
         def ask() -> None:
-            with httpx.Client(base_url=url) as http:
+            with httpx.Client(base_url=url, timeout=60) as http:
                 while not stop.wait(0.02):
                     http.post("/v1/chat/completions", json=body)
 
@@ -180,7 +182,7 @@ class Place:
         own = {"PREFECT_API_URL": self.prefect.url, "PREFECT_HOME": str(self.home / "prefect")}
         place = ("--project", str(self.folder), "--home", str(self.home))
         argv = [sys.executable, "-m", "flows.cli.main", words[0], *place, *words[1:]]
-        return subprocess.run(argv, env=os.environ | own, capture_output=True, text=True, timeout=100, check=False)
+        return subprocess.run(argv, env=os.environ | own, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture
@@ -208,9 +210,9 @@ def test_a_rollback_is_a_step_of_its_run_as_a_real_server_shows_it(place: Place,
     given = f"project={str(place.folder)!r}, home={str(place.home)!r}"
     code = f"from flows.rollback import rollback\nrollback('ann', 'why', {given})"
     with real_prefect(tmp_path) as server:
-        subprocess.run([sys.executable, "-c", code], env=server.env, capture_output=True, timeout=100, check=True)
+        subprocess.run([sys.executable, "-c", code], env=server.env, capture_output=True, timeout=300, check=True)
         (run,) = server.post("/flow_runs/filter", {})
-        eventually(lambda: [state for *_, state in server.tasks(run["id"])] == ["COMPLETED"], 30, "the step is shown")
+        eventually(lambda: [state for *_, state in server.tasks(run["id"])] == ["COMPLETED"], 120, "the step is shown")
         assert [name for name, *_ in server.tasks(run["id"])] == ["tutor back to what was before"]
 
 
@@ -332,13 +334,20 @@ def test_a_scheduled_refresh_without_anything_new_does_nothing_and_says_why(plac
         (folder / name).write_text("{}")
     (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     (folder / "chat_template.jinja").write_text(CHATML)
-    note(place.project, place.home, look(place.project, place.home).inputs, "schedule", time.time())
+    before = ReleaseOutcome(release_id="", route="tutor", bundle="b", outcome="live", reason="by hand")
+    note_end(place.project, place.home, look(place.project, place.home), "schedule", time.time(), before)
     ended = refresh(accept_blind_plan=True, return_state=True, **place.wanted)
     assert (ended.name, ended.type.value) == ("NothingToDo", "COMPLETED")
     done = result_of(ended)
     assert (done.outcome, done.bundle) == ("live", state.candidate.bundle)
     assert done.reason.startswith("The refresh does nothing: since the last one nothing has changed in ")
     assert not (place.home / "datasets").exists()
+    assert ended.message == done.reason
+    assert place.prefect.pages[-1] == done.reason
+    assert f"by schedule: {done.reason}" in place.slipway("status").stdout
+    assert json.loads(place.slipway("status", "--json").stdout)["refresh"]["said"] == done.reason
+    again = place.slipway("refresh", "--by", "schedule", "--accept-blind-plan")
+    assert (again.returncode, again.stdout) == (0, f"live: {done.reason}\n")
 
 
 def test_there_is_nothing_to_watch_before_the_first_release(place: Place) -> None:

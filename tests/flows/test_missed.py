@@ -57,7 +57,7 @@ def test_outside_of_a_scheduled_run_nothing_is_asked_of_prefect() -> None:
 def test_a_real_server_knows_which_of_the_missed_runs_is_the_newest(tmp_path: Path) -> None:
     with real_prefect(tmp_path) as server:
         argv = [sys.executable, str(SUPPORT / "missed_child.py")]
-        done = subprocess.run(argv, env=server.env, capture_output=True, text=True, timeout=200, check=False)
+        done = subprocess.run(argv, env=server.env, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     said = [line.split(" ") for line in done.stdout.splitlines()]
     newest = said[-1][0]

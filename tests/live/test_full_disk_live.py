@@ -60,7 +60,7 @@ def test_a_training_says_what_it_could_not_write_and_goes_on_from_its_last_whole
     filler.unlink()
     assert not (tiny_disk / "home" / "adapters").exists()
     trained = training(lambda done, total, text: steps.append(done) if total else None)
-    assert steps[0] == 4  # after the checkpoint of step 3
+    assert steps[0] in (4, 7)  # after the checkpoint of step 3, or of 6 where the trainer was faster than who filled it
     assert [point.step for point in loss_curve.read(trained.curve)] == list(range(1, 10))
     assert adapter_store.problems_of(trained.adapter, trained.folder) == []
     assert training().skipped

@@ -28,7 +28,7 @@ from delivery.clients.vllm import VllmClient
 from delivery.traffic.assignment import assign, pseudonym
 from delivery.traffic.records import Record
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(1500)]
 
 USERS = 10
 CHANGES = 50
@@ -144,7 +144,7 @@ def story(replicas: tuple[LiveVllm, LiveVllm], tmp_path_factory: pytest.TempPath
 def settle(seen: Crowd) -> None:
     """Waits until so many more requests have ended."""
     until = len(seen.asked) + SETTLED_ANSWERS
-    eventually(lambda: len(seen.asked) >= until, 240, "users are answered")
+    eventually(lambda: len(seen.asked) >= until, 480, "users are answered")
 
 
 def kill_vllm(folder: Path) -> Death:
@@ -155,7 +155,7 @@ def kill_vllm(folder: Path) -> Death:
     seen_at = time.time()
     for victim in victims:
         victim.kill()
-    psutil.wait_procs(victims, timeout=20)
+    psutil.wait_procs(victims, timeout=120)
     return Death(seen_at, time.time())
 
 
@@ -253,5 +253,5 @@ def test_records_and_metrics_count_what_the_users_saw(story: Story) -> None:
     assert {record.request_id for record in last.records if record.ok} <= answered
     unread = answered - {record.request_id for record in story.records if record.ok}
     ended = {one.request_id: one.ended_at for one in story.crowd.asked}
-    gaps = [(one.read_at, one.ended_at + 1) for one in story.gateways[:-1]]  # what it measured last, it took with it
+    gaps = [(one.read_at, one.ended_at + 5) for one in story.gateways[:-1]]  # what it measured last, it took with it
     assert [one for one in unread if not any(begin < ended[one] < end for begin, end in gaps)] == []

@@ -12,7 +12,7 @@ from gateway_world import Running, World, eventually
 
 from configs.routing import RoutingTable
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 
 PROMPT = "You are a tutor. Answer with one short question."
 QUESTION = "A box holds 12 eggs. How many eggs are in 7 boxes?"
@@ -43,7 +43,7 @@ def running(vllm: LiveVllm) -> Iterator[Running]:
     yield world.gateway(table, first_byte_timeout_s=120, answer_timeout_s=120, idle_timeout_s=120)
     world.do(world.stack.aclose())
     loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
+    thread.join(60)
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def test_adapters_in_the_same_batch_leave_the_base_model_alone(client: VllmClien
     prompts = [f"Question {number}: the capital of France is" for number in range(4)]
 
     async def scenario() -> tuple[list[list[float]], list[list[float]]]:
-        async with httpx.AsyncClient(base_url=vllm.url, timeout=120, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=vllm.url, timeout=600, trust_env=False) as http:
             alone = await asyncio.gather(*(logprobs(http, "base", prompt) for prompt in prompts))
             others = (logprobs(http, name, f"Story {number}: once upon a") for number in range(4) for name in names)
             mixed = await asyncio.gather(*(logprobs(http, "base", prompt) for prompt in prompts), *others)
@@ -94,7 +94,7 @@ def test_bad_arguments_end_the_start_with_vllms_last_lines_and_leave_nothing(vll
     config = vllm.config.model_copy(update={"port": 1, "extra_args": ("--max-num-batched-tokens", "-5")})
     command = vllm_command(config, "base", vllm.model_folder, 1024)
     with pytest.raises(SlipwayError) as caught:
-        processes.start(command, tmp_path, ready=lambda: False, timeout_s=120, attached=True)
+        processes.start(command, tmp_path, ready=lambda: False, timeout_s=600, attached=True)
     assert "vllm died at start (exit status 1)" in str(caught.value)
     assert "rror" in str(caught.value)
     assert processes.remembered("vllm", tmp_path) is None
@@ -124,9 +124,9 @@ def test_the_whole_life_of_an_environment(
             client.load_adapter("live-x", tiny_loras[0])
             assert keeper.check(time.monotonic()) == ()
             engine(serving.environment_folder(environment, tmp_path)).kill()
-            until(lambda: seen("died"), 20)
+            until(lambda: seen("died"), 120)
             assert "engine" in events[0].text.lower()
-            until(lambda: seen("back"), 200)
+            until(lambda: seen("back"), 600)
             assert [(event.name, event.kind) for event in events] == [
                 ("vllm", "died"),
                 ("vllm", "restarting"),

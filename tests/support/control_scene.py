@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,12 +23,19 @@ from flows.control.acts import Acts
 from flows.control.guard import Door
 from flows.control.room import Room
 from flows.control.server import application, listening
+from tasks.release.outcome import ReleaseOutcome
 from tasks.release.present import RouteWatch
 from tasks.release.rollback import rollback
 from tasks.serving.target import PartState
 
 PASSWORD = "correct horse battery"
-PEOPLE = {"vera": ("viewer",), "olga": ("operator",), "anna": ("approver",), "omar": ("operator", "approver")}
+PEOPLE = {
+    "vera": ("viewer",),
+    "rita": ("reviewer",),
+    "olga": ("operator",),
+    "anna": ("approver",),
+    "omar": ("operator", "approver"),
+}
 SLOW_PLAN = RolloutPlan(
     **{
         **dict(PLAN),
@@ -60,7 +68,11 @@ class ControlScene:
         self.room = Room((self.project,), self.home, self._watch)
         self.acts = Acts(self.room, self._launch, self._take_back)
         self.door = Door(ControlRoom(port=0), self.people, time.time)
-        self._going: threading.Thread | None = None
+        self._thread = ThreadPoolExecutor(1)
+        self._going: Future[ReleaseOutcome] | None = None
+        self._stands_at: Callable[[], bool] = lambda: False
+        self._goes_on = threading.Event()
+        self._goes_on.set()
 
     def _watch(self, project: Project, home: Path) -> RouteWatch:
         vllm = PartState("vllm", "http://vllm", running=True, healthy=True, pid=None, log="")
@@ -77,6 +89,10 @@ class ControlScene:
         time.sleep(seconds * self.real_s)
 
     def _live(self, seconds: float) -> None:
+        if self._stands_at():
+            self._stands_at = lambda: False
+            self._goes_on.clear()
+        self._goes_on.wait()
         self._sleep(seconds)
         self.scene.world.sleep(seconds)
 
@@ -84,14 +100,27 @@ class ControlScene:
         for name, roles in PEOPLE.items():
             self.people.put(name, roles, PASSWORD)  # type: ignore[arg-type]
 
-    def release(self) -> threading.Thread:
+    def release(self) -> None:
         """The release goes on in a thread of its own, until it has ended."""
         site = replace(self.scene.site, sleep=self._live)
-        self._going = threading.Thread(target=self.scene.release, kwargs={"site": site}, daemon=True)
-        self._going.start()
-        return self._going
+        self._going = self._thread.submit(self.scene.release, site=site)
 
-    def wait_for(self, moment: Any, timeout_s: float = 30.0) -> Any:
+    def release_until(self, moment: Callable[[], bool]) -> None:
+        """The same; from this moment on no time passes for it until `go_on`, so that a page goes on showing it."""
+        self._stands_at = moment
+        self.release()
+        self.wait_for(lambda: not self._goes_on.is_set())
+
+    def ended(self) -> ReleaseOutcome:
+        """How the release ended, once it has; what it raises in its thread is raised here."""
+        assert self._going is not None
+        return self._going.result(120)
+
+    def go_on(self) -> None:
+        """Time passes again for the release."""
+        self._goes_on.set()
+
+    def wait_for(self, moment: Any, timeout_s: float = 120.0) -> Any:
         """The first true answer."""
         until = time.monotonic() + timeout_s
         while not (found := moment()):
@@ -118,5 +147,6 @@ class ControlScene:
             self.wait_for(lambda: server.started)
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
+            self.go_on()
             server.should_exit = True
-            thread.join(timeout=10)
+            thread.join(timeout=60)

@@ -40,12 +40,12 @@ class RunningFleet:
     def __post_init__(self) -> None:
         port = self.world.do(admin_listener(self.world.stack, self.settings, self.fleet, None))
         self.admin_url = f"http://127.0.0.1:{port}"
-        self.admin = GatewayClient(self.admin_url, TOKEN)
+        self.admin = GatewayClient(self.admin_url, TOKEN, timeout_s=60)
         self.world.stack.callback(self.admin.close)
 
     def start(self, number: int) -> None:
         gateway, life = self.world.do(self._start(number))
-        http = httpx.Client(base_url=f"http://127.0.0.1:{gateway.port}", timeout=20, trust_env=False, verify=False)
+        http = httpx.Client(base_url=f"http://127.0.0.1:{gateway.port}", timeout=60, trust_env=False, verify=False)
         self.world.stack.callback(http.close)
         self.workers[number] = OneWorker(gateway, http, life)
 
@@ -81,7 +81,7 @@ class RunningFleet:
         return self.workers[number].http.post("/v1/feedback", json=opinion, headers=headers)
 
     def metrics(self) -> dict[str, float]:
-        text = httpx.get(self.admin_url + "/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20).text
+        text = httpx.get(self.admin_url + "/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60).text
         pairs = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
         return {sample: float(value) for sample, value in pairs}
 

@@ -53,7 +53,7 @@ class Gateway:
         self._reader = threading.Thread(target=self._keep_log, daemon=True)
         self._reader.start()
         self.admin_url = f"http://127.0.0.1:{serves['admin_port']}"
-        self.admin = GatewayClient(self.admin_url, TOKEN, timeout_s=20)
+        self.admin = GatewayClient(self.admin_url, TOKEN, timeout_s=60)
         self.records: list[Record] = []
         self.metrics: dict[str, float] = {}  # summed over all labels, and by `NAME:OUTCOME` and `NAME:UPSTREAM`
         self.is_leaving = self.is_gone = False
@@ -69,7 +69,7 @@ class Gateway:
         began_at = time.time()
         while page := self.admin.records(self.records[-1].seq if self.records else 0).records:
             self.records += page
-        text = httpx.get(f"{self.admin_url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20).text
+        text = httpx.get(f"{self.admin_url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60).text
         self.metrics, self.read_at = _sums(text), began_at
 
     def in_flight(self) -> float:
@@ -99,15 +99,15 @@ class Gateway:
         mine = psutil.Process(self.popen.pid).net_connections("tcp")
         ports = frozenset(one.raddr.port for one in mine if one.raddr and one.laddr.port == self._port)
         self.popen.send_signal(signal.SIGKILL)
-        self.popen.wait(timeout=20)
+        self.popen.wait(timeout=60)
         self.is_gone, self.ended_at = True, time.time()
         return Death(seen_at, self.ended_at, ports)
 
     def close(self) -> None:
         """Ends it, if it has not ended."""
         self.popen.kill()
-        self.popen.wait(timeout=20)
-        self._reader.join(5)
+        self.popen.wait(timeout=60)
+        self._reader.join(60)
         self._log.close()
         self.admin.close()
 

@@ -157,4 +157,4 @@ def eventually(found: Callable[[], T | None], timeout_s: float, what: str) -> T:
 def kill_group(process: "subprocess.Popen[bytes]") -> None:
     """kill -9 for a process and what it started."""
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=30)
+    process.wait(timeout=120)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from typing import Any
 import httpx
 from places import ROOT, SUPPORT
 
+from delivery.clients.processes.ports import free_ports
+
 
 @dataclass
 class RealPrefect:
@@ -25,7 +26,7 @@ class RealPrefect:
     process: "subprocess.Popen[bytes]"
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        response = httpx.post(f"{self.api}{path}", json=body, timeout=30)
+        response = httpx.post(f"{self.api}{path}", json=body, timeout=120)
         response.raise_for_status()
         return response.json()
 
@@ -36,12 +37,10 @@ class RealPrefect:
 
 
 @contextmanager
-def real_prefect(folder: Path) -> Iterator[RealPrefect]:
-    """Killed at the end with all that it started."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    api = f"http://127.0.0.1:{port}/api"
+def real_prefect(folder: Path, host: str = "127.0.0.1") -> Iterator[RealPrefect]:
+    """On an address of this machine; killed at the end with all that it started."""
+    (port,) = free_ports(1)
+    api = f"http://{host}:{port}/api"
     env = os.environ | {
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_API_URL": api,
@@ -50,7 +49,7 @@ def real_prefect(folder: Path) -> Iterator[RealPrefect]:
         "PYTHONPATH": f"{ROOT}:{SUPPORT}",
     }
     with (folder / "server.log").open("wb") as log:
-        argv = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+        argv = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
         server = subprocess.Popen(argv, env=env, stdout=log, stderr=log, start_new_session=True)
     try:
         deadline = time.monotonic() + 300

@@ -24,7 +24,7 @@ PLAN = RolloutPlan(
     tick_s=0.2,
     lease_s=3,
     monitor_timeout_s=5,
-    max_hold_s=30,
+    max_hold_s=300,
     drain_s=0.5,
     stages=(
         Stage(kind="shadow", mirror_bp=5000, min_requests=10),

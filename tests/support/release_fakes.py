@@ -48,7 +48,8 @@ KNOWN = {"base": "/models/base"}
 class World:
     """What is outside of the controller. Every change is on disk before it is seen.
 
-    Several threads and processes change it (a controller, a rollback, users): each change is made under one lock.
+    Several threads and processes change it (a controller, a rollback, users): each change is made under one lock, and
+    whoever wants the state with its records has it too, since records are written in pieces.
     """
 
     def __init__(self, folder: Path, *, requests_a_second: int = 20):
@@ -76,11 +77,22 @@ class World:
     @contextmanager
     def changing(self) -> Iterator[dict[str, Any]]:
         """The state, which is written when the block ends; what raises in it changes nothing."""
-        with (self.folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # given back with the file, even by a process that is killed
+        with self._locked():
             world = self.read()
             yield world
             self._write(world)
+
+    def read_with_records(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The state, and all records that belong to it."""
+        with self._locked():
+            lines = (self.folder / "records.jsonl").read_text().splitlines()
+            return self.read(), [json.loads(line) for line in lines]
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # given back with the file, even by a process that is killed
+            yield
 
     def _write(self, state: dict[str, Any]) -> None:
         fresh = self.folder / "world.new"
@@ -202,15 +214,15 @@ class FakeGateway:
         self.world.on_effect("renew")
 
     def records(self, after: int, limit: int = 5000) -> RecordPage:
-        state = self._state()
-        lines = (self.world.folder / "records.jsonl").read_text().splitlines()[after : after + limit]
+        self._state()
+        state, records = self.world.read_with_records()
         return RecordPage.model_validate(
             {
                 "boot_id": f"boot-{state['boot']}",
                 "now": state["now"],
                 "revision": state["table"]["revision"] if state["table"] else 0,
                 "lease_remaining_s": None,
-                "records": [json.loads(line) for line in lines],
+                "records": records[after : after + limit],
                 "in_flight": [],
                 "dropped": 0,
                 "last_seq": state["seq"],
@@ -219,11 +231,11 @@ class FakeGateway:
 
     def pairs(self, after: int, limit: int = 200) -> PairPage:
         """One for each mirrored request that was answered, while the table asks for texts."""
-        state = self._state()
+        self._state()
+        state, records = self.world.read_with_records()
         route = RoutingTable.model_validate(state["table"]).routes["tutor"]
         is_kept = route.candidate is not None and route.candidate.capture_bp
-        lines = map(json.loads, (self.world.folder / "records.jsonl").read_text().splitlines())
-        copies = [one for one in lines if is_kept and one["role"] == "mirror" and one["epoch"] == route.epoch]
+        copies = [one for one in records if is_kept and one["role"] == "mirror" and one["epoch"] == route.epoch]
         pairs = [
             {name: one[name] for name in ("request_id", "route", "epoch", "user", "started_at")}
             | {"seq": seq, "asked": [{"role": "user", "content": one["request_id"]}]}

@@ -25,7 +25,7 @@ class S3Server:
         """A store in a bucket of its own."""
         name = f"bucket-{next(BUCKETS)}"
         s3fs.S3FileSystem(endpoint_url=self.url, use_listings_cache=False).mkdir(name)
-        return StoreConfig(url=f"s3://{name}/team", endpoint_url=self.url, timeout_s=5, tries=1)
+        return StoreConfig(url=f"s3://{name}/team", endpoint_url=self.url, timeout_s=60, tries=1)
 
     @contextmanager
     def checking_logins(self) -> Iterator[None]:

@@ -88,7 +88,7 @@ class StubJudge:
             self.shown.append(json.loads(body["messages"][-1]["content"]))
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
-        self._free.wait(30)
+        self._free.wait(300)
         reply = self.behave(self.shown_in(body))
         with self._lock:
             self.at_once -= 1

@@ -31,7 +31,13 @@ def stub_python(folder: Path) -> Path:
     return python
 
 
-def stub_project(folder: Path, *vllm_arguments: str, model: Path | None = None, **files: Any) -> Project:
+def stub_project(
+    folder: Path,
+    *vllm_arguments: str,
+    model: Path | None = None,
+    more_of_environment: dict[str, Any] | None = None,
+    **files: Any,
+) -> Project:
     """Loaded from `folder`/project; `files` are put beside model.yaml and environment.yaml."""
     model = model or _model_of_no_weights(folder / "model")
     vllm, gateway, admin = free_ports(3)
@@ -41,8 +47,9 @@ def stub_project(folder: Path, *vllm_arguments: str, model: Path | None = None, 
         # a tokenizer of single letters makes long prompts longer still
         "model": {"name": "base", "path": str(model), "max_context_tokens": 4096},
         "environment": {
-            "vllm": {"port": vllm, "python": python, "start_timeout_s": 30, "extra_args": list(vllm_arguments)},
+            "vllm": {"port": vllm, "python": python, "start_timeout_s": 120, "extra_args": list(vllm_arguments)},
             "gateway": {"port": gateway, "admin_port": admin},
+            **(more_of_environment or {}),
         },
         **files,
     }
@@ -79,7 +86,7 @@ def interrupt(group: "subprocess.Popen[Any]", number: int, patience_s: float) ->
         return group.wait(timeout=patience_s)
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -42,6 +42,7 @@ class TargetWorld:
     users_urls: tuple[str, ...]
     lose_adapters: Callable[[], None]
     started: frozenset[str] = frozenset()  # what `up` starts and `down` ends, by name
+    stays: frozenset[str] = frozenset()  # the URLs of what others run, which goes on after `down`
     failed: list[str] = field(default_factory=list)
     asked: int = 0
 
@@ -156,7 +157,7 @@ def others(folder: Path, replica_urls: list[str], gateways: int = 2) -> Iterator
             command = [sys.executable, "-m", "delivery.gateway", "--config", str(folder / f"gateway-{number}.yaml")]
             env = os.environ | {"SLIPWAY_ADMIN_TOKEN": TOKEN}
             process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
-            stack.callback(process.wait, 20)
+            stack.callback(process.wait, 120)
             stack.callback(process.terminate)
             found.gateways.append(process)
             found.admin_urls.append(f"http://127.0.0.1:{admin}")
@@ -177,13 +178,35 @@ def external_world(folder: Path) -> Iterator[TargetWorld]:
 
         try:
             started = frozenset({serving.SUPERVISOR})
-            yield TargetWorld(project, folder / "home", tuple(there.users_urls), lose_adapters, started)
+            stays = frozenset({*there.replica_urls, *there.admin_urls})
+            yield TargetWorld(project, folder / "home", tuple(there.users_urls), lose_adapters, started, stays)
         finally:
             environment.stop(project, folder / "home")
 
 
+@contextmanager
+def combined_world(folder: Path) -> Iterator[TargetWorld]:
+    """Two replicas that others run, under another path, and vLLM's stub and the gateway as processes of Slipway's."""
+    with StubVllm() as one, StubVllm() as other:
+        rack = {"kind": "external", "replicas": [one.url, other.url], "gateways": [], "adapters_on_replicas": "/mnt/a"}
+        target = {"kind": "combined", "members": {"rack": rack, "here": {"kind": "local"}}}
+        project = stub_project(folder, rollout=PLAN_FILE, more_of_environment={"target": target})
+        running = Running(project, folder / "home")
+
+        def lose_adapters() -> None:
+            other.cards = {"base": other.cards["base"]}
+            running.kill("vllm")
+
+        started = frozenset({"vllm", "gateway", serving.SUPERVISOR})
+        try:
+            url = serving.addresses(project.environment).gateway_url
+            yield TargetWorld(project, running.home, (url,), lose_adapters, started, frozenset({one.url, other.url}))
+        finally:
+            environment.stop(project, running.home)
+
+
 def _until_ready(url: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while serving.gateway_health(url, TOKEN) != "ok":
         assert time.monotonic() < deadline
         time.sleep(0.02)

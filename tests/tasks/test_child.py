@@ -80,5 +80,5 @@ def test_no_child_outlives_a_killed_parent(tmp_path, how):
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as parent:
         orphan = psutil.Process(int(parent.stdout.readline()))
         parent.send_signal(how)
-    psutil.wait_procs([orphan], timeout=20)
+    psutil.wait_procs([orphan], timeout=120)
     assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE

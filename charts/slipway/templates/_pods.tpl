@@ -55,6 +55,37 @@ securityContext:
 terminationMessagePolicy: FallbackToLogsOnError
 {{- end }}
 
+{{- define "slipway.agentCommand" -}}
+- {{ .Values.images.python }}
+- -m
+- delivery.agent
+- --folder
+- /adapters
+{{- if eq .Values.adapter_files.kind "pulled" }}
+- --config
+- /etc/slipway/agent/agent.yaml
+{{- end }}
+{{- end }}
+
+{{- define "slipway.agentRoom" -}}
+resources:
+  requests: {cpu: 50m, memory: 64Mi}
+  limits: {memory: {{ eq .Values.adapter_files.kind "pulled" | ternary "512Mi" "256Mi" }}}
+volumeMounts:
+  - name: adapters
+    mountPath: /adapters
+    {{- if eq .Values.adapter_files.kind "shared" }}
+    readOnly: true
+    {{- end }}
+  - {name: tmp, mountPath: /tmp}
+  {{- if eq .Values.adapter_files.kind "pulled" }}
+  - {name: registry, mountPath: /etc/slipway/agent, readOnly: true}
+  {{- if .Values.adapter_files.login_secret }}
+  - {name: login, mountPath: /etc/slipway/login, readOnly: true}
+  {{- end }}
+  {{- end }}
+{{- end }}
+
 {{- define "slipway.leaveFirst" -}}
 lifecycle:
   preStop:

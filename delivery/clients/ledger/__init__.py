@@ -1,5 +1,5 @@
 """The ledger: bundles, releases, decisions, approvals and routing revisions in SQLite or PostgreSQL.
 
 Doors: `ledger` (all that can be asked and written), `errors`, `outbox` (what people are told), `review` (what people
-decide about answers), and of `reads` the rows that it returns.
+decide about answers), `chain` (whether a row was changed or removed), and of `reads` the rows that it returns.
 """

@@ -19,11 +19,13 @@ from configs.rollout import RolloutPlan
 from configs.routing import RoutingTable
 from delivery.build.bundle import Bundle
 from delivery.build.gate import GateDecision
+from delivery.build.refresh import LastRefresh, RefreshSaid
 from delivery.clients.ledger import needs as need
 from delivery.clients.ledger import reads as read
 from delivery.clients.ledger import schema as schema
 from delivery.clients.ledger import writes as write
 from delivery.clients.ledger.audit import Audit
+from delivery.clients.ledger.chain import PUT, insert_once, put, seal
 from delivery.clients.ledger.engine import open_engine
 from delivery.clients.ledger.errors import LeaseHeldError, LedgerError, RevisionTakenError, explained, named
 from delivery.clients.ledger.outbox import Outbox, post
@@ -138,7 +140,7 @@ class Ledger:
         """One of a decision's actions worked, or failed with this error."""
         with self._write() as connection:
             values = {"decision_id": decision_id, "action_index": action_index, "at": now, "error": error}
-            connection.execute(sa.insert(schema.applied).values(**values))
+            put(connection, schema.applied, values)
 
     def begin_watch(self, state: ReleaseState, owner: str, ttl_s: float, now: float) -> None:
         """A live release is under observation again."""
@@ -196,18 +198,10 @@ class Ledger:
     ) -> None:
         """Asks the controller of a release for something. `quarantine`: whether a rollback rules its bundle out."""
         named(by, reason)
+        asked = {"kind": kind, "by": by, "reason": reason, "quarantine": quarantine, "at": now}
+        to = target.model_dump(mode="json") if target else None
         with self._write() as connection:
-            connection.execute(
-                sa.insert(schema.commands).values(
-                    release_id=release_id,
-                    kind=kind,
-                    by=by,
-                    reason=reason,
-                    target=target.model_dump(mode="json") if target else None,
-                    quarantine=quarantine,
-                    at=now,
-                )
-            )
+            put(connection, schema.commands, {"release_id": release_id, "target": to, **asked})
 
     def command(self, release_id: str) -> Command | None:
         """The newest thing that was asked of a release; a rollback outranks a cancel."""
@@ -219,7 +213,7 @@ class Ledger:
         named(by, reason)
         values = {"release_id": release_id, "stage_index": stage_index, "approved": approved, "by": by}
         with self._write() as connection:
-            connection.execute(sa.insert(schema.approvals).values(**values, reason=reason, at=now))
+            put(connection, schema.approvals, {**values, "reason": reason, "at": now})
 
     def approval(self, release_id: str, stage_index: int) -> Approval | None:
         """The newest decision of a person on a stage."""
@@ -240,7 +234,7 @@ class Ledger:
         values = {"environment": environment, "route": route, "base": value, "live": value, "updated_at": now}
         with self._write() as connection:
             write.remember(connection, bundle, now)
-            if not write.insert_once(connection, schema.routes, {**values, "previous": None}):
+            if not insert_once(connection, schema.routes, {**values, "previous": None}):
                 known = write.first(connection, sa.select(schema.routes.c.base).where(where))
                 if known is not None and known["base"] == value:
                     return
@@ -262,19 +256,32 @@ class Ledger:
         with self._write() as connection:
             write.remember(connection, bundle, now)
             values = {"bundle": bundle.digest, "gate": gate.model_dump(mode="json"), "at": now}
-            connection.execute(sa.insert(schema.builds).values(**values))
+            put(connection, schema.builds, values)
             post(connection, letters)
 
-    def note_refresh(self, environment: str, route: str, inputs: dict[str, str], who: str, now: float) -> None:
-        """A refresh of these inputs (digests by name) has come to its end."""
-        text = json.dumps({"route": route, "inputs": inputs}, sort_keys=True)
+    def note_refresh(
+        self, environment: str, route: str, inputs: dict[str, str], who: str, now: float, said: str = ""
+    ) -> None:
+        """A refresh of these inputs (digests by name) has come to its end; `said` is its paragraph for people."""
+        text = json.dumps({"route": route, "inputs": inputs, "said": said}, sort_keys=True)
         with self._write() as connection:
             write.note(connection, environment, "refreshed", who, text, now)
 
-    def last_refresh(self, environment: str, route: str) -> dict[str, str] | None:
-        """The inputs of the last refresh of a route that came to its end; None when there was none."""
+    def note_refresh_look(self, environment: str, route: str, who: str, now: float, said: str, ended: bool) -> None:
+        """A refresh has looked whether it has anything to do; not `ended`: it has, and goes on."""
+        text = json.dumps({"route": route, "said": said, "ended": ended}, sort_keys=True)
+        with self._write() as connection:
+            write.note(connection, environment, "refresh_looked", who, text, now)
+
+    def last_refresh(self, environment: str, route: str) -> LastRefresh | None:
+        """The last refresh of a route that came to its end, not one that had nothing to do; None: there was none."""
         with self._read() as connection:
             return read.last_refresh(connection, environment, route)
+
+    def refresh_said(self, environment: str, route: str) -> RefreshSaid | None:
+        """What the newest refresh of a route said of itself, also one that had nothing to do."""
+        with self._read() as connection:
+            return read.refresh_said(connection, environment, route)
 
     def gate(self, bundle: str) -> GateDecision | None:
         """What the eval gate last said of a bundle; None when it was never asked."""
@@ -328,9 +335,10 @@ class Ledger:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         with explained(self.url), self._engine.connect() as bare:
-            connection = bare.execution_options(slipway_writes=True)
+            connection = bare.execution_options(slipway_writes=True, **{PUT: []})
             with connection.begin():
                 yield connection
+                seal(connection)
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:

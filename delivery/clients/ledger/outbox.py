@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from configs.strict import Strict
+from delivery.clients.ledger.chain import insert_once
 from delivery.clients.ledger.schema import outbox
-from delivery.clients.ledger.writes import Transaction, first, insert_once
+from delivery.clients.ledger.writes import Transaction, first
 from delivery.release.messages import Letter, ReleaseMessage
 
 CLAIM_S = 60.0  # longer than any try takes

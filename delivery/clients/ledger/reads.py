@@ -1,7 +1,7 @@
 """What is read from the ledger, row by row; every function here runs inside a connection."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,8 +11,9 @@ from configs.routing import RoutingTable
 from configs.strict import Strict
 from delivery.build.bundle import Bundle
 from delivery.build.gate import GateDecision
+from delivery.build.refresh import LastRefresh, RefreshSaid
 from delivery.clients.ledger import schema as schema
-from delivery.clients.ledger.writes import first
+from delivery.clients.ledger.writes import AuditEvent, first
 from delivery.release.state import TERMINAL, Approval, Command, ReleaseState, Served
 from delivery.release.take_back import PastRelease
 
@@ -127,15 +128,30 @@ def gate(connection: Connection, digest: str) -> GateDecision | None:
     return GateDecision.model_validate(row["gate"]) if row else None
 
 
-def last_refresh(connection: Connection, environment: str, route: str) -> dict[str, str] | None:
-    """The inputs of the newest refresh of a route."""
-    table = schema.events
-    own = (table.c.environment == environment) & (table.c.kind == "refreshed")
-    for text in connection.execute(sa.select(table.c.text).where(own).order_by(table.c.id.desc())).scalars():
-        said = json.loads(text)
-        if said["route"] == route:
-            return {str(name): str(digest) for name, digest in said["inputs"].items()}
+def last_refresh(connection: Connection, environment: str, route: str) -> LastRefresh | None:
+    """The newest refresh of a route that came to its end."""
+    found = next(_refreshes(connection, environment, route, ("refreshed",)), None)
+    return LastRefresh(inputs=found[1]["inputs"], at=found[0]["at"]) if found else None
+
+
+def refresh_said(connection: Connection, environment: str, route: str) -> RefreshSaid | None:
+    """What the newest refresh of a route said; none of those that were noted before they said anything."""
+    for row, noted in _refreshes(connection, environment, route, ("refreshed", "refresh_looked")):
+        if noted.get("said"):
+            return RefreshSaid(said=noted["said"], by=row["who"], at=row["at"], ended=noted.get("ended", True))
     return None
+
+
+def _refreshes(
+    connection: Connection, environment: str, route: str, kinds: Sequence[AuditEvent]
+) -> Iterator[tuple[RowMapping, dict[str, Any]]]:
+    table = schema.events
+    own = (table.c.environment == environment) & table.c.kind.in_(kinds)
+    query = sa.select(table.c.text, table.c.who, table.c.at).where(own).order_by(table.c.id.desc())
+    for row in connection.execute(query).mappings():
+        noted = json.loads(row["text"])
+        if noted["route"] == route:
+            yield row, noted
 
 
 def newest_table(connection: Connection, environment: str) -> RoutingTable | None:

@@ -11,13 +11,25 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from configs.review import Review, person_key
+from delivery.clients.ledger.chain import put
 from delivery.clients.ledger.errors import LedgerError, named
-from delivery.clients.ledger.review_rows import AT_ONCE, Queue, candidates, insert, items_of, pairs, text_row
+from delivery.clients.ledger.review_rows import (
+    AT_ONCE,
+    Queue,
+    candidates,
+    insert,
+    items_of,
+    pairs,
+    text_row,
+    without_texts,
+)
 from delivery.clients.ledger.schema import review_acts, review_items, review_texts
+from delivery.clients.ledger.turns import Turns
 from delivery.clients.ledger.writes import Transaction, first
 from delivery.review.items import ActKind, Item, ItemDraft, ItemOrigin, Status
 from delivery.review.rules import choose, outcome, why_not_act, why_not_judge, why_not_take
 
+ERASED_AT_ONCE = 100  # items of one transaction; each act of it is a link of the ledger's chain
 LOOKED_AT = 20  # of the items that a person may be given
 LONGEST_LABEL = 100
 
@@ -32,10 +44,19 @@ class ReviewItems:
         self._read = read
 
     def add(self, queue: Queue, found: Sequence[ItemDraft], by: str, now: float) -> int:
-        """Puts items in that are not there yet; returns how many were new."""
+        """Puts items in that are not there yet; returns how many were new.
+
+        A few hundred are one transaction, so that others have their turn in between. Who is killed leaves whole items
+        behind; the same call again adds the others.
+        """
         named(by, "collected")
-        with self._write() as connection:
-            return insert(connection, queue, found, by, now)
+        turns, new = Turns(), 0
+        for start in range(0, len(found), AT_ONCE):
+            with self._write() as connection:
+                new += insert(connection, queue, found[start : start + AT_ONCE], by, now)
+                turns.shared = connection.dialect.name != "sqlite"
+            turns.done()
+        return new
 
     # -- what is there ----------------------------------------------------------------------------------------------
 
@@ -83,6 +104,13 @@ class ReviewItems:
         with self._read() as connection:
             query = sa.select(sa.func.count()).select_from(review_items).where(queue.where() & gone)
             return int(connection.execute(query).scalar_one())
+
+    def of_user(self, queue: Queue, user: str) -> list[Item]:
+        """What there is of a user and not erased, without what it says."""
+        wanted = (review_items.c.user == user) & (review_items.c.status != "erased")
+        with self._read() as connection:
+            query = sa.select(review_items).where(queue.where() & wanted).order_by(review_items.c.seq)
+            return without_texts(connection.execute(query).mappings().all())
 
     def verdict_pairs(self, queue: Queue) -> list[tuple[bool, bool]]:
         """The first two people's verdicts (approved or not) on each text that two people judged."""
@@ -230,23 +258,40 @@ class ReviewItems:
 
     def _erase(self, queue: Queue, wanted: sa.ColumnElement[bool], by: str, reason: str, now: float) -> list[Item]:
         named(by, reason)
-        with self._write() as connection:
-            if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql("PRAGMA secure_delete=ON")  # what is forgotten is not left in the file
-            query = sa.select(review_items).where(queue.where() & wanted & (review_items.c.status != "erased"))
-            items = items_of(connection, connection.execute(query.with_for_update()).mappings().all())
-            for item in items:
-                forgotten = sa.update(review_texts).where(review_texts.c.item == item.place)
-                connection.execute(forgotten.values(content=sa.null()))
-                _update(connection, item, {"status": "erased", **_FREE})
-                _note(connection, item, "erase", by, reason, now)
-        if items:
+        turns, gone = Turns(), list[Item]()
+        query = sa.select(review_items).where(queue.where() & wanted & (review_items.c.status != "erased"))
+        query = query.order_by(review_items.c.seq).limit(ERASED_AT_ONCE)
+        while True:
+            with self._write() as connection:
+                items = _forgotten(connection, query, by, reason, now)
+                turns.shared = connection.dialect.name != "sqlite"
+            gone += items
+            if len(items) < ERASED_AT_ONCE:
+                break
+            turns.done()
+        if gone:
             with self._read() as connection:
                 if connection.dialect.name == "sqlite":
                     connection.exec_driver_sql("COMMIT")  # the log still has the pages as they were
                     connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
                     connection.exec_driver_sql("BEGIN")
-        return [item.model_copy(update={"asked": None, "answer": None}) for item in items]
+        return gone
+
+
+def _forgotten(connection: Connection, query: sa.Select[Any], by: str, reason: str, now: float) -> list[Item]:
+    """The texts of the items of a query go; returns the items as they were, without what they said."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA secure_delete=ON")  # what is forgotten is not left in the file
+    items = without_texts(connection.execute(query.with_for_update()).mappings().all())
+    if items:
+        places = [item.place for item in items]
+        forgotten = sa.update(review_texts).where(review_texts.c.item.in_(places))
+        connection.execute(forgotten.values(content=sa.null()))
+        gone = sa.update(review_items).where(review_items.c.seq.in_(places))
+        connection.execute(gone.values(status="erased", **_FREE))
+        for item in items:
+            _note(connection, item, "erase", by, reason, now)
+    return items
 
 
 _FREE = {"lease_owner": "", "lease_key": "", "lease_until": 0.0}
@@ -288,4 +333,4 @@ def _labelled(label: str) -> dict[str, str]:
 
 def _note(connection: Connection, item: Item, kind: ActKind, by: str, reason: str, now: float, label: str = "") -> None:
     values = {"item": item.place, "kind": kind, "version": item.version, "by": by, "reason": reason, "label": label}
-    connection.execute(sa.insert(review_acts).values(**values, at=now))
+    put(connection, review_acts, {**values, "at": now})

@@ -43,6 +43,11 @@ def items_of(connection: Connection, rows: Sequence[RowMapping]) -> list[Item]:
     return [_item(row, found) for row in rows]
 
 
+def without_texts(rows: Sequence[RowMapping]) -> list[Item]:
+    """Items without what they said."""
+    return [_item(row, {}) for row in rows]
+
+
 def _item(row: RowMapping, texts: dict[tuple[int, int], Any]) -> Item:
     first, now = texts.get((row["seq"], 0)), texts.get((row["seq"], row["version"]))
     asked = None if first is None else AskedAndAnswered.model_validate(first)
@@ -66,17 +71,14 @@ def candidates(queue: Queue, person: str, rules: Review, now: float) -> Iterator
 
 
 def insert(connection: Connection, queue: Queue, found: Sequence[ItemDraft], by: str, now: float) -> int:
-    """Puts items in, each once; returns how many are new. One that is known may come to be looked at earlier."""
-    new = 0
-    for start in range(0, len(found), AT_ONCE):
-        batch = {one.id: one for one in sorted(found[start : start + AT_ONCE], key=_rank, reverse=True)}
-        known = {row["id"]: row for row in _by_id(connection, queue, list(batch))}
-        fresh = [one for item_id, one in batch.items() if item_id not in known]
-        _insert_fresh(connection, queue, fresh, by, now)
-        for item_id, row in known.items():
-            _bring_forward(connection, row, batch[item_id])
-        new += len(fresh)
-    return new
+    """Puts at most AT_ONCE items in, each once; returns how many are new. One that is known may move forward."""
+    batch = {one.id: one for one in sorted(found, key=_rank, reverse=True)}
+    known = {row["id"]: row for row in _by_id(connection, queue, list(batch))}
+    fresh = [one for item_id, one in batch.items() if item_id not in known]
+    _insert_fresh(connection, queue, fresh, by, now)
+    for item_id, row in known.items():
+        _bring_forward(connection, row, batch[item_id])
+    return len(fresh)
 
 
 def _rank(found: ItemDraft) -> int:

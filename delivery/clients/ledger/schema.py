@@ -12,7 +12,7 @@ from sqlalchemy import Text as AnyText
 from sqlalchemy import UniqueConstraint as Unique
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0005"  # the newest migration; a test compares it and these tables with the migrations
+HEAD = "0006"  # the newest migration; a test compares it and these tables with the migrations
 
 
 class Text(TypeDecorator[str]):
@@ -234,6 +234,16 @@ review_acts = Table(
     Column("reason", Text, nullable=False),
     Column("label", String(100), nullable=False),
     Column("at", Float, nullable=False),
+)
+
+chain = Table(
+    "chain",  # made in the order of the transactions; see chain.py
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("table", String(40), nullable=False),
+    Column("key", String(200), nullable=False),  # the row's, its parts joined by a slash
+    Column("row", String(80), nullable=False),  # the row's digest
+    Column("hash", String(80), nullable=False),  # of this link and the hash of the one before
 )
 
 PERSONAL = frozenset({"review_texts"})

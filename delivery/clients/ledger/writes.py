@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, RowMapping
 
 from configs.canonical import short
 from configs.routing import RoutingTable
 from delivery.build.bundle import Bundle
 from delivery.clients.ledger import schema as schema
+from delivery.clients.ledger.chain import insert_once, put, put_once
 from delivery.clients.ledger.errors import LeaseHeldError, LedgerError, RevisionTakenError
 from delivery.release.state import Action, Commit, Decision, Quarantine, ReleaseState, RenewLease, SetTable
 
@@ -25,6 +25,7 @@ AuditEvent = Literal[
     "table_put",
     "asked_for",
     "refreshed",
+    "refresh_looked",
 ]
 """What no table of its own tells of."""
 
@@ -32,13 +33,6 @@ AuditEvent = Literal[
 def first(connection: Connection, query: sa.Select[Any]) -> RowMapping | None:
     """The first row, if any."""
     return connection.execute(query.limit(1)).mappings().first()
-
-
-def insert_once(connection: Connection, table: sa.Table, values: dict[str, Any]) -> bool:
-    """Whether a row was inserted; not when its key is there already, maybe since this very moment."""
-    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    query = dialect.insert(table).values(**values).on_conflict_do_nothing().returning(*table.primary_key.columns)
-    return connection.execute(query).first() is not None
 
 
 def note(
@@ -52,7 +46,7 @@ def note(
 ) -> None:
     """One line of the audit."""
     values = {"environment": environment, "release_id": release_id, "kind": kind, "who": who, "text": text, "at": now}
-    connection.execute(sa.insert(schema.events).values(**values))
+    put(connection, schema.events, values)
 
 
 def prolong(connection: Connection, environment: str, owner: str, ttl_s: float, now: float) -> None:
@@ -102,7 +96,7 @@ def acquire(connection: Connection, environment: str, owner: str, ttl_s: float, 
 def remember(connection: Connection, bundle: Bundle, now: float) -> None:
     """Keeps a manifest that is not known yet."""
     values = {"digest": bundle.digest, "manifest": bundle.model_dump(mode="json"), "first_seen_at": now}
-    insert_once(connection, schema.bundles, values)
+    put_once(connection, schema.bundles, values)
 
 
 def save_state(connection: Connection, state: ReleaseState, now: float) -> None:
@@ -131,22 +125,20 @@ def insert_decision(connection: Connection, decision: Decision, owner: str, now:
         "pairs_asked": evidence.judging.asked,
         "facts": decision.facts.model_dump(mode="json") if decision.facts else None,
     }
-    inserted = connection.execute(
-        sa.insert(schema.decisions).values(
-            release_id=state.release_id,
-            at=now,
-            kind="heartbeat" if heartbeat else "decision",
-            phase=state.phase,
-            stage_index=state.stage_index,
-            verdict=decision.verdict,
-            reason=decision.reason,
-            results=[result.model_dump(mode="json") for result in decision.results],
-            counts=counts,
-            actions=[action.model_dump(mode="json") for action in lasting],
-            who=owner,
-        )
-    )
-    return int(cast(Any, inserted.inserted_primary_key)[0])
+    values = {
+        "release_id": state.release_id,
+        "at": now,
+        "kind": "heartbeat" if heartbeat else "decision",
+        "phase": state.phase,
+        "stage_index": state.stage_index,
+        "verdict": decision.verdict,
+        "reason": decision.reason,
+        "results": [result.model_dump(mode="json") for result in decision.results],
+        "counts": counts,
+        "actions": [action.model_dump(mode="json") for action in lasting],
+        "who": owner,
+    }
+    return int(put(connection, schema.decisions, values))
 
 
 def take_effect(connection: Connection, state: ReleaseState, action: Action, why: str, now: float) -> None:
@@ -171,7 +163,7 @@ def add_table(
     """Whether the table is new. RevisionTakenError: another one has its revision."""
     rows, value = schema.routing_revisions, table.model_dump(mode="json")
     values = {"environment": environment, "revision": table.revision, "release_id": release_id}
-    if insert_once(connection, rows, {**values, "table": value, "why": why, "at": now}):
+    if put_once(connection, rows, {**values, "table": value, "why": why, "at": now}):
         return True
     where = (rows.c.environment == environment) & (rows.c.revision == table.revision)
     known = first(connection, sa.select(rows).where(where))
@@ -189,4 +181,4 @@ def quarantine(connection: Connection, bundle: str, reason: str, by: str, now: f
         raise LedgerError(f"bundle {short(bundle)} is not quarantined")
     if newest is None or newest["lifted"] != lifted:
         values = {"bundle": bundle, "lifted": lifted, "reason": reason, "by": by, "at": now}
-        connection.execute(sa.insert(table).values(**values))
+        put(connection, table, values)

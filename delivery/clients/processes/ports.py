@@ -1,12 +1,18 @@
 """Whether a port can be listened on, and who has it if not."""
 
 import contextlib
+import random
 import socket
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
 from configs.errors import SlipwayError
+
+LOWEST, HIGHEST = 20_000, 30_000  # from there on Kubernetes gives out node ports
+RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+TRIES = 500
 
 
 class Port(NamedTuple):
@@ -35,12 +41,27 @@ def require_free(port: Port) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports on loopback that nobody listens on just now."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+    """Different ports on loopback that nobody listens on just now.
+
+    They lie outside of the range from which the system itself gives ports out: whoever is to listen on one of them
+    later, once it has started, finds it free, however many connections and listeners there have been meanwhile.
+    """
+    found: list[int] = []
+    for port in random.SystemRandom().sample(range(LOWEST, _given_out_from()), TRIES + count):
+        if len(found) == count:
+            return found
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    raise SlipwayError(f"of {TRIES + count} ports {count} are not free", cure="see who listens: ss -tlnp")
+
+
+def _given_out_from() -> int:
+    """The first port that the system gives out, or that a cluster may have for its services."""
+    with contextlib.suppress(OSError):
+        first = int(RANGE.read_text().split()[0])
+        return min(first, HIGHEST) if first > LOWEST + 1000 else HIGHEST
+    return HIGHEST
 
 
 def _listener(number: int) -> str | None:

@@ -53,8 +53,13 @@ class DockerContainers:
 
     @property
     def folder(self) -> Path:
-        """Lock, gateways' settings and what they keep."""
+        """Gateways' settings and what they keep."""
         return environment_folder(self.environment, self.home)
+
+    @property
+    def _locked(self) -> Path:
+        """Where the lock lies: processes of the same environment have one of their own."""
+        return self.folder / "containers"
 
     @property
     def plan(self) -> Plan:
@@ -74,6 +79,10 @@ class DockerContainers:
             raise SlipwayError(f"{adapter} is not {short(wanted.digest)} below {self.home / 'adapters'}")
         require_readable(adapter, user_inside(self.config.user))
         return f"{ADAPTERS}/{adapter.name}"
+
+    def path_on(self, replica: str, path: str) -> str:
+        """Below the mount that each container has."""
+        return f"{ADAPTERS}/{Path(path).name}"
 
     def members(self) -> None:
         """The same for as long as the settings are."""
@@ -112,7 +121,7 @@ class DockerContainers:
         """
         plan = self.plan
         parts = plan.parts(model)
-        with processes.exclusive(self.folder):
+        with processes.exclusive(self._locked):
             self._make_folders(model, plan.user)
             specs = {part.name: part.spec() for part in parts}
             missing = [part for part in parts if not self._is_usable(part, specs[part.name])]
@@ -135,7 +144,7 @@ class DockerContainers:
 
     def down(self) -> tuple[str, ...]:
         """Ends and removes the environment's containers and its network; the names of those that ran."""
-        with processes.exclusive(self.folder):
+        with processes.exclusive(self._locked):
             return _end(self.engine, self.plan.owner.labels())
 
     def state(self) -> tuple[PartState, ...]:
@@ -154,7 +163,7 @@ class DockerContainers:
         """Restarts what died. A restarted vLLM has lost its adapters."""
         plan = self.plan
         network = (plan.network, self.config.subnet)
-        return ContainerWatch(Containers(plan.parts(model), self.engine, plan.owner, network, self.folder))
+        return ContainerWatch(Containers(plan.parts(model), self.engine, plan.owner, network, self._locked))
 
     def evaluates_on(self, model_name: str) -> str | None:
         """The first replica that serves the model."""

@@ -46,6 +46,22 @@ def chart_route(route: Route, release: str, base: Served, base_model: str) -> Ch
     )
 
 
+def started(text: str, name: str, route: ChartRoute, adapters: Mapping[str, ChartAdapter]) -> str:
+    """The file's text before a release's first step: its adapters are loaded, and users get what they got.
+
+    `route`: what is served, for a file that does not know it yet. Adapters that no route names any more are dropped
+    here and at no other time: while pods are replaced, gateways still ask for what the file named a moment ago.
+    Raises OtherReleaseError as `stepped` does.
+    """
+    said = read(text)
+    routes = {name: route.model_dump(mode="json", exclude_none=True) | {"default": route.default}}
+    routes |= said.get("routes", {})
+    _require_mine(routes[name], route, name)
+    named = {variant["model"] for one in routes.values() for variant in one["variants"].values()}
+    kept = {model: one for model, one in said.get("adapters", {}).items() if model in named}
+    return _text(_with_adapters({"adapters": kept, "routes": routes}, adapters))
+
+
 def stepped(text: str, name: str, route: ChartRoute, adapters: Mapping[str, ChartAdapter]) -> str:
     """The file's text with this route; others' routes stay. `adapters`: by model name, of this route's variants.
 
@@ -53,21 +69,14 @@ def stepped(text: str, name: str, route: ChartRoute, adapters: Mapping[str, Char
     """
     said = read(text)
     routes = {**said.get("routes", {})}
-    there = routes.get(name) or {}
-    if there.get("candidate") and there.get("epoch") != route.epoch:
-        raise OtherReleaseError(
-            f"release {there.get('epoch')} is under way on route {name}, by another controller",
-            where="routes in the file",
-            cure="let that release end or take it back; one environment has one ledger",
-        )
+    _require_mine(routes.get(name) or {}, route, name)
     routes[name] = route.model_dump(mode="json", exclude_none=True) | {"default": route.default}
-    wanted = {variant["model"] for one in routes.values() for variant in one["variants"].values()}
-    ours = {name: adapter.model_dump(mode="json", exclude_none=True) for name, adapter in adapters.items()}
-    known = {
-        **said.get("adapters", {}),
-        **ours,
-    }
-    return _text({"adapters": {n: known[n] for n in sorted(known) if n in wanted}, "routes": routes})
+    return _text(_with_adapters(said | {"routes": routes}, adapters))
+
+
+def with_adapters(text: str, adapters: Mapping[str, ChartAdapter]) -> str:
+    """The file's text with these adapters among those that are loaded."""
+    return _text(_with_adapters(read(text), adapters))
 
 
 def with_default(text: str, name: str, default: str | None) -> str:
@@ -119,6 +128,21 @@ def message(title: str, decision: Decision, trailer: str) -> str:
     ]
     paragraphs = [title, decision.reason, "\n".join(stages), "\n".join(evidence), "\n".join(trailers)]
     return "\n\n".join(part for part in paragraphs if part)
+
+
+def _require_mine(there: Mapping[str, Any], route: ChartRoute, name: str) -> None:
+    if there.get("candidate") and there.get("epoch") != route.epoch:
+        raise OtherReleaseError(
+            f"release {there.get('epoch')} is under way on route {name}, by another controller",
+            where="routes in the file",
+            cure="let that release end or take it back; one environment has one ledger",
+        )
+
+
+def _with_adapters(said: Mapping[str, Any], adapters: Mapping[str, ChartAdapter]) -> dict[str, Any]:
+    more = {name: adapter.model_dump(mode="json", exclude_none=True) for name, adapter in adapters.items()}
+    known = {**said.get("adapters", {}), **more}
+    return {"adapters": {name: known[name] for name in sorted(known)}, "routes": said.get("routes", {})}
 
 
 def _variant(variant: Variant) -> ChartVariant:

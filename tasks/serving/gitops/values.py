@@ -1,13 +1,19 @@
-"""From environment.yaml to the chart's values: vLLM's words come from where the Kubernetes target has them. Pure."""
+"""From environment.yaml to the chart's values: vLLM's words come from where the Kubernetes target has them.
+
+Pure, but for the files of public keys and certificates that agents are to know.
+"""
 
 from typing import Any
 
+from configs.environment import Environment
 from configs.errors import ConfigError
 from configs.gateway import GatewayConfig
-from configs.gitops import ChartGateways, ChartValues, ChartVllm
+from configs.gitops import ChartAgent, ChartGateways, ChartValues, ChartVllm
 from configs.kubernetes import KubernetesTarget, PulledAdapters, SharedAdapters
 from configs.project import Project
-from tasks.serving.kubernetes.names import Place
+from tasks.serving.kubernetes.access import registry_port
+from tasks.serving.kubernetes.names import AGENT_CONFIG, Place
+from tasks.serving.kubernetes.pulled import agent_config
 from tasks.serving.kubernetes.vllm_pod import vllm_variables, vllm_words
 
 OF_A_POD = {"host", "admin_host", "table_state", "budget_state", "api_keys", "reuse_port", "table"}  # the chart's own
@@ -32,12 +38,6 @@ def chart_values(place: Place, model_name: str, context_tokens: int) -> ChartVal
     """Everything but adapters and routes. `model_name`: what vLLM calls the base model."""
     target, environment = place.target, place.environment
     adapters = target.adapters
-    if isinstance(adapters, PulledAdapters):
-        raise ConfigError(
-            "the chart has no adapters that pods pull by themselves",
-            where="environment.yaml: target.adapters.kind",
-            cure="use sent or shared, or have `slipway up` apply the pods",
-        )
     if isinstance(adapters, SharedAdapters):
         adapters = adapters.model_copy(update={"here": None})
     return ChartValues(
@@ -45,6 +45,7 @@ def chart_values(place: Place, model_name: str, context_tokens: int) -> ChartVal
         images=target.images,
         base_model=target.base_model,
         adapter_files=adapters,
+        agent=_agent(environment) if isinstance(adapters, PulledAdapters) else None,
         controllers=target.controllers,
         start_timeout_s=target.start_timeout_s,
         vllm=ChartVllm(
@@ -60,6 +61,12 @@ def chart_values(place: Place, model_name: str, context_tokens: int) -> ChartVal
             settings=_settings(environment.gateway),
         ),
     )
+
+
+def _agent(environment: Environment) -> ChartAgent:
+    """Every public key and certificate is written out: the file goes to a repository, and theirs do not."""
+    settings, authority = agent_config(environment, AGENT_CONFIG)
+    return ChartAgent(settings=settings, authority=authority, registry_port=registry_port(environment.registry))
 
 
 def _settings(config: GatewayConfig) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from configs.kubernetes import PulledAdapters
+from configs.registry import RegistryConfig
 from tasks.serving.kubernetes.names import AGENT_PORT, Place, ResourceManifest, Secrets
 
 RBAC = "rbac.authorization.k8s.io"
@@ -75,12 +76,16 @@ def _to_registry(place: Place) -> list[dict[str, Any]]:
     adapters = place.target.adapters
     if not isinstance(adapters, PulledAdapters):
         return []
-    registry = place.environment.registry
-    port = str(registry.repository).partition("/")[0].rpartition(":")[2]
-    ports = [_tcp(int(port) if port.isdigit() else 80 if registry.plain_http else 443)]
+    ports = [_tcp(registry_port(place.environment.registry))]
     networks = [{"ipBlock": {"cidr": cidr}} for cidr in adapters.registry_networks]
     names = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
     return [{"ports": ports} | ({"to": networks} if networks else {}), {"ports": names}]
+
+
+def registry_port(registry: RegistryConfig) -> int:
+    """The port at the end of its name, else the one of its protocol."""
+    port = str(registry.repository).partition("/")[0].rpartition(":")[2]
+    return int(port) if port.isdigit() else 80 if registry.plain_http else 443
 
 
 def ownership(place: Place, owner: str) -> ResourceManifest:

@@ -17,6 +17,7 @@ HINTS = {
     "Unschedulable": "make room, or ask for less: target.vllm or target.gateways",
     "FailedCreate": "raise the namespace's quota, or ask for less: target.vllm or target.gateways",
     "CrashLoopBackOff": "its own last words say why: kubectl logs --previous",
+    "NodeNotReady": "its node does not answer: the cluster replaces the pod when it gives the node up",
     "CreateContainerConfigError": "a Secret or ConfigMap that it reads is missing: run `slipway up` again",
 }
 

@@ -91,6 +91,10 @@ class KubernetesPods:
             pulled.offer(self.environment, self.home, self._folder, adapter.name, origin)
         return f"{ADAPTERS}/{adapter.name}"
 
+    def path_on(self, replica: str, path: str) -> str:
+        """Below the volume that each pod has."""
+        return f"{ADAPTERS}/{Path(path).name}"
+
     def prove(self, replica: str, path: str) -> None:
         """Its agent hashes what the pod's vLLM sees; what is missing there is pulled by it, or sent to it."""
         self._agents.prove(replica, path)
@@ -291,7 +295,7 @@ class KubernetesPods:
                 break
             time.sleep(POLL_S)
         there = self._now_there()
-        if there.replicas and there.gateways:
+        if there.replicas and (there.gateways or not self.config.gateways.replicas):
             return
         raise SlipwayError(
             f"the pods were not there within {self.config.start_timeout_s:g} s",
@@ -315,7 +319,7 @@ class KubernetesPods:
     def _until_users_get_in(self, on_progress: Progress) -> None:
         """The Service sends nobody to a gateway before its probe has seen the table that it has by now."""
         until = time.monotonic() + TABLE_SEEN_S
-        while time.monotonic() < until:
+        while self.config.gateways.replicas and time.monotonic() < until:
             found = [part for part in self.state() if part.name == "gateway" and part.running]
             if found and all(part.healthy for part in found):
                 return

@@ -18,7 +18,7 @@ from tasks.serving.kubernetes.podspec import container, deployment, leave_first,
 from tasks.serving.vllm_command import vllm_arguments, vllm_environment
 
 FLAGS = ["--enable-lora", "--enable-prefix-caching", "--disable-uvicorn-access-log"]
-PROBE_EVERY_S = 5
+PROBE_EVERY_S = 2
 AGENT_FILE = "agent.yaml"
 LOGIN = f"{CONFIG}/login"
 ON_THIS_MACHINE = {"PYTHONPATH", "PYTHONSAFEPATH"}  # an image has its own
@@ -67,7 +67,7 @@ def _vllm(place: Place, model_name: str, context_tokens: int) -> dict[str, Any]:
         ports=[{"name": "http", "containerPort": config.port}],
         resources=resources(pods, **devices),
         startupProbe=start,
-        readinessProbe=probe("/health", config.port, PROBE_EVERY_S, 2),
+        readinessProbe=probe("/health", config.port, PROBE_EVERY_S, 5),
         livenessProbe=probe("/health", config.port, 10, 6, timeout_s=10),
         lifecycle=leave_first(place),
         volumeMounts=mounts,
@@ -111,7 +111,7 @@ def _agent(place: Place) -> dict[str, Any]:
         [*arguments, "--read-only"] if is_shared else arguments,
         env=[{"name": "SLIPWAY_AGENT_TOKEN", "valueFrom": token}],
         ports=[{"name": "agent", "containerPort": AGENT_PORT}],
-        readinessProbe=probe("/healthz", AGENT_PORT, PROBE_EVERY_S, 2),
+        readinessProbe=probe("/healthz", AGENT_PORT, PROBE_EVERY_S, 5),
         livenessProbe=probe("/healthz", AGENT_PORT, 10, 6),
     )
 

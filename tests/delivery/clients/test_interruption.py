@@ -70,7 +70,7 @@ with leaving_tidily():
             print("went on", flush=True)
             lock.acquire()
         print("went on", flush=True)
-        time.sleep(30)
+        time.sleep(600)
     finally:
         assert lock.lock.locked() == (place == "waiting for a lock")
         time.sleep(0.1)  # what is heard once is not sent again
@@ -100,7 +100,7 @@ with leaving_tidily():
 def run(code: str, *words: str) -> subprocess.CompletedProcess[str]:
     root = ROOT
     argv = [sys.executable, "-c", code, *words]
-    return subprocess.run(argv, cwd=root, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(argv, cwd=root, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def tree(folder: Path, code: str = TREE, grace_s: float = 5.0) -> ProcessCommand
     return ProcessCommand("dummy", ("sh", "-c", code, str(folder)), grace_s=grace_s)
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -63,7 +63,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def started(folder: Path, command: ProcessCommand, attached: bool = False) -> processes.Process:
-    return processes.start(command, folder, ready=whole_tree(folder), timeout_s=20, attached=attached)
+    return processes.start(command, folder, ready=whole_tree(folder), timeout_s=120, attached=attached)
 
 
 def test_a_started_process_is_found_again_and_stopped_with_its_whole_tree(folder: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_guard_that_was_not_let_begin_starts_nothing(folder: Path) -> None:
     guard = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
     assert guard.stdin is not None
     guard.stdin.close()
-    assert guard.wait(timeout=10) == 127
+    assert guard.wait(timeout=60) == 127
     assert not (folder / "begun").exists()
 
 
@@ -141,7 +141,7 @@ def test_a_launch_that_fails_before_its_pid_file_is_written_leaves_no_process(fo
     with pytest.raises(IsADirectoryError):
         processes.launch(ProcessCommand("dummy", ("touch", str(folder / "begun"))), folder, attached=False)
     guards = set(psutil.Process().children()) - before
-    assert psutil.wait_procs(guards, timeout=10)[1] == []
+    assert psutil.wait_procs(guards, timeout=60)[1] == []
     assert not (folder / "begun").exists()
 
 
@@ -188,7 +188,7 @@ def test_a_damaged_pid_file_counts_as_none_and_is_replaced(folder: Path, content
 def test_dying_at_start_shows_the_last_lines_and_the_status(folder: Path) -> None:
     code = "print('ValueError: the cause'); [print('noise', n) for n in range(40)]; raise SystemExit(3)"
     with pytest.raises(SlipwayError) as caught:
-        processes.start(python(code), folder, ready=lambda: False, timeout_s=20, attached=True)
+        processes.start(python(code), folder, ready=lambda: False, timeout_s=120, attached=True)
     text = str(caught.value)
     assert "dummy died at start (exit status 3)" in text
     assert "ValueError: the cause" in text
@@ -201,7 +201,7 @@ def test_dying_at_start_shows_the_last_lines_and_the_status(folder: Path) -> Non
 def test_only_this_starts_output_is_shown_and_the_log_keeps_the_earlier_one(folder: Path) -> None:
     for word in ("first", "second"):
         with pytest.raises(SlipwayError, match=word) as caught:
-            processes.start(python(f"print('{word}')"), folder, ready=lambda: False, timeout_s=20, attached=True)
+            processes.start(python(f"print('{word}')"), folder, ready=lambda: False, timeout_s=120, attached=True)
     assert "first" not in str(caught.value)
     assert (folder / "dummy.log").read_text() == "first\nsecond\n"
 
@@ -209,7 +209,7 @@ def test_only_this_starts_output_is_shown_and_the_log_keeps_the_earlier_one(fold
 def test_a_program_that_does_not_exist_is_named(folder: Path) -> None:
     command = ProcessCommand("dummy", ("/nowhere/python",))
     with pytest.raises(SlipwayError, match="cannot be started: /nowhere/python: No such file"):
-        processes.start(command, folder, ready=lambda: False, timeout_s=20, attached=True)
+        processes.start(command, folder, ready=lambda: False, timeout_s=120, attached=True)
 
 
 def test_not_ready_in_time_ends_it(folder: Path) -> None:
@@ -225,7 +225,7 @@ def test_ctrl_c_while_waiting_ends_it(folder: Path) -> None:
         return False
 
     with pytest.raises(KeyboardInterrupt):
-        processes.start(tree(folder), folder, ready=interrupted, timeout_s=20, attached=True)
+        processes.start(tree(folder), folder, ready=interrupted, timeout_s=120, attached=True)
     assert not any(running(pid) for pid in pids(folder))
 
 
@@ -236,7 +236,7 @@ def test_who_waits_for_a_process_that_somebody_else_launched_leaves_it_alone(fol
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        processes.wait_ready(process, interrupted, timeout_s=20)
+        processes.wait_ready(process, interrupted, timeout_s=120)
     with pytest.raises(SlipwayError, match="was not ready"):
         processes.wait_ready(process, ready=lambda: False, timeout_s=0.1)
     assert processes.find("dummy", folder) == process
@@ -257,7 +257,7 @@ def test_progress_is_read_out_of_the_output(folder: Path) -> None:
         ProcessCommand("dummy", ("sh", "-c", "echo step one; exec sleep 600")),
         folder,
         ready=lambda: any("one" in text for _, _, text in heard),
-        timeout_s=20,
+        timeout_s=120,
         attached=True,
         on_progress=lambda done, total, text: heard.append((done, total, text)),
         phase=lambda output: (1, 4, output.strip() or "nothing yet"),

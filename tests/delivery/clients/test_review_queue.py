@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from configs.review import Review
 from delivery.clients.ledger.ledger import Ledger, LedgerError
 from delivery.clients.ledger.review import Queue
+from delivery.clients.ledger.turns import PAUSE_S, Turns
 from delivery.review.items import ORIGINS, AskedAndAnswered, Item, ItemDraft, ItemOrigin
 from delivery.review.rules import choose
 
@@ -216,7 +217,7 @@ from configs.review import Review
 from delivery.clients.ledger.ledger import Ledger
 from delivery.clients.ledger.review import Queue
 url, person, die = sys.argv[1:]
-ledger = Ledger(url, busy_timeout_s=20)
+ledger = Ledger(url, busy_timeout_s=120)
 queue, rules = Queue(environment="local", route="tutor"), Review(lease_s=60)
 sys.stdin.readline()
 while (one := ledger.review.take(queue, person, rules, 10.0)) is not None:
@@ -250,7 +251,7 @@ def test_two_processes_never_have_one_item_and_a_killed_one_loses_nothing(ledger
         assert worker.stdin is not None
         worker.stdin.write("go\n")
         worker.stdin.flush()
-    done = [worker.communicate(timeout=60)[0].split() for worker in workers]
+    done = [worker.communicate(timeout=300)[0].split() for worker in workers]
     taken = [item for own in done for item in own]
     assert len(taken) == len(set(taken)) == 19
     assert lost not in taken  # it is his until his lease ends
@@ -258,3 +259,34 @@ def test_two_processes_never_have_one_item_and_a_killed_one_loses_nothing(ledger
     ledger.review.judge(QUEUE, "bob", lost, True, "fine", RULES, 71)
     assert ledger.review.counts(QUEUE) == {"approved": {"negative": 20}}
     assert all(len(ledger.review.acts(QUEUE, item)) == 1 for item in (*taken, lost))
+
+
+def test_long_work_pauses_between_its_transactions_so_that_others_can_write() -> None:
+    now, pauses = [0.0], list[float]()
+    turns = Turns(pauses.append, lambda: now[0])
+    for at in (0.05, 0.10, 0.16, 0.20, 0.40):
+        now[0] = at
+        turns.done()
+    assert pauses == [PAUSE_S, PAUSE_S]  # after 0.16 s, and 0.24 s later
+    turns.shared = True
+    now[0] = 9.0
+    turns.done()
+    assert len(pauses) == 2
+
+
+def test_many_items_come_in_and_go_in_several_transactions(ledger: Ledger) -> None:
+    begun = []
+    write = ledger.review._write
+    ledger.review._write = lambda: (begun.append(1), write())[1]  # type: ignore[method-assign]
+    many = [found(number, user=f"u{number % 2}") for number in range(1_100)]
+    assert ledger.review.add(QUEUE, many, "ann", 0) == 1_100
+    assert len(begun) == 3
+    assert ledger.review.add(QUEUE, many, "ann", 0) == 0
+    begun.clear()
+    assert len(ledger.review.of_user(QUEUE, "u1")) == 550
+    gone = ledger.review.erase(QUEUE, "ann", "asked", 1, user="u1")
+    assert len({one.id for one in gone}) == 550
+    assert len(begun) == 6
+    assert all(one.asked is None and one.answer is None for one in gone)
+    assert ledger.review.counts(QUEUE) == {"open": {"negative": 550}, "erased": {"negative": 550}}
+    assert ledger.review.of_user(QUEUE, "u1") == []

@@ -75,11 +75,11 @@ def in_front_of(world: World, gateway: Running, folder: Path) -> Iterator[Front]
         eventually(lambda: listens(port) or process.poll() is not None)
         assert process.poll() is None, (folder / "error.log").read_text()
         trusts = ssl.create_default_context(cafile=str(certificate))
-        with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trusts, trust_env=False, timeout=20) as http:
+        with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trusts, trust_env=False, timeout=60) as http:
             yield Front(http, folder, gateway)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def listens(port: int) -> bool:
@@ -149,7 +149,7 @@ def test_more_streams_than_an_address_may_have_get_429(world: World, tmp_path: P
         eventually(lambda: len(found) == 25)
         gate.open(world.loop)
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
     assert sorted(found) == [200] * 20 + [429] * 5
 
 

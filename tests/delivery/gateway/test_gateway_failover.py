@@ -1,7 +1,6 @@
 """A variant that fails before its first word costs the user nothing; after it, the user is told."""
 
 import json
-import socket
 
 import httpx
 import openai
@@ -10,6 +9,8 @@ from aiohttp import web
 from gateway_world import CHAT, QUICK, World, all_to_new, eventually, frames, table_for
 from stub_upstream import DONE, ROLE, Behaviour, Gate, answers, chunk, frame, hangs, hangs_up, refuses, says, sends
 
+from delivery.clients.processes.ports import free_ports
+
 ERROR = {"error": {"message": "new-model is broken", "type": "InternalServerError", "code": 500}}
 EMPTY = {"choices": [{"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}]}
 END = frame(chunk({}, "stop"))
@@ -17,9 +18,7 @@ SO = frame(chunk({"content": "So "}))
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    return free_ports(1)[0]
 
 
 PLAIN: dict[str, tuple[Behaviour, str, int]] = {

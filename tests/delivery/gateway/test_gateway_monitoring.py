@@ -117,10 +117,10 @@ def test_a_real_prometheus_reads_the_running_gateway_and_sees_what_is_wrong(worl
                 return []
             return [float(sample["value"][1]) for sample in found.json()["data"]["result"]]
 
-        eventually(lambda: asked('up{job="slipway-gateway"}') == [1.0], 30)
-        eventually(lambda: asked('sum(slipway_attempts_total{outcome="ok",role="failover"})') == [5.0], 30)
-        eventually(lambda: asked('ALERTS{alertname="SlipwayVariantTripped"}') == [1.0], 30)
+        eventually(lambda: asked('up{job="slipway-gateway"}') == [1.0], 120)
+        eventually(lambda: asked('sum(slipway_attempts_total{outcome="ok",role="failover"})') == [5.0], 120)
+        eventually(lambda: asked('ALERTS{alertname="SlipwayVariantTripped"}') == [1.0], 120)
         assert asked('ALERTS{alertname="SlipwayUsersFail"}') == []
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)

@@ -61,15 +61,15 @@ class Process:
             raise
         self.url = f"http://127.0.0.1:{line['port']}"
         self.admin_url = f"http://127.0.0.1:{line['admin_port']}"
-        self.admin = GatewayClient(self.admin_url, token)
+        self.admin = GatewayClient(self.admin_url, token, timeout_s=60)
 
     def ask(self, **more: Any) -> str:
-        response = httpx.post(self.url + "/v1/chat/completions", json=CHAT | more, timeout=20)
+        response = httpx.post(self.url + "/v1/chat/completions", json=CHAT | more, timeout=60)
         return str(response.json()["choices"][0]["message"]["content"])
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         self.popen.send_signal(how)
-        return self.popen.wait(20)
+        return self.popen.wait(120)
 
 
 @pytest.fixture
@@ -111,9 +111,11 @@ def test_a_gateway_that_is_told_to_stop_finishes_what_it_has_begun(world: World,
     gate = Gate()
     words = [frame(chunk({"content": "So "})), gate, frame(chunk({"content": "it ends"}, "stop")), frame(b"[DONE]")]
     stub = world.upstream(**{"old-model": sends(ROLE, *words)})
-    process = start("--drain-s", "10")
+    process = start("--drain-s", "60")
     process.admin.put_table(table_for(stub.url))
-    with httpx.stream("POST", process.url + "/v1/chat/completions", json=CHAT | {"stream": True}) as response:
+    with httpx.stream(
+        "POST", process.url + "/v1/chat/completions", json=CHAT | {"stream": True}, timeout=60
+    ) as response:
         lines = response.iter_lines()
         assert any("So" in line for line in lines)
         process.popen.send_signal(signal.SIGTERM)
@@ -123,14 +125,16 @@ def test_a_gateway_that_is_told_to_stop_finishes_what_it_has_begun(world: World,
             httpx.get(process.url + "/healthz")
         gate.open(world.loop)
         assert any("it ends" in line for line in lines)
-    assert process.popen.wait(20) == 0
+    assert process.popen.wait(120) == 0
 
 
 def test_a_stream_that_does_not_end_is_cut_when_the_time_for_draining_is_over(world: World, start: Start) -> None:
     stub = world.upstream(**{"old-model": sends(ROLE, frame(chunk({"content": "So "})), then="silence")})
     process = start("--drain-s", "0.1")
     process.admin.put_table(table_for(stub.url))
-    with httpx.stream("POST", process.url + "/v1/chat/completions", json=CHAT | {"stream": True}) as response:
+    with httpx.stream(
+        "POST", process.url + "/v1/chat/completions", json=CHAT | {"stream": True}, timeout=60
+    ) as response:
         lines = response.iter_lines()
         assert any("So" in line for line in lines)
         assert process.end(signal.SIGINT) == 0
@@ -250,7 +254,7 @@ def test_gateways_on_one_port_replace_each_other_under_load_without_a_lost_reque
     def load(worker: int) -> list[int]:
         statuses = []
         kept = httpx.Limits(max_keepalive_connections=worker % 2)  # the others connect anew for every request
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", verify=False, timeout=20, limits=kept) as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", verify=False, timeout=60, limits=kept) as http:
             while not stop.is_set():
                 statuses.append(http.post("/v1/chat/completions", json=CHAT).status_code)
         return statuses
@@ -276,7 +280,9 @@ def test_a_connection_that_the_kernel_made_before_the_gateway_stopped_listening_
     async def scenario() -> bytes:
         async with serving(Settings(port=0, drain_s=5)) as gateway:
             gateway.tables.replace(table_for(upstream.url))
-            late = socket.create_connection(("127.0.0.1", gateway.port), timeout=5)  # the loop has no turn to accept it
+            late = socket.create_connection(
+                ("127.0.0.1", gateway.port), timeout=60
+            )  # the loop has no turn to accept it
             late.sendall(head.encode() + body)
         with late:
             return late.recv(65536)
@@ -287,7 +293,7 @@ def test_a_connection_that_the_kernel_made_before_the_gateway_stopped_listening_
 def test_a_gateway_that_stops_asks_its_clients_to_close_their_connections(world: World, start: Start) -> None:
     gate = Gate()
     stub = world.upstream(**{"old-model": sends(ROLE, frame(chunk({"content": "So "})), gate, DONE)})
-    process = start("--drain-s", "10")
+    process = start("--drain-s", "60")
     process.admin.put_table(table_for(stub.url))
     with httpx.Client(base_url=process.url, verify=False) as kept, httpx.Client(base_url=process.url) as other:
         assert "connection" not in kept.get("/readyz").headers
@@ -301,7 +307,7 @@ def test_a_gateway_that_stops_asks_its_clients_to_close_their_connections(world:
             assert (last.status_code, last.headers["connection"]) == (200, "close")
             gate.open(world.loop)
             list(lines)
-    assert process.popen.wait(20) == 0
+    assert process.popen.wait(120) == 0
 
 
 def test_a_port_in_use_is_named_with_the_flag_that_changes_it(world: World, capsys: pytest.CaptureFixture[str]) -> None:

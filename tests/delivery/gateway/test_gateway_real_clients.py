@@ -81,12 +81,13 @@ def test_a_real_client_gets_what_it_asks_for(world: World, tmp_path: Path, scrip
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # nothing is fetched
         "LANGSMITH_TRACING": "false",
     }
-    done = subprocess.run(run, cwd=CLIENTS, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(run, cwd=CLIENTS, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["chat"] == EXPECTED
     assert found["responses"] == EXPECTED
     eventually(lambda: stub.abandoned == 2)
+    running.wait_for_records(len(stub.seen))  # what a client left is on record a moment after it is given up
     streamed = Counter(seen.path for seen in stub.seen if seen.body.get("stream"))
     assert streamed == {"/v1/chat/completions": 3, "/v1/responses": 3}
     errors = [record.error for record in running.records()]

@@ -148,7 +148,7 @@ def test_what_one_worker_saw_fail_takes_the_share_from_all_of_them(world: World)
     fleet, _ = broken(world)
     for number in range(4):
         assert fleet.variant(0, f"user-{number}") == "old"
-    eventually(lambda: bool(fleet.workers[1].gateway.breaker.is_tripped("tutor", route_of(fleet), "new")), seconds=1.0)
+    eventually(lambda: bool(fleet.workers[1].gateway.breaker.is_tripped("tutor", route_of(fleet), "new")))
     assert fleet.variant(1, "ada") == "old"
     assert "tripped" in {record.error for record in fleet.admin.records(0).records}
     assert fleet.admin.records(0).tripped[0].failures >= 4

@@ -104,6 +104,6 @@ def test_nothing_of_it_is_imported_without_the_filter_and_nothing_is_fetched_wit
         "from configs.filters import PersonalDataFilter\n"
         "print(personal_data.find('x a@example.co.uk', PersonalDataFilter(action='replace')))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "[(2, 17, 'EMAIL_ADDRESS')]", done.stderr
     assert "Exception" not in done.stderr

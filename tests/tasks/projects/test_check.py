@@ -57,7 +57,7 @@ def test_a_gate_that_too_few_samples_cannot_satisfy_is_said_before_training(foun
 
 def test_time_memory_lengths_and_what_the_plan_detects_are_said(found: Expected) -> None:
     text = render(found, colours=False)
-    assumed = ("training: about", "(2 x 28 rows)", "as fast as this machine's CPU is just now")
+    assumed = ("training: about", "(2 x 28 rows)", "this machine's CPU while it serves, too")
     for word in (*assumed, "GiB", "tokens a row: 50 % within", "0-shadow", "1-canary"):
         assert word in text
 

@@ -36,6 +36,11 @@ def said(origin: Origin) -> dict[str, Any]:
     return dict(yaml.safe_load(text)["routes"]["tutor"])
 
 
+def adapters(origin: Origin) -> dict[str, Any]:
+    """Those that every vLLM has."""
+    return dict(yaml.safe_load(origin.show(FILE) or "")["adapters"])
+
+
 def titles(origin: Origin) -> list[str]:
     return [message.splitlines()[0] for message in origin.log()]
 
@@ -100,7 +105,7 @@ def test_a_release_that_breaks_is_reverted_and_the_file_is_what_it_was(scene: Sc
     assert scene.release().outcome == "rolled_back"
     assert scene.serves() == {scene.base.variant_name}
     assert titles(origin)[0].startswith("tutor: take back release")
-    first = next(m for m in origin.log() if "This is what was served when commits began" in m)
+    first = next(m for m in origin.log() if "This is what is served before the release of" in m)
     assert first.startswith(f"tutor: all users on {scene.base.variant_name}")
     assert said(origin)["default"] is None
     assert "candidate" not in said(origin)
@@ -112,9 +117,24 @@ def test_a_live_release_taken_back_by_hand_is_reverted_whole(scene: Scene, origi
     done = rollback(scene.site, "tutor", by="ann", reason="users complain")
     assert done.outcome == "rolled_back"
     assert said(origin)["default"] is None
-    assert yaml.safe_load(origin.show(FILE) or "")["adapters"] == {}
+    assert set(adapters(origin)) == {scene.new.served_name}, "gateways that are not replaced yet still ask for it"
     assert "users complain" in origin.log()[0]
     assert "Slipway-Reverts: " in origin.log()[0]
+
+
+def test_releases_are_taken_back_one_after_the_other_and_the_file_always_has_the_adapters_that_it_names(
+    scene: Scene, origin: Origin
+) -> None:
+    second, third = scene.built(2), scene.built(3)
+    for bundle in (scene.new, second, third):
+        scene.release(bundle)
+        assert {one["model"] for one in said(origin)["variants"].values()} - {"base"} <= {*adapters(origin)}
+    assert scene.new.served_name not in adapters(origin), "it was dropped when the third release began"
+    for bundle, left in ((third, second), (second, scene.new)):
+        done = rollback(scene.site, "tutor", by="ann", reason="users complain", release=bundle.digest)
+        assert done.outcome == "rolled_back", done.problem
+        assert said(origin)["default"] == left.variant_name
+        assert left.served_name in adapters(origin)
 
 
 def test_a_quick_rollback_is_default_null(scene: Scene, origin: Origin) -> None:

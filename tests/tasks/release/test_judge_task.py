@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -264,12 +263,12 @@ def test_a_slow_judge_neither_slows_a_tick_nor_a_rollback(scene: Scene) -> None:
     at = scene.world.clock() + 4
     scene.world.change("breaks", bad_variant=scene.new.variant_name)
     scene.world.goes_bad = lambda world: bool(world["now"] >= at)
-    began = time.monotonic()
+    with_settings(scene, timeout_s=600)
     outcome = scene.release(replace(scene.site, background=in_thread))
     assert outcome.outcome == "rolled_back"
     assert "error rate" in outcome.reason
-    assert time.monotonic() - began < 4  # one question takes 5 s
     assert scene.judge.bodies
+    assert scene.judge.at_once == len(scene.judge.bodies)  # nobody has had a reply, or has waited for one
 
 
 def test_a_judge_that_is_always_late_is_an_error_and_its_questions_are_counted(scene: Scene) -> None:

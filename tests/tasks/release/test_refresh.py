@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+import yaml
+from asked_of import write_asked
 from stub_project import stub_project
 
 from benchmarks.tiny_bundle import tiny_bundle
@@ -12,7 +14,8 @@ from configs.routing import Variant
 from delivery.clients.ledger.review import Queue
 from delivery.release.state import Served
 from delivery.review.items import AskedAndAnswered, ItemDraft
-from tasks.release.refresh import inputs_of, look, note
+from tasks.release.outcome import ReleaseOutcome
+from tasks.release.refresh import inputs_of, look, note_end, note_look
 from tasks.release.site import open_ledger
 from tasks.review.desk import approve, open_desk, take
 
@@ -40,7 +43,8 @@ def project(tmp_path: Path) -> Project:
 
 
 def refreshed(project: Project, home: Path) -> None:
-    note(project, home, look(project, home).inputs, "schedule", 1)
+    done = ReleaseOutcome(release_id="", route="tutor", bundle=BASE.digest, outcome="live", reason="all stages passed")
+    note_end(project, home, look(project, home), "schedule", 1, done)
 
 
 def test_the_first_one_runs_and_the_second_one_does_nothing_and_leaves_live_what_is(
@@ -93,3 +97,61 @@ def test_a_source_that_is_missing_is_told(tmp_path: Path, project: Project) -> N
     (tmp_path / "rows.jsonl").unlink()
     with pytest.raises(SlipwayError, match="does not exist"):
         inputs_of(project, tmp_path)
+
+
+def said(project: Project, home: Path) -> tuple[str, bool]:
+    ledger = open_ledger(project.environment, home)
+    found = ledger.refresh_said("local", "tutor")
+    ledger.close()
+    assert found is not None
+    return found.said, found.ended
+
+
+def test_what_a_refresh_says_of_itself_is_kept_while_it_runs_at_its_end_and_where_it_does_nothing(
+    tmp_path: Path, project: Project
+) -> None:
+    first = look(project, tmp_path)
+    note_look(project, tmp_path, first, "schedule", 1)
+    assert said(project, tmp_path) == (first.decision.reason, False)
+    refused = ReleaseOutcome(release_id="", route="tutor", bundle=BASE.digest, outcome="refused", reason="too wordy")
+    told = note_end(project, tmp_path, first, "schedule", 2, refused)
+    assert told.reason.startswith("The refresh runs: no refresh of this route has come to its end before. Bundle ")
+    assert told.reason.endswith(" was not released: too wordy.")
+    assert said(project, tmp_path) == (told.reason, True)
+    nothing = look(project, tmp_path)
+    note_look(project, tmp_path, nothing, "schedule", 3)
+    assert said(project, tmp_path) == (nothing.decision.reason, True)
+
+
+def test_a_refresh_whose_release_has_not_ended_has_the_same_to_do_again(tmp_path: Path, project: Project) -> None:
+    found = look(project, tmp_path)
+    halfway = ReleaseOutcome(release_id="r", route="tutor", bundle=BASE.digest, outcome="unfinished", reason="paused")
+    note_end(project, tmp_path, found, "schedule", 2, halfway)
+    assert look(project, tmp_path).decision.reason == found.decision.reason
+    assert not said(project, tmp_path)[1]
+
+
+def test_another_base_model_makes_it_run(tmp_path: Path, project: Project) -> None:
+    refreshed(project, tmp_path)
+    (tmp_path / "model" / "config.json").write_text('{"other": 1}')
+    assert look(project, tmp_path).decision.reason == "The refresh runs: changed since the last refresh: base model."
+
+
+def test_requests_that_drift_make_it_run_and_steady_ones_do_not(tmp_path: Path, project: Project) -> None:
+    dataset = yaml.safe_load((project.folder / "dataset.yaml").read_text())
+    dataset["refresh"] = {"drift": {"min_users": 50, "log": "../log"}}
+    (project.folder / "dataset.yaml").write_text(yaml.safe_dump(dataset))
+    refreshed(project, tmp_path)  # at second 1
+    (tmp_path / "log").mkdir()
+    write_asked(tmp_path / "log" / "before.parquet", [f"what is {n} times {n}?" for n in range(60)], at=0.5)
+    write_asked(tmp_path / "log" / "same.parquet", [f"what is {n} times {n}?" for n in range(60)], at=2.0)
+    steady = look(load_project(project.folder), tmp_path).decision
+    assert not steady.runs
+    assert "The requests of 60 users before the last refresh and 60 since are not told apart" in steady.reason
+    said_now = [f"please explain the french revolution, page {n}, in simple words" for n in range(60)]
+    write_asked(tmp_path / "log" / "same.parquet", said_now, at=2.0)
+    drifted = look(load_project(project.folder), tmp_path).decision
+    assert drifted.runs
+    assert "questions have other lengths (median 5 -> 10 words" in drifted.reason
+    (tmp_path / "log" / "same.parquet").unlink()
+    assert "Too few users asked" in look(load_project(project.folder), tmp_path).decision.reason

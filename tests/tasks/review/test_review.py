@@ -5,18 +5,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documents_of import eval_report
 from stub_project import stub_project
 
-from benchmarks.tiny_bundle import tiny_bundle
+from benchmarks.tiny_bundle import tiny_bundle, write_tiny_lora
 from configs.errors import ConfigError, SlipwayError
 from configs.project import Project
 from configs.traffic_log import TrafficLog
+from delivery.build.bundle import SuiteScore
 from delivery.build.dataset import refuse_other_method
+from delivery.clients.bundles.adapters import describe
+from delivery.clients.bundles.images import write_bundle
 from delivery.gateway.records.log_files import LogFiles
+from evals.report import SampleScore
+from evals.suites import FOLDER as SHIPPED
+from evals.suites import load_suites
 from tasks.data.dataset import build_dataset
+from tasks.data.erasures import ErasedRows, read_erasures
 from tasks.review import collect, desk
 from tasks.review.behind import ReviewedBehind, reviewed_rows
 from tasks.review.desk import Desk, open_desk
+from tasks.review.erase import erase_person
 from tasks.review.source import mark_read, reviewed
 
 DAY = 86_400.0
@@ -174,3 +183,93 @@ def test_rows_of_a_file_are_reviewed_like_any_others(tmp_path: Path, project: Pr
             collect.from_rows(at, pairs, "ann", NOW)
         with pytest.raises(SlipwayError, match="nothing is named"):
             desk.erase(at, "ann", "so", NOW)
+
+
+def test_one_order_erases_a_person_from_the_versions_and_the_queue_and_says_what_it_did(
+    tmp_path: Path, project: Project, tokenizer_folder: Path
+) -> None:
+    log = log_of(tmp_path / "traffic", *COMPLAINTS, attempt(7, user="u2"), feedback(7, user="u2", rating=-1))
+    with open_desk(project, tmp_path) as at:
+        collect.from_traffic(at, log, "ann", NOW)
+        corrected(at)
+    with reviewed(project, tmp_path) as rows:
+        made_version = build_dataset(rows.recipe, Path(), tokenizer_folder, "Be brief.", tmp_path)
+        mark_read(project, tmp_path, rows.items, made_version.digest)
+    order = (project, tmp_path, None, (), "u1", "ann", "request 7", NOW)
+    would = erase_person(*order, dry_run=True)
+    assert would.render().startswith("would be erased: ")
+    assert f"would be erased in the review queue: the texts of {len(rows.items) - 1} items" in would.render()
+    done = erase_person(*order)
+    assert f"erased in the review queue: the texts of {len(would.items)} items" in done.render()
+    assert done.rows[0].rows == would.rows[0].rows
+    assert len(done.rows[0].rows) == len(done.items) == len(rows.items) - 1
+    assert f"was read by dataset version {made_version.digest}" in done.render()
+    text = "".join(file.read_text() for file in made_version.folder.glob("*.jsonl"))
+    assert "What is 7 + 7?" in text
+    assert "What is 2 + 2?" not in text
+    again = erase_person(*order)  # a killed one is finished so
+    assert again.items == ()
+    assert again.rows[0].erasure == done.rows[0].erasure
+
+
+def test_a_person_who_is_in_neither_place_is_told_and_one_who_only_waits_for_review_is_on_record(
+    tmp_path: Path, project: Project
+) -> None:
+    with pytest.raises(SlipwayError, match="has anything of user 'u1'"):
+        erase_person(project, tmp_path, None, (), "u1", "ann", "asked", NOW)
+    assert not (tmp_path / "datasets").exists()
+    with open_desk(project, tmp_path) as at:
+        collect.from_traffic(at, log_of(tmp_path / "traffic", *COMPLAINTS), "ann", NOW)
+    done = erase_person(project, tmp_path, None, (), "u1", "ann", "asked", NOW)
+    assert (len(done.items), done.rows[0].rows) == (5, ())
+    erased = ErasedRows(read_erasures(tmp_path))
+    assert erased.by_field({"review": {"user": "u1"}})  # no later version learns from what is collected afterwards
+    assert not erased.by_field({"review": {"user": "u2"}})
+
+
+def test_what_a_teacher_wrote_comes_into_the_queue_with_its_teacher_and_passage(
+    tmp_path: Path, project: Project
+) -> None:
+    turns = [{"role": "user", "content": "Why does ice float?"}, {"role": "assistant", "content": "It is light."}]
+    said = {"lesson": "sha256:12ab", "teacher": "base", "document": "ice.md", "passage": 3}
+    (tmp_path / "taught.jsonl").write_text(json.dumps({"messages": turns, "taught": said}) + "\n")
+    with open_desk(project, tmp_path) as at:
+        assert collect.from_rows(at, tmp_path / "taught.jsonl", "ann", NOW).new == 1
+        item = desk.take(at, "Bob", NOW)
+    assert item is not None
+    assert item.why == "brought by ann; taught by base from ice.md, passage 3"
+    assert item.request_id == "sha256:12ab"
+
+
+def test_the_samples_that_a_bundle_failed_come_into_the_queue_and_never_become_rows(
+    tmp_path: Path, project: Project
+) -> None:
+    (suite,) = load_suites(["withholds-answer"], (*project.suite_folders, SHIPPED), None, project.contract)
+    failed, passed, unjudged = suite.samples[:3]
+    scores = (
+        SampleScore(id=failed.id, score=0, output="It is 12.", reason="gave the answer"),
+        SampleScore(id=passed.id, score=1, output="What comes next?"),
+        SampleScore(id=unjudged.id, score=None, output="?"),
+    )
+    result = eval_report().suites["guiding"].model_copy(update={"suite": "withholds-answer", "samples": scores})
+    report = eval_report().model_copy(update={"suites": {"withholds-answer": result}})
+    write_tiny_lora(tmp_path / "made", 1)
+    said = {name: getattr(result, name) for name in ("version", "score", "low", "high", "n")}
+    evals = {"withholds-answer": SuiteScore.model_validate(said)}
+    bundle = tiny_bundle("Ask.", describe(tmp_path / "made")).model_copy(update={"evals": evals})
+    documents = {"eval-report.json": report.model_dump_json().encode()}
+    write_bundle(bundle, tmp_path / "made", tmp_path, documents)
+    with open_desk(project, tmp_path) as at:
+        for new in (1, 0):
+            found = collect.from_evals(at, project, tmp_path, bundle.digest[7:19], "ann", NOW)
+            assert (found.seen, found.new) == (1, new)
+        item = desk.take(at, "Ann", NOW)
+        assert item is not None
+        assert (item.origin, item.answer) == ("eval", "It is 12.")
+        assert item.why == "failed in suite withholds-answer: gave the answer"
+        for person in ("Ann", "Bob"):
+            desk.take(at, person, NOW, item.id)
+            desk.approve(at, person, item.id, "as it should be", NOW)
+        assert list(desk.export(at, "conversations")) == []
+        with pytest.raises(SlipwayError):
+            collect.from_evals(at, project, tmp_path, "0123456789ab", "ann", NOW)

@@ -82,7 +82,7 @@ def test_everything_below_a_state_folder_can_be_ended_before_it_is_removed(runni
 
 
 def test_when_somebody_else_controls_it_nothing_that_was_started_is_left(running: Running) -> None:
-    take_lease(running, 60.0)
+    take_lease(running, 3600.0)
     with pytest.raises(LeaseHeldError, match="ann@elsewhere"):
         environment.start(running.project, running.home, silent, attached=True)
     assert running.pids() == {}
@@ -91,7 +91,7 @@ def test_when_somebody_else_controls_it_nothing_that_was_started_is_left(running
 def test_what_ran_before_a_start_that_failed_runs_on(running: Running) -> None:
     environment.start(running.project, running.home, silent, attached=True)
     before = running.pids()
-    take_lease(running, 60.0)
+    take_lease(running, 3600.0)
     processes.stop("gateway", running.folder)
     with pytest.raises(LeaseHeldError):
         environment.start(running.project, running.home, silent, attached=True)
@@ -107,7 +107,7 @@ def test_whoever_has_the_lease_for_a_moment_is_waited_for_and_named(running: Run
             with closing(open_ledger(running.project.environment, running.home)) as ledger:
                 ledger.release_lease("local", SOMEBODY, time.time())
 
-    take_lease(running, 60.0)
+    take_lease(running, 3600.0)
     environment.start(running.project, running.home, told, attached=True)
     assert set(running.pids()) == ALL
     assert any("waiting" in text and "ann@elsewhere" in text for text in said), said
@@ -121,8 +121,8 @@ def test_during_a_release_its_controller_is_left_to_see_to_what_is_served(runnin
         row = site.ledger.route("local", "tutor")
         assert row is not None
         state = new_state("r1", "local", "tutor", served_as(bundle, site), row.live, time.time(), {})
-        site.ledger.acquire("local", SOMEBODY, 60.0, time.time())
-        site.ledger.begin(state, running.project.rollout, bundle, SOMEBODY, 60.0, time.time(), "ann")
+        site.ledger.acquire("local", SOMEBODY, 3600.0, time.time())
+        site.ledger.begin(state, running.project.rollout, bundle, SOMEBODY, 3600.0, time.time(), "ann")
     environment.stop(running.project, running.home)
     environment.start(running.project, running.home, lambda done, total, text: said.append(text), attached=True)
     assert set(running.pids()) == ALL
@@ -134,13 +134,13 @@ def test_during_a_release_its_controller_is_left_to_see_to_what_is_served(runnin
 def test_an_interrupted_up_leaves_nothing_and_the_same_command_goes_on(running: Running, number: int) -> None:
     up = slipway(running, "up")
     until(lambda: {"vllm", "gateway"} <= set(running.pids()))
-    assert interrupt(up, number, 30.0) == 128 + number
+    assert interrupt(up, number, 120.0) == 128 + number
     assert running.pids() == {}
     assert up.stderr is not None
     assert "Traceback" not in up.stderr.read()
     up.stderr.close()
     with slipway(running, "up") as again:
-        assert again.wait(timeout=60) == 0
+        assert again.wait(timeout=300) == 0
         assert again.stderr is not None
         assert len(again.stderr.readlines()) < 10  # it waits for seconds, and looks ten times in each
     assert set(running.pids()) == ALL

@@ -37,7 +37,7 @@ class Place:
         vllm, gateway, admin = free_ports(3)
         self.environment = Environment(
             name="test",
-            vllm=VllmConfig(python=self.python, port=vllm, start_timeout_s=30),
+            vllm=VllmConfig(python=self.python, port=vllm, start_timeout_s=120),
             gateway=GatewayConfig(port=gateway, admin_port=admin),
         )
         self.folder = home / "environments" / "test"

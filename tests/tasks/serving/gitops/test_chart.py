@@ -1,6 +1,7 @@
 """The chart is what the Kubernetes target applies, is valid on current clusters, and is strict about its values."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -9,14 +10,16 @@ import yaml
 from helm import CHART, HelmError, helm, rendered
 from kubernetes_places import DIGEST, IMAGES, TOKENS, WAYS, place
 
-from configs.errors import ConfigError
+from configs.agent import AgentConfig
 from configs.gateway import GatewayConfig
 from configs.gitops import ChartValues, values_schema
+from configs.kubernetes import PulledAdapters
 from configs.loading import as_yaml
 from configs.routing import RoutingTable
 from tasks.serving.gitops.values import chart_values
 from tasks.serving.kubernetes.manifests import manifests
-from tasks.serving.kubernetes.names import Offered, ResourceManifest
+from tasks.serving.kubernetes.names import AGENT_CONFIG, Offered, Place, PullSettings, ResourceManifest
+from tasks.serving.kubernetes.pulled import agent_config
 
 NOT_IN_GIT = {"Secret", "Lease"}  # secrets are made beside the chart; the lease is the controller's
 ADAPTER = "sha256:" + "a" * 64
@@ -67,19 +70,29 @@ def comparable(found: list[ResourceManifest]) -> dict[str, ResourceManifest]:
     for one in json.loads(json.dumps([m for m in found if m["kind"] not in NOT_IN_GIT])):
         if one["kind"] == "Deployment":
             one["spec"]["template"]["metadata"].pop("annotations", None)
-        if one["kind"] == "ConfigMap":
+        if "agent.yaml" in one.get("data", {}):
+            said = yaml.safe_load(one["data"]["agent.yaml"])
+            one["data"]["agent.yaml"] = AgentConfig.model_validate(said).model_dump(mode="json")
+        elif one["kind"] == "ConfigMap":
             said = yaml.safe_load(one["data"]["gateway.yaml"])
             one["data"] = GatewayConfig.model_validate(said).model_dump(mode="json")
         kept[f"{one['kind']}/{one['metadata']['name']}"] = one
     return kept
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way != "pulled"])
+def applied(there: Place) -> dict[str, ResourceManifest]:
+    """By the Kubernetes target."""
+    told = None
+    if isinstance(there.target.adapters, PulledAdapters):
+        config, authority = agent_config(there.environment, AGENT_CONFIG)
+        told = PullSettings(as_yaml(config), authority)
+    return comparable(manifests(there, "base", 2048, TOKENS, "ledger-1", Offered(), told))
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_the_chart_is_what_the_kubernetes_target_applies(way: str) -> None:
-    target = WAYS[way]
-    there = place(**target)
-    ours = comparable(rendered(as_values(chart_values(there, "base", 2048))))
-    theirs = comparable(manifests(there, "base", 2048, TOKENS, "ledger-1", Offered()))
+    there = place(**WAYS[way])
+    ours, theirs = comparable(rendered(as_values(chart_values(there, "base", 2048)))), applied(there)
     assert ours.keys() == theirs.keys()
     for name, manifest in theirs.items():
         assert ours[name] == manifest, name
@@ -93,7 +106,46 @@ def test_it_is_what_the_target_applies_also_with_keys_a_log_and_more_words_for_v
     assert ours == theirs
 
 
-@pytest.mark.parametrize("said", [values(), routed()], ids=["by a controller", "by values"])
+@pytest.mark.parametrize("bare", [False, True], ids=["with a login", "for everybody"])
+def test_agents_of_the_chart_pull_as_those_of_the_target_do(tmp_path: Path, bare: bool) -> None:
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nof a registry\n")
+    (tmp_path / "key.pem").write_text("-----BEGIN PUBLIC KEY-----\nof ann\n")
+    signers = {"ann": {"public_key": str(tmp_path / "key.pem")}}
+    more = {
+        "registry": {"repository": "registry.example/team/adapters", "ca_file": str(tmp_path / "ca.pem")},
+        "signatures": {"required": True, "signers": signers},
+    }
+    adapters = {"kind": "pulled"} if bare else WAYS["pulled"]["adapters"]
+    there = place(environment=more, adapters=adapters)
+    said = as_values(chart_values(there, "base", 2048))
+    assert comparable(rendered(said)) == applied(there)
+    assert str(tmp_path) not in json.dumps(said)
+    assert said["agent"]["settings"]["signatures"]["signers"]["ann"]["public_key"].startswith("-----BEGIN PUBLIC")
+    [annotation] = [m["spec"]["template"]["metadata"]["annotations"] for m in vllm_of(said)]
+    said["agent"]["authority"] = "another"
+    assert [m["spec"]["template"]["metadata"]["annotations"] for m in vllm_of(said)] != [annotation]
+
+
+def vllm_of(said: dict[str, Any]) -> list[ResourceManifest]:
+    return [
+        m for m in rendered(said) if (m["kind"], m["metadata"]["name"]) == ("Deployment", "slipway-production-vllm")
+    ]
+
+
+def pulled(**more: Any) -> dict[str, Any]:
+    """Pods that pull by themselves."""
+    return as_values(chart_values(place(**WAYS["pulled"]), "base", 2048)) | more
+
+
+def test_pods_that_pull_before_vllm_starts_can_serve_what_values_say() -> None:
+    said = pulled(**{name: value for name, value in ROUTES.items() if name != "adapter_files"})
+    [vllm] = vllm_of(said)
+    [init] = vllm["spec"]["template"]["spec"]["initContainers"]
+    assert f"--pull=sha256:{'1' * 64}" in init["command"]
+    assert "tutor-aaaaaaaaaaaa=/adapters/aaaaaaaaaaaa" in vllm["spec"]["template"]["spec"]["containers"][0]["command"]
+
+
+@pytest.mark.parametrize("said", [values(), routed(), pulled()], ids=["by a controller", "by values", "pulled"])
 def test_helm_finds_nothing_wrong_and_every_manifest_is_valid_on_a_current_cluster(said: dict[str, Any]) -> None:
     report = helm("lint", chart=CHART, values=said, strict=True, namespace="serving")
     worse_than_a_hint = [message for message in report["messages"] if message["severity"] > 1]
@@ -126,7 +178,13 @@ ASTRAY: dict[str, tuple[dict[str, Any], str]] = {
     "a variant that is not there": (routed(default="tutor-9"), "there is no tutor-9 among its variants"),
     "an adapter that is not there": (routed(variants={"base-1": {"model": "tutor-b"}}), "no tutor-b among adapters"),
     "default and candidate the same": (routed(default="tutor-1"), "both default and candidate"),
-    "nobody to send adapters": (routed() | {"adapter_files": {"kind": "sent"}}, "nobody is there who would send"),
+    "nobody to send adapters": (routed() | {"adapter_files": {"kind": "sent"}}, "nobody is there who would bring"),
+    "nobody to have them pulled": (
+        pulled() | {"adapter_files": {"kind": "pulled"}} | {k: v for k, v in ROUTES.items() if k != "adapter_files"},
+        "nobody is there who would bring",
+    ),
+    "agents that pull and are told nothing": (values(adapter_files={"kind": "pulled"}), "give agent.settings"),
+    "agents that are told and do not pull": (values(agent=pulled()["agent"]), "give agent.settings with pulled"),
     "two places for the model": (values(base_model={"claim": "a", "host_path": "/b"}), "claim, image, host_path"),
     "an image that may change": (values(images=IMAGES | {"vllm": "vllm:latest"}), "vllm:latest"),
 }
@@ -181,11 +239,6 @@ def test_another_table_replaces_gateways_and_leaves_vllm_alone() -> None:
     before, after = rendered(routed()), rendered(routed(default=None, candidate=None))
     assert template(before, "-gateway") != template(after, "-gateway")
     assert template(before, "-vllm") == template(after, "-vllm")
-
-
-def test_what_the_chart_does_not_have_is_said() -> None:
-    with pytest.raises(ConfigError, match="pull by themselves"):
-        chart_values(place(**WAYS["pulled"]), "base", 2048)
 
 
 def test_no_secret_is_in_the_chart() -> None:

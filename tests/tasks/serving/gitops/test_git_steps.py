@@ -9,7 +9,16 @@ from configs.errors import SlipwayError
 from configs.gitops import ChartAdapter, ChartRoute, GitOps
 from configs.routing import Candidate, Holdback, Route, Variant
 from delivery.release.state import Served
-from tasks.serving.gitops.steps import OtherReleaseError, chart_route, read, stepped, subject, with_default
+from tasks.serving.gitops.steps import (
+    OtherReleaseError,
+    chart_route,
+    read,
+    started,
+    stepped,
+    subject,
+    with_adapters,
+    with_default,
+)
 
 URL = "http://10.0.0.1:8100"
 BASE = Served(bundle="sha256:b", name="base-1", variant=Variant(model="base", upstreams=(URL,), system_prompt="long"))
@@ -40,13 +49,26 @@ def test_pods_addresses_are_not_in_git() -> None:
     assert URL not in stepped("", "tutor", said(candidate=CANARY), ADAPTER)
 
 
-def test_a_step_keeps_other_routes_and_drops_adapters_that_nobody_names() -> None:
+def test_a_step_keeps_other_routes_and_all_adapters() -> None:
     text = stepped("", "tutor", said(candidate=CANARY), ADAPTER)
     text = stepped(text, "helper", said(variants={"base-1": BASE.variant}), {})
     assert set(read(text)["routes"]) == {"tutor", "helper"}
     assert set(read(text)["adapters"]) == {"tutor-aaaaaaaaaaaa"}
     text = stepped(text, "tutor", said(variants={"base-1": BASE.variant}), {})
-    assert read(text)["adapters"] == {}
+    assert set(read(text)["adapters"]) == {"tutor-aaaaaaaaaaaa"}, "gateways that are not replaced yet still ask for it"
+
+
+def test_before_a_release_its_adapters_are_loaded_and_those_that_nobody_names_are_dropped() -> None:
+    before = said(variants={"base-1": BASE.variant})
+    text = started("", "tutor", before, ADAPTER)
+    assert set(read(text)["adapters"]) == {"tutor-aaaaaaaaaaaa"}
+    assert read(text)["routes"]["tutor"]["default"] is None
+    text = stepped(text, "tutor", said(candidate=CANARY), ADAPTER)
+    assert started(text, "tutor", before, ADAPTER) == text, "one that goes on changes nothing"
+    text = stepped(text, "tutor", before, {})
+    other = {"tutor-bbbbbbbbbbbb": ChartAdapter(digest="sha256:" + "b" * 64)}
+    assert set(read(started(text, "tutor", before, other))["adapters"]) == {*other}
+    assert set(read(with_adapters(text, other))["adapters"]) == {*other, *ADAPTER}
 
 
 def test_another_releases_candidate_is_not_overwritten_and_the_own_one_is() -> None:

@@ -9,8 +9,10 @@ import pytest
 from kubernetes_places import IMAGES, ON_A_GPU, TOKENS, WAYS, place
 
 from configs.environment import Environment
+from configs.kubernetes import GatewayPods
 from tasks.serving.kubernetes.manifests import manifests
-from tasks.serving.kubernetes.names import Offered, PullSettings, ResourceManifest, Secrets
+from tasks.serving.kubernetes.names import Offered, Place, PullSettings, ResourceManifest, Secrets
+from tasks.serving.kubernetes.pods import Ports, states
 
 
 def rendered(offered: Offered | None = None, given: Secrets = TOKENS, **target: Any) -> list[ResourceManifest]:
@@ -34,6 +36,22 @@ def containers(found: list[ResourceManifest]) -> list[dict[str, Any]]:
 def test_every_manifest_is_valid_by_the_schemas_of_a_current_cluster(target: dict[str, Any]) -> None:
     for manifest in rendered(**target):
         kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_where_another_member_has_the_gateways_no_pod_is_asked_for_and_none_is_missed() -> None:
+    rack = {"kind": "external", "replicas": ["http://r:1"], "gateways": ["http://g:1"], "adapters_on_replicas": "/a"}
+    pods_alone = place().target.model_copy(update={"gateways": GatewayPods(replicas=0)})
+    members = {"pods": pods_alone.model_dump(mode="json"), "rack": rack}
+    environment = Environment.model_validate({"target": {"kind": "combined", "members": members}})
+    there = Place(environment.heeded_by(pods_alone), pods_alone)
+    found = manifests(there, "base", 2048, TOKENS, "ledger-1", Offered())
+    for manifest in found:
+        kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+    gateway = one(found, "Deployment", "-gateway")
+    assert gateway["spec"]["replicas"] == 0
+    assert [m["metadata"]["name"] for m in found if m["kind"] == "PodDisruptionBudget"] == ["slipway-local-vllm"]
+    parts = states([one(found, "Deployment", "-vllm"), gateway], [], [], Ports(8100, 8001))
+    assert {part.name for part in parts} == {"vllm"}
 
 
 @pytest.mark.parametrize("target", WAYS.values(), ids=WAYS.keys())

@@ -137,6 +137,8 @@ def test_a_failing_probe_is_the_reason_where_nothing_else_is() -> None:
         event("MissingClusterDNS", "no DNS", "2026-11-30T12:00:03Z"),
     ]
     assert "Readiness probe failed: timeout" in reasons(pod("vllm", "v1", ready=False), events=events)[0]
+    events.append(event("NodeNotReady", "Node is not ready", "2026-11-30T12:00:04Z"))
+    assert "its node does not answer: the cluster" in reasons(pod("vllm", "v1", ready=False), events=events)[0]
     assert "it is starting" in reasons(pod("vllm", "v1", ready=False))[0]
 
 
