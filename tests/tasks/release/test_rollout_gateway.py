@@ -248,7 +248,7 @@ def test_a_release_is_judged_by_users_who_ask_for_responses_alone(place: Place, 
 
 
 def test_what_its_gateway_gave_up_is_off_at_once_even_where_no_check_could_tell_yet(place: Place) -> None:
-    lenient = PLAN.model_copy(update={"checks": (Check(metric="error_rate", max=0.95),)})
+    lenient = PLAN.model_copy(update={"checks": (Check(metric="error_rate", max=0.95),), "max_hold_s": 20})
     bundle = place.built()
     breaks = {"1-canary": lambda: place.vllm.broken.add(bundle.served_name)}
     outcome = place.release(bundle, breaks, lenient)
