@@ -153,7 +153,7 @@ def export_ledger(
         raise SlipwayError("--head and --file belong to --verify", cure="give --verify too")
     if exported is not None:
         with _opened(exported) as lines:
-            _say_chain(lines, head)
+            _say_chain(lines, head, exported)
         return
     with closing(open_ledger(project_of(project).environment, home)) as ledger:
         if verify:
@@ -163,10 +163,14 @@ def export_ledger(
             typer.echo(line)
 
 
-def _say_chain(lines: Iterable[str], head: str | None) -> None:
+def _say_chain(lines: Iterable[str], head: str | None, of: Path | None = None) -> None:
     from delivery.clients.ledger.chain import follow
 
     found = follow(lines, head)
+    if of and not found.rows:
+        raise SlipwayError(
+            "the export holds no row: nothing is verified", where=str(of), cure="export the ledger again"
+        )
     for problem in found.problems[:SHOWN_PROBLEMS]:
         typer.echo(problem)
     if (more := len(found.problems) - SHOWN_PROBLEMS) > 0:

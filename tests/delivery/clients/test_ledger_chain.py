@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.tiny_bundle import tiny_bundle
+from configs.errors import SlipwayError
 from configs.routing import RoutingTable, Variant
 from delivery.clients.ledger.chain import FIRST, follow
 from delivery.clients.ledger.ledger import Ledger, LedgerError
@@ -189,3 +190,12 @@ def test_a_file_that_is_no_export_is_refused_with_its_line() -> None:
     with pytest.raises(LedgerError) as caught:
         follow(["{}"])
     assert caught.value.where == "line 1"
+
+
+def test_an_empty_file_is_not_called_whole(tmp_path: Path) -> None:
+    from flows.cli.main import app
+
+    (tmp_path / "audit.jsonl").touch()
+    run = CliRunner().invoke(app, ["export", "--verify", "--file", str(tmp_path / "audit.jsonl")])
+    assert isinstance(run.exception, SlipwayError)
+    assert run.exception.where == str(tmp_path / "audit.jsonl")
